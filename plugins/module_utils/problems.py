@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 
 from ansible._internal._datatag._tags import Origin
 
@@ -39,3 +41,42 @@ def problem(path: str, value: object, allowed: str) -> str:
     """
     place = where(value)
     return f"{path} is {value!r}: {allowed}" + (f" (set at {place})" if place else "")
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Say which names are known, and which of them was probably meant.
+
+    Args:
+        name: the unknown name.
+        known: the names that would be right.
+
+    Returns:
+        a clause for :func:`problem`: ``unknown, did you mean 'gpu'? Known: cpu, gpu``.
+    """
+    names = sorted(str(item) for item in known)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"unknown, did you mean {str(close[0])!r}?" if close else "unknown."
+    return f"{hint} Known: {', '.join(names) or 'none'}"
+
+
+class Problems:
+    """Collects wrong inputs, so that one run reports all of them.
+
+    Attributes:
+        lines: what was found so far, each worded by :func:`problem`, without repetitions.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, path: str, value: object, allowed: str) -> None:
+        """Note one wrong input; the arguments are those of :func:`problem`."""
+        line = problem(path, value, allowed)
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def report(self) -> str:
+        """Word everything that was found, one line each."""
+        if len(self.lines) == 1:
+            return self.lines[0]
+        return f"{len(self.lines)} inputs are wrong:\n" + "\n".join(f"- {line}" for line in self.lines)
