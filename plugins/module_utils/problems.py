@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 from ansible._internal._datatag._tags import Origin
 
+LONGEST_VALUE = 200
+
 
 def where(value: object) -> str:
     """Tell where a value was written.
@@ -28,19 +30,23 @@ def where(value: object) -> str:
     return f"{path}:{origin.line_num}" if origin.line_num else path
 
 
-def problem(path: str, value: object, allowed: str) -> str:
+def problem(path: str, value: object, allowed: str, place: str = "") -> str:
     """Word one wrong input.
 
     Args:
         path: the variable and the keys below it, e.g. ``triton_profiles.cpu.replicas``.
         value: what was given.
         allowed: what would be right, as a clause: ``must be a whole number of 1 or more``.
+        place: where it is set, for a value that does not know (true, false and null never do).
 
     Returns:
         one line for the operator.
     """
-    place = where(value)
-    return f"{path} is {value!r}: {allowed}" + (f" (set at {place})" if place else "")
+    place = where(value) or place
+    shown = repr(value)
+    if len(shown) > LONGEST_VALUE:
+        shown = f"{shown[:LONGEST_VALUE]}..."
+    return f"{path} is {shown}: {allowed}" + (f" (set at {place})" if place else "")
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

@@ -1,0 +1,107 @@
+"""Action ``modelyard.core.plan``: see plugins/modules/plan.py for its arguments."""
+
+from __future__ import annotations
+
+import os
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.modelyard.core.plugins.module_utils import plan as planning
+from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
+from ansible_collections.modelyard.core.plugins.module_utils.lease import Held, Lock
+
+
+class ActionModule(ActionBase):
+    """Work out what a run would do, take the lock, and prepare the cluster for the one apply."""
+
+    supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Run the action; see ActionBase."""
+        super().run(tmp, task_vars)
+        _, options = self.validate_argument_spec(ARGUMENTS)
+        name = options["cluster_name"]
+        try:
+            return self._run(options)
+        except planning.Refused as error:
+            raise AnsibleActionFail("Nothing was applied. " + _numbered(error.problems)) from None
+        except (ApiError, Unreachable, Held) as error:
+            raise AnsibleActionFail(f"cluster {name}: {error}") from None
+
+    def _tell(self, line: str) -> None:
+        self._display.display(f"  {line}")
+
+    def _run(self, options: dict) -> dict:
+        cluster = Cluster(options["connection"])
+        planner = planning.Planner(cluster, options)
+        planner.check_cluster()
+        # The process that a lock belongs to is ansible-playbook, the parent of this worker.
+        lock = Lock(cluster, options["lock_namespace"], options["lock_name"], os.getppid())
+        seen = lock.read()
+        plan = planner.make()
+        prepared = False
+        if (plan.changes or plan.prune) and not self._task.check_mode:
+            for namespace in plan.namespaces:
+                planning.create_namespace(cluster, namespace)
+            if lock.acquire(seen, options["lock_wait"], self._tell) or plan.namespaces:
+                created, plan = plan.namespaces, self._again(planner, lock)
+                plan.namespaces += created
+            prepared = self._prepare(cluster, lock, plan, options)
+        for change in [*plan.changes, *plan.prune]:
+            self._tell(change.summary())
+        return {
+            "changed": bool(plan.changes or plan.prune) if self._task.check_mode else prepared,
+            "apply": [change.item for change in plan.changes],
+            "prune": [{key: change.item[key] for key in ("apiVersion", "kind")} | {"metadata": {key: change.item["metadata"].get(key) for key in ("name", "namespace", "uid")}} for change in plan.prune],
+            "changes": [change.summary() for change in [*plan.changes, *plan.prune]],
+            "missing": [item["kind"] for item in plan.missing],
+            "warnings": plan.notices,
+            "diff": [change.diff() for change in [*plan.changes, *plan.prune]],
+        }
+
+    def _again(self, planner: planning.Planner, lock: Lock) -> planning.Plan:
+        try:
+            return planner.make()
+        except BaseException:
+            lock.release()
+            raise
+
+    def _prepare(self, cluster: Cluster, lock: Lock, plan: planning.Plan, options: dict) -> bool:
+        """Adopt what others hold; tells whether anything was written."""
+        adopted = [change for change in plan.changes if change.adopt]
+        try:
+            for change in adopted:
+                planning.adopt(cluster, change, options["field_manager"], options["adopt_managers"])
+            if not plan.changes and not plan.prune:
+                lock.release()
+        except BaseException:
+            lock.release()
+            raise
+        return bool(adopted or plan.namespaces)
+
+
+ARGUMENTS = {
+    "connection": {"type": "dict", "required": True},
+    "cluster_name": {"type": "str", "required": True},
+    "api_server": {"type": "str", "default": ""},
+    "kube_system_uid": {"type": "str", "default": ""},
+    "objects": {"type": "list", "elements": "dict", "required": True},
+    "components": {"type": "list", "elements": "str", "required": True},
+    "namespaces": {"type": "list", "elements": "dict", "default": []},
+    "prune": {"type": "list", "elements": "dict", "default": []},
+    "field_manager": {"type": "str", "default": "modelyard"},
+    "adopt_managers": {"type": "list", "elements": "str", "default": []},
+    "force": {"type": "bool", "default": False},
+    "require_apis": {"type": "bool", "default": False},
+    "argocd_namespace": {"type": "str", "default": "argocd"},
+    "lock_namespace": {"type": "str", "required": True},
+    "lock_name": {"type": "str", "default": "modelyard"},
+    "lock_wait": {"type": "int", "default": 180},
+}
+
+
+def _numbered(problems: list[str]) -> str:
+    if len(problems) == 1:
+        return problems[0]
+    return f"{len(problems)} problems:\n" + "\n".join(f"  {number}. {text}" for number, text in enumerate(problems, 1))
