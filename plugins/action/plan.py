@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from ansible.errors import AnsibleActionFail
@@ -33,6 +34,8 @@ class ActionModule(ActionBase):
         self._display.display(f"  {line}")
 
     def _run(self, options: dict) -> dict:
+        # Rendered objects are Ansible's tagged values; the API and the YAML writer want plain ones.
+        options = json.loads(json.dumps(options))
         cluster = Cluster(options["connection"])
         planner = planning.Planner(cluster, options)
         planner.check_cluster()

@@ -1,0 +1,249 @@
+"""One Kubernetes API server, spoken to over HTTP with kubernetes.core's own connection settings.
+
+kubernetes.core's modules need three requests for an object and one interpreter start for a call; a plan needs
+forty objects read and dry-run at once. So the connection (kubeconfig, token, exec plugin, proxy, impersonation)
+is kubernetes.core's, and the requests are plain ones on the same urllib3 pool.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote, urlencode, urlsplit
+
+import urllib3
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
+from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
+from kubernetes.client import ApiException
+from kubernetes.config import ConfigException
+from kubernetes.dynamic.exceptions import DynamicApiError
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
+TIMEOUT = urllib3.Timeout(connect=10, read=60)
+PARALLEL = 8
+
+
+class ApiError(Exception):
+    """An answer of the API server that is not a success.
+
+    Attributes:
+        status: HTTP status.
+        details: the ``Status`` object that came with it, or ``{}``.
+    """
+
+    def __init__(self, status: int, body: bytes):
+        try:
+            self.details = json.loads(body)
+        except ValueError:
+            self.details = {}
+        self.status = status
+        message = self.details.get("message") if isinstance(self.details, dict) else None
+        super().__init__(message or body.decode(errors="replace")[:500] or f"HTTP status {status}")
+
+    @property
+    def causes(self) -> list[dict]:
+        """The ``details.causes`` of the Status: one entry for each field that is wrong or in conflict."""
+        return (self.details.get("details") or {}).get("causes") or []
+
+
+class Unreachable(Exception):
+    """No answer from the API server, or no usable connection settings."""
+
+
+class Cluster:
+    """The API server that a connection leads to."""
+
+    def __init__(self, connection: dict):
+        """Read the connection settings; sends nothing yet.
+
+        Args:
+            connection: kubernetes.core's connection options (``kubeconfig``, ``context``, ``host``, ``api_key`` ...);
+                what is absent comes from ``K8S_AUTH_*``, as in kubernetes.core.
+
+        Raises:
+            Unreachable: no kubeconfig, context or host can be read.
+        """
+        self._connection = {key: value for key, value in connection.items() if value not in (None, "")}
+        self._resources: dict[str, dict[str, dict]] = {}
+        self.warnings: list[str] = []
+        self.now = None
+        self._connect()
+
+    def _connect(self) -> None:
+        try:
+            self._api = get_api_client(**self._connection).client.client
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(f"{error.pool.host}:{error.pool.port} does not answer: {getattr(error, 'reason', error)}") from error
+        except (ApiException, DynamicApiError) as error:
+            raise Unreachable(f"the API server refuses the connection: {error.status} {error.reason}") from error
+        except (ConfigException, CoreException, OSError, ValueError, TypeError) as error:
+            raise Unreachable(f"the connection settings can't be used: {error}") from error
+        self._pool = self._api.rest_client.pool_manager
+
+    @property
+    def url(self) -> str:
+        """The API server's URL as the connection settings name it."""
+        return self._api.configuration.host.rstrip("/")
+
+    def request(self, method: str, path: str, query: dict | None = None, body=None, content_type: str = JSON):
+        """Send one request.
+
+        Args:
+            method: HTTP method.
+            path: absolute path on the API server.
+            query: query parameters.
+            body: object to send as JSON.
+            content_type: of the body.
+
+        Returns:
+            the decoded JSON answer, or the text when it isn't JSON (logs).
+
+        Raises:
+            ApiError: an answer with a status of 400 or more.
+            Unreachable: no answer.
+        """
+        answer = self._send(method, path, query, body, content_type)
+        if answer.status == 401:
+            # Tokens from an exec plugin (EKS: 15 minutes) end during a long wait: read the settings anew, once.
+            self._connect()
+            answer = self._send(method, path, query, body, content_type)
+        if "Date" in answer.headers:
+            self.now = parsedate_to_datetime(answer.headers["Date"])
+        for warning in answer.headers.getlist("Warning") if hasattr(answer.headers, "getlist") else []:
+            text = warning.split('"')[1] if '"' in warning else warning
+            if text not in self.warnings:
+                self.warnings.append(text)
+        if answer.status >= 400:
+            raise ApiError(answer.status, answer.data)
+        return json.loads(answer.data) if "json" in answer.headers.get("Content-Type", "") else answer.data.decode(errors="replace")
+
+    def _send(self, method, path, query, body, content_type):
+        configuration = self._api.configuration
+        headers = {"Accept": "application/json, */*", "Content-Type": content_type, **self._api.default_headers}
+        for auth in configuration.auth_settings().values():
+            headers[auth["key"]] = auth["value"]
+        url = self.url + path + (f"?{urlencode(query)}" if query else "")
+        data = None if body is None else json.dumps(body)
+        try:
+            return self._pool.request(method, url, body=data, headers=headers, timeout=TIMEOUT, retries=urllib3.Retry(2, backoff_factor=0.2, raise_on_status=False))
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise Unreachable(f"{self.url} does not answer: {reason}") from error
+
+    def parallel(self, function, items: list) -> list:
+        """Call ``function`` with every item, several at a time, and return the results in the items' order."""
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            return list(pool.map(function, items))
+
+    def resource(self, api_version: str, kind: str) -> dict | None:
+        """Look a kind up.
+
+        Args:
+            api_version: e.g. ``apps/v1``.
+            kind: e.g. ``Deployment``.
+
+        Returns:
+            the ``APIResource`` (``name`` is the plural, ``namespaced``), or ``None`` when the cluster lacks the API.
+        """
+        if api_version not in self._resources:
+            root = "/api/" if "/" not in api_version else "/apis/"
+            try:
+                found = self.request("GET", root + api_version)["resources"]
+            except ApiError as error:
+                if error.status not in (404, 503):
+                    raise
+                found = []
+            self._resources[api_version] = {item["kind"]: item for item in found if "/" not in item["name"]}
+        return self._resources[api_version].get(kind)
+
+    def path(self, api_version: str, kind: str, namespace: str | None, name: str = "") -> str:
+        """The path of an object, or of its collection when no name is given."""
+        resource = self.resource(api_version, kind)
+        root = f"/api/{api_version}" if "/" not in api_version else f"/apis/{api_version}"
+        scope = f"/namespaces/{quote(namespace)}" if resource["namespaced"] and namespace else ""
+        return f"{root}{scope}/{resource['name']}" + (f"/{quote(name)}" if name else "")
+
+    def object_path(self, item: dict) -> str:
+        """The path of a whole object."""
+        return self.path(item["apiVersion"], item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
+
+    def get(self, item: dict) -> dict | None:
+        """Read the live object behind ``item`` (apiVersion, kind, metadata), or ``None`` when there is none."""
+        try:
+            return self.request("GET", self.object_path(item))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def list(self, api_version: str, kind: str, namespace: str | None, selector: str = "", **query) -> list[dict]:
+        """List objects; each item gets its ``apiVersion`` and ``kind`` back, which a list leaves out."""
+        if selector:
+            query["labelSelector"] = selector
+        answer = self.request("GET", self.path(api_version, kind, namespace), query)
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in answer["items"]]
+
+    def apply(self, item: dict, manager: str, force: bool, dry_run: bool) -> dict:
+        """Server-side apply one object, unknown fields refused.
+
+        Raises:
+            ApiError: 409 when another manager owns a field and ``force`` is off.
+        """
+        query = {"fieldManager": manager, "fieldValidation": "Strict", "force": str(force).lower()}
+        if dry_run:
+            query["dryRun"] = "All"
+        return self.request("PATCH", self.object_path(item), query, item, APPLY)
+
+    def denied(self, wanted: list[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
+        """Tell which actions this credential may not do.
+
+        Args:
+            wanted: tuples of verb, API group, resource (``pods/log`` for a subresource) and namespace ('' for cluster scope).
+
+        Returns:
+            those of ``wanted`` that the API server refuses.
+        """
+        rules: dict[str, list] = {}
+        for namespace in {entry[3] for entry in wanted}:
+            review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace or "default"}}
+            rules[namespace] = self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", body=review)["status"]["resourceRules"]
+
+        def by_rules(entry):
+            verb, group, resource, namespace = entry
+            return any(
+                {verb, "*"} & set(rule["verbs"])
+                and {group, "*"} & set(rule.get("apiGroups") or [""])
+                and {resource, "*", f"*/{resource.partition('/')[2]}"} & set(rule.get("resources") or [])
+                and not rule.get("resourceNames")
+                for rule in rules[namespace]
+            )
+
+        def refused(entry):
+            # The rules may be incomplete (webhook authorizers, as on EKS): the review of one action decides.
+            verb, group, resource, namespace = entry
+            name, _, sub = resource.partition("/")
+            attributes = {"verb": verb, "group": group, "resource": name, "subresource": sub, "namespace": namespace}
+            review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
+            return not self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)["status"]["allowed"]
+
+        open_ones = [entry for entry in wanted if not by_rules(entry)]
+        return [entry for entry, no in zip(open_ones, self.parallel(refused, open_ones), strict=True) if no]
+
+
+def same_url(one: str, other: str) -> bool:
+    """Tell whether two API server URLs mean one server: case, a trailing slash and the default port don't matter."""
+
+    def parts(url):
+        split = urlsplit(url.strip().rstrip("/"))
+        return split.scheme, split.hostname, split.port or {"https": 443, "http": 80}.get(split.scheme), split.path
+
+    return parts(one) == parts(other)
+
+
+def describe(item: dict) -> str:
+    """Name an object for people: ``Deployment ml-models/vllm``."""
+    namespace = item["metadata"].get("namespace")
+    return f"{item['kind']} " + (f"{namespace}/" if namespace else "") + item["metadata"]["name"]

@@ -1,0 +1,174 @@
+"""Who owns which field: the arithmetic of ``metadata.managedFields`` that a take-over needs.
+
+The format is FieldsV1 (structured-merge-diff): a trie whose keys are ``f:<field>``, ``k:<keys of a list item>``,
+``v:<value of a set>`` and ``.`` (the thing itself).
+"""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatchcase
+
+# kubectl rollout restart writes this; taking it back would restart the pods once more.
+RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+
+
+def union(one: dict, other: dict) -> dict:
+    """Merge two FieldsV1 tries into a new one."""
+    return {key: union(one.get(key, {}), other.get(key, {})) for key in {**one, **other}}
+
+
+def difference(one: dict, other: dict) -> dict:
+    """Return what of trie ``one`` is not in trie ``other``, leaf by leaf."""
+    left = {}
+    for key, below in one.items():
+        if key not in other:
+            left[key] = below
+        elif below:
+            rest = difference(below, other[key])
+            if rest:
+                left[key] = rest
+    return left
+
+
+def matches(manager: str, patterns: list[str]) -> bool:
+    """Tell whether a manager's name matches one of the patterns (``fnmatch``; a leading ``!`` excludes)."""
+    if any(fnmatchcase(manager, pattern[1:]) for pattern in patterns if pattern.startswith("!")):
+        return False
+    return any(fnmatchcase(manager, pattern) for pattern in patterns)
+
+
+def split(live: dict, manager: str, adoptable: list[str]) -> tuple[dict, list[dict], list[dict]]:
+    """Sort an object's owners.
+
+    Args:
+        live: the object as the API server holds it.
+        manager: our field manager.
+        adoptable: patterns of managers whose fields we take over.
+
+    Returns:
+        our fields, the entries to take over, and the entries of all others.
+    """
+    own, absorb, others = {}, [], []
+    for entry in live["metadata"].get("managedFields", []):
+        subresource = entry.get("subresource", "")
+        if entry["manager"] == manager and entry["operation"] == "Apply" and not subresource:
+            own = entry["fieldsV1"]
+        elif subresource in ("", "scale") and entry.get("apiVersion") in (live["apiVersion"], "autoscaling/v1") and matches(entry["manager"], adoptable):
+            absorb.append(entry)
+        else:
+            others.append(entry)
+    return own, absorb, others
+
+
+def without_status(trie: dict) -> dict:
+    """Leave ``status`` and the restart mark out of a trie: neither is ours to take."""
+
+    def prune(below):
+        return {key: prune(value) for key, value in below.items() if key != f"f:{RESTARTED_AT}"}
+
+    return {key: prune(value) for key, value in trie.items() if key != "f:status"}
+
+
+def absorbed(live: dict, manager: str, adoptable: list[str]) -> list[dict]:
+    """The ``managedFields`` with every adoptable manager's fields made ours, so that the next apply removes what we don't set.
+
+    This is what client-go's ``csaupgrade`` does for kubectl's client-side apply.
+    """
+    own, absorb, others = split(live, manager, adoptable)
+    for entry in absorb:
+        if entry.get("subresource") != "scale":
+            own = union(own, without_status(entry["fieldsV1"]))
+        elif "f:replicas" in entry["fieldsV1"].get("f:spec", {}):
+            own = union(own, {"f:spec": {"f:replicas": {}}})
+    ours = {"manager": manager, "operation": "Apply", "apiVersion": live["apiVersion"], "fieldsType": "FieldsV1", "fieldsV1": own}
+    return [*others, ours]
+
+
+def leftover(result: dict, manager: str, adoptable: list[str]) -> dict:
+    """Fields that only adopted managers hold after a (dry-run) apply: those that the take-over will remove."""
+    own, absorb, others = split(result, manager, adoptable)
+    taken: dict = {}
+    for entry in absorb:
+        if not entry.get("subresource"):
+            taken = union(taken, without_status(entry["fieldsV1"]))
+    for kept in [own, *(entry["fieldsV1"] for entry in others)]:
+        taken = difference(taken, kept)
+    return taken
+
+
+def remove(value, trie: dict):
+    """Return ``value`` without the fields of ``trie``.
+
+    Args:
+        value: a (part of an) object.
+        trie: FieldsV1 below that part.
+    """
+    if isinstance(value, dict):
+        kept = {}
+        for key, below in value.items():
+            gone = trie.get(f"f:{key}")
+            if gone is None:
+                kept[key] = below
+            elif gone and not (set(gone) == {"."} and not below):
+                rest = remove(below, gone)
+                if rest not in ({}, []) or "." not in gone:
+                    kept[key] = rest
+        return kept
+    if isinstance(value, list):
+        kept = []
+        for item in value:
+            below = next((sub for key, sub in trie.items() if _addresses(key, item)), None)
+            if below is None:
+                kept.append(item)
+            elif below and "." not in below:
+                kept.append(remove(item, below))
+        return kept
+    return value
+
+
+def _addresses(key: str, item) -> bool:
+    if key.startswith("v:"):
+        return json.loads(key[2:]) == item
+    if key.startswith("k:") and isinstance(item, dict):
+        return all(item.get(name) == wanted for name, wanted in json.loads(key[2:]).items())
+    return False
+
+
+def changes(before, after, path: tuple = ()) -> list[tuple[tuple, object, object]]:
+    """List the leaves in which two objects differ.
+
+    Returns:
+        tuples of path, old and new value. A path is made of keys, and of ``[name]`` for an item of a list whose
+        items carry names: those are compared by name, not by place.
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [change for key in {**before, **after} for change in changes(before.get(key), after.get(key), (*path, key))]
+    if isinstance(before, list) and isinstance(after, list):
+        one, other = _by_name(before), _by_name(after)
+        if one is not None and other is not None:
+            return [change for key in {**one, **other} for change in changes(one.get(key), other.get(key), (*path, f"[{key}]"))]
+    return [] if before == after else [(path, before, after)]
+
+
+def _by_name(items: list) -> dict | None:
+    if all(isinstance(item, dict) and "name" in item for item in items):
+        return {item["name"]: item for item in items}
+    return None
+
+
+def dotted(path: tuple) -> str:
+    """Write a path of ``changes`` as people do: ``spec.template.spec.containers[vllm].image``."""
+    return ".".join(path).replace(".[", "[")
+
+
+def covers(trie: dict, path: tuple) -> bool:
+    """Tell whether a trie holds the field at a path of ``changes`` (or a part of it)."""
+    if not path or not trie:
+        return True
+    first, rest = path[0], path[1:]
+    if first.startswith("["):
+        items = {key: below for key, below in trie.items() if key.startswith("k:")}
+        named = [below for key, below in items.items() if json.loads(key[2:]).get("name") == first[1:-1]]
+        return any(covers(below, rest) for below in named or items.values())
+    return f"f:{first}" in trie and covers(trie[f"f:{first}"], rest)

@@ -1,0 +1,165 @@
+"""One run at a time on one cluster: a Lease that lives as long as the run does."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+
+from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster
+
+# A killed run's lock is free after this; a living one renews it in far less. It must outlast the one call
+# in which nothing can renew it: kubernetes.core.k8s applying every object of a cluster (seconds).
+DURATION_SECONDS = 120
+PROCESS = "modelyard/process"
+SINCE_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+class Held(Exception):
+    """Another run holds the lock."""
+
+
+def process_id(pid: int) -> str:
+    """Identify a process beyond doubt: host, boot, process namespace, number and start time.
+
+    Args:
+        pid: of the process.
+
+    Returns:
+        five words joined by ``/``, or ``''`` where the system has no ``/proc`` or the process is gone.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            started = file.read().rpartition(")")[2].split()[19]
+        return "/".join([socket.gethostname(), boot, os.readlink("/proc/self/ns/pid"), str(pid), started])
+    except OSError:
+        return ""
+
+
+def _is_gone(process: str) -> bool:
+    """Tell whether a process that ran on this very machine has ended; in doubt, it has not."""
+    mine, theirs = process_id(os.getpid()).split("/"), process.split("/")
+    return len(mine) == len(theirs) == 5 and mine[:3] == theirs[:3] and process_id(int(theirs[3])) != process
+
+
+def _version(lease: dict | None) -> str:
+    return lease["metadata"]["resourceVersion"] if lease else ""
+
+
+class Lock:
+    """The lock of one cluster.
+
+    A no-change run never takes it, so it costs nothing then.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, name: str, pid: int):
+        """Name the lock.
+
+        Args:
+            cluster: where it lives.
+            namespace: an existing namespace, by the time it is taken.
+            name: of the Lease.
+            pid: of the ansible-playbook process, whose end frees the lock.
+        """
+        self.cluster = cluster
+        self.path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self.name = name
+        self.process = process_id(pid)
+        job = os.environ.get("JOB_ID") or os.environ.get("AWX_JOB_ID")
+        self.holder = f"{getpass.getuser()}@{socket.gethostname()} (" + (f"AWX job {job}" if job else f"process {pid}") + ")"
+        self.identity = self.process or self.holder
+
+    def read(self) -> dict | None:
+        """Return the Lease, or ``None`` when there is none (or no namespace for it) yet."""
+        try:
+            return self.cluster.request("GET", f"{self.path}/{self.name}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+
+    def holder_of(self, lease: dict | None) -> str:
+        """Tell who else holds the lock now, ``''`` when nobody does: it is free, expired, ours, or its process is gone."""
+        spec = (lease or {}).get("spec") or {}
+        annotations = (lease or {"metadata": {}})["metadata"].get("annotations") or {}
+        process = annotations.get(PROCESS, "")
+        if not spec.get("holderIdentity") or process == self.identity or _is_gone(process):
+            return ""
+        ends = datetime.strptime(spec["renewTime"], SINCE_FORMAT).replace(tzinfo=UTC) + timedelta(seconds=spec["leaseDurationSeconds"])
+        if ends < self.cluster.now:
+            return ""
+        return f"{spec['holderIdentity']} since {spec['acquireTime']}, last renewed {spec['renewTime']}"
+
+    def acquire(self, seen: dict | None, wait_seconds: float, tell) -> bool:
+        """Take the lock.
+
+        Args:
+            seen: what ``read`` gave before the plan was made.
+            wait_seconds: how long to wait for another run.
+            tell: called with a line of text while waiting.
+
+        Returns:
+            whether another run held it since ``seen``, so that what was planned must be planned anew.
+
+        Raises:
+            Held: it is still held at the end of the wait.
+        """
+        ends, told = time.monotonic() + wait_seconds, 0.0
+        while True:
+            lease = self.read()
+            other = self.holder_of(lease)
+            if not other and self._write(lease):
+                return _version(lease) != _version(seen)
+            if other and time.monotonic() > ends:
+                raise Held(f"another run holds the lock (Lease {self.name}): {other}. It frees itself when that run ends, or {DURATION_SECONDS} s after it was killed.")
+            if other and time.monotonic() - told > 10:
+                told = time.monotonic()
+                tell(f"waiting for another run: {other}")
+            time.sleep(1 if other else 0.1)
+
+    def _write(self, lease: dict | None, held: bool = True) -> bool:
+        """Write the Lease; ``False`` when another writer was faster."""
+        # The API server's clock, so that two controllers with different clocks agree.
+        now = (self.cluster.now or datetime.now(UTC)).strftime(SINCE_FORMAT)
+        spec = (lease or {}).get("spec") or {}
+        annotations = (lease or {"metadata": {}})["metadata"].get("annotations") or {}
+        ours = annotations.get(PROCESS) == self.identity
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self.name, "annotations": {PROCESS: self.identity if held else ""}},
+            "spec": {"holderIdentity": self.holder if held else "", "leaseDurationSeconds": DURATION_SECONDS, "acquireTime": spec["acquireTime"] if ours and spec.get("acquireTime") else now, "renewTime": now},
+        }
+        try:
+            if lease is None:
+                self.cluster.request("POST", self.path, body=body)
+            else:
+                body["metadata"]["resourceVersion"] = lease["metadata"]["resourceVersion"]
+                self.cluster.request("PUT", f"{self.path}/{self.name}", body=body)
+        except ApiError as error:
+            if error.status not in (404, 409) or (error.status == 404 and lease is None):
+                raise
+            return False
+        return True
+
+    def renew(self) -> None:
+        """Say that the run still lives.
+
+        Raises:
+            Held: another run has taken the lock.
+        """
+        lease = self.read()
+        other = self.holder_of(lease)
+        if other:
+            raise Held(f"this run was silent for over {DURATION_SECONDS} s and lost the lock to {other}")
+        self._write(lease)
+
+    def release(self) -> None:
+        """Free the lock if it is ours."""
+        lease = self.read()
+        if lease and ((lease["metadata"].get("annotations") or {}).get(PROCESS)) == self.identity:
+            self._write(lease, held=False)

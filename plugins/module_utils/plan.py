@@ -1,0 +1,387 @@
+"""What a run would do to a cluster, worked out before the first write.
+
+Every object is read and server-side applied as a dry run, so that the API server itself says what would change, what
+is invalid and whose field is in the way. An object whose live state would not change is not applied at all.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass, field
+
+import yaml
+from ansible_collections.modelyard.core.plugins.module_utils import fields
+from ansible_collections.modelyard.core.plugins.module_utils.cluster import JSON_PATCH, ApiError, Cluster, describe, same_url
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+PROJECT = "modelyard"
+COMPONENT = "modelyard/component"
+CLUSTER = "modelyard/cluster"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+TRACKING_ID = "argocd.argoproj.io/tracking-id"
+
+INSTALL_ORDER = [
+    "Namespace", "AppProject", "ServiceAccount", "Role", "RoleBinding", "Secret", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy",
+    "Service", "PodDisruptionBudget", "Deployment",
+]  # fmt: skip
+
+
+class Refused(Exception):
+    """The plan can't be carried out; nothing was written.
+
+    Attributes:
+        problems: one text for each thing that is wrong.
+    """
+
+    def __init__(self, problems: list[str]):
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+@dataclass
+class Change:
+    """What would happen to one object."""
+
+    action: str
+    item: dict
+    before: dict | None = None
+    after: dict | None = None
+    adopt: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """One line: ``update Deployment ml-models/vllm: spec.replicas 2 -> 1``."""
+        text = f"{self.action} {describe(self.item)}"
+        if self.action == "update":
+            differences = [f"{fields.dotted(path)} {_short(old)} -> {_short(new)}" for path, old, new in fields.changes(shown(self.before), shown(self.after))]
+            text += ": " + ("; ".join(differences) or "ownership of fields")
+        return text
+
+    def diff(self) -> dict:
+        """The change as Ansible's ``--diff`` prints it."""
+        name = describe(self.item)
+        return {"before_header": name, "after_header": name, "before": _text(self.before), "after": _text(self.after)}
+
+
+@dataclass
+class Plan:
+    """All that a run would do, and what the operator should know about it."""
+
+    namespaces: list[dict] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    prune: list[Change] = field(default_factory=list)
+    missing: list[dict] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+def _short(value) -> str:
+    text = "(none)" if value is None else json.dumps(value, default=str)
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def shown(item: dict | None) -> dict:
+    """An object without what only the API server writes (and without a Secret's values)."""
+    if not item:
+        return {}
+    kept = {key: value for key, value in item.items() if key not in ("status", "metadata")}
+    if item["kind"] == "Secret":
+        kept = {key: {name: "(hidden)" for name in value} if key in ("data", "stringData") else value for key, value in kept.items()}
+    hidden = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
+    kept["metadata"] = {key: value for key, value in item["metadata"].items() if key not in hidden}
+    return kept
+
+
+def _text(item: dict | None) -> str:
+    return yaml.safe_dump(shown(item), sort_keys=True) if item else ""
+
+
+def install_rank(item: dict) -> int:
+    """Place of a kind in the install order; custom resources come last."""
+    return INSTALL_ORDER.index(item["kind"]) if item["kind"] in INSTALL_ORDER else len(INSTALL_ORDER)
+
+
+class Planner:
+    """Works out a Plan for a list of objects on one cluster."""
+
+    def __init__(self, cluster: Cluster, options: dict):
+        """Hold the inputs.
+
+        Args:
+            cluster: where to look.
+            options: the arguments of the action ``modelyard.core.plan``.
+        """
+        self.cluster = cluster
+        self.options = options
+        self.manager = options["field_manager"]
+        self.adoptable = options["adopt_managers"]
+
+    def check_cluster(self) -> None:
+        """Refuse a cluster other than the one that the inventory names.
+
+        Raises:
+            Refused: the URL or the UID of ``kube-system`` differs.
+        """
+        name, url, uid = self.options["cluster_name"], self.options["api_server"], self.options["kube_system_uid"]
+        problems = []
+        if not url and not uid:
+            problems.append(f"cluster {name}: the inventory does not name the cluster it means; set platform_api_server or platform_kube_system_uid, so that a run never writes to another")
+        if url and not same_url(url, self.cluster.url):
+            problems.append(f"cluster {name}: platform_api_server is {url}, but the connection (platform_connection or K8S_AUTH_*) leads to {self.cluster.url}; nothing was written")
+        if uid and not problems:
+            found = self.cluster.request("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"]
+            if uid != found:
+                problems.append(f"cluster {name}: platform_kube_system_uid is {uid}, but the cluster at {self.cluster.url} has {found}; nothing was written")
+        if problems:
+            raise Refused(problems)
+
+    def make(self) -> Plan:
+        """Work the plan out; writes nothing.
+
+        Raises:
+            Refused: with everything that is wrong.
+        """
+        plan = Plan()
+        wanted = self._known(plan)
+        self._check_names(wanted)
+        self._check_access(wanted)
+        absent = self._namespaces(wanted, plan)
+        present = [item for item in wanted if item["metadata"].get("namespace") not in absent]
+        problems = [text for item in wanted if item not in present for text in _schema_problems(self.cluster, item)]
+        results = self.cluster.parallel(self._examine, present)
+        problems += [text for result in results for text in result[0]]
+        if problems:
+            raise Refused(list(dict.fromkeys(problems)))
+        changes = {id(item): change for item, (_, change, _) in zip(present, results, strict=True)}
+        for item in sorted(wanted, key=install_rank):
+            change = changes[id(item)] if id(item) in changes else Change("create", item, None, item)
+            if change:
+                plan.changes.append(change)
+        plan.notices += [notice for _, _, notices in results for notice in notices]
+        plan.notices += [f"the API server warns: {text}" for text in self.cluster.warnings]
+        plan.prune = self._prune(wanted, absent)
+        return plan
+
+    def _known(self, plan: Plan) -> list[dict]:
+        """Leave out objects whose API the cluster lacks, with a notice, or refuse them."""
+        wanted, problems = [], []
+        for item in self.options["objects"]:
+            if self.cluster.resource(item["apiVersion"], item["kind"]):
+                wanted.append(item)
+                continue
+            plan.missing.append(item)
+            text = f"{describe(item)}: the cluster has no API {item['apiVersion']} {item['kind']} (its CRD is not installed)"
+            if self.options["require_apis"]:
+                problems.append(f"{text}; install it, or set apply_require_apis to false to leave such objects out")
+            else:
+                plan.notices.append(f"{text}; left out")
+        if problems:
+            raise Refused(problems)
+        return wanted
+
+    def _check_names(self, wanted: list[dict]) -> None:
+        seen, problems = {}, []
+        for item in wanted:
+            name = describe(item)
+            if name in seen:
+                first, second = (found["metadata"]["labels"].get(COMPONENT) for found in (seen[name], item))
+                problems.append(f"{name} is rendered twice, by {first} and by {second}: two objects can't have one name")
+            seen[name] = item
+        if problems:
+            raise Refused(problems)
+
+    def _check_access(self, wanted: list[dict]) -> None:
+        entries = []
+        for item in wanted:
+            resource = self.cluster.resource(item["apiVersion"], item["kind"])
+            place = (item["apiVersion"].rpartition("/")[0], resource["name"], item["metadata"].get("namespace", "") if resource["namespaced"] else "")
+            entries += [(verb, *place) for verb in ("get", "create", "patch")]
+            if item["kind"] == "Deployment":
+                namespace = item["metadata"]["namespace"]
+                entries += [("list", "", "pods", namespace), ("get", "", "pods/log", namespace), ("list", "", "events", namespace), ("list", "apps", "replicasets", namespace)]
+        for kind in self._prunable():
+            place = (kind["api_version"].rpartition("/")[0], self.cluster.resource(kind["api_version"], kind["kind"])["name"], kind["namespace"])
+            entries += [("list", *place), ("delete", *place)]
+        entries += [(verb, "coordination.k8s.io", "leases", self.options["lock_namespace"]) for verb in ("get", "create", "update")]
+        denied = self.cluster.denied(sorted(set(entries)))
+        if denied:
+            raise Refused([f"cluster {self.options['cluster_name']}: this credential may not {verb} {resource}" + (f" ({group})" if group else "") + (f" in namespace {namespace}" if namespace else "") for verb, group, resource, namespace in denied] + ["The rights that a run needs are listed in docs/security.md; nothing was written."])
+
+    def _namespaces(self, wanted: list[dict], plan: Plan) -> set[str]:
+        """Find the namespaces that are absent, to be created; refuse those that must exist."""
+        problems = []
+        known = {item["name"]: item for item in self.options["namespaces"]}
+        for name in sorted({item["metadata"]["namespace"] for item in wanted if item["metadata"].get("namespace")}):
+            try:
+                live = self.cluster.get({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                continue  # This credential can't see namespaces: the dry run of an object in it will tell.
+            if live and live["status"].get("phase") == "Terminating":
+                problems.append(f"namespace {name} is being deleted: wait until it is gone, then run again")
+            elif not live and not known.get(name, {}).get("create"):
+                problems.append(f"namespace {name} does not exist, and nothing here creates it: create it, or set platform_create_namespaces to true (it creates platform_namespace)")
+            elif not live:
+                plan.namespaces.append(known[name])
+        if plan.namespaces and self.cluster.denied([("create", "", "namespaces", "")]):
+            problems.append("this credential may not create namespaces: create " + ", ".join(item["name"] for item in plan.namespaces) + " beforehand, or use one that may")
+        if problems:
+            raise Refused(problems)
+        return {item["name"] for item in plan.namespaces}
+
+    def _examine(self, item: dict) -> tuple[list[str], Change | None, list[str]]:
+        """Compare one object with the live one; returns problems, the change (or none) and notices."""
+        try:
+            live = self.cluster.get(item)
+            conflicts = {}
+            try:
+                result = self.cluster.apply(item, self.manager, self.options["force"], dry_run=True)
+            except ApiError as error:
+                conflicts = _conflicts(error)
+                foreign = {name: paths for name, paths in conflicts.items() if not fields.matches(name, self.adoptable)}
+                if not conflicts:
+                    raise
+                if foreign:
+                    owners = "; ".join(f"{name} owns {', '.join(paths)}" for name, paths in foreign.items())
+                    return [f"{describe(item)}: {owners}. Leave that field to its owner (set its variable to null), or take it with apply_force=true"], None, []
+                result = self.cluster.apply(item, self.manager, force=True, dry_run=True)
+            if not live:
+                return [], Change("create", item, None, result), []
+            if (live["metadata"].get("deletionTimestamp")) is not None:
+                return [f"{describe(item)} is being deleted: wait until it is gone, then run again"], None, []
+            return self._compare(item, live, result)
+        except ApiError as error:
+            return [_explain(item, error)], None, []
+
+    def _compare(self, item: dict, live: dict, result: dict) -> tuple[list[str], Change | None, list[str]]:
+        own, absorb, _ = fields.split(live, self.manager, self.adoptable)
+        rest = fields.leftover(result, self.manager, self.adoptable)
+        if rest:
+            result = self._without(item, result, rest)
+        names = list(dict.fromkeys(entry["manager"] for entry in absorb))
+        problems = self._argocd_problems(live)
+        if shown(live) == shown(result) and not absorb and own == fields.split(result, self.manager, self.adoptable)[0]:
+            return problems, None, []
+        change = Change("update", item, live, result, names)
+        notices = []
+        for entry in absorb:
+            taken = [
+                f"{fields.dotted(path)} {_short(old)} -> {_short(new)}"
+                for path, old, new in fields.changes(shown(live), shown(result))
+                if fields.covers(entry["fieldsV1"], path) and path[-1] != LAST_APPLIED
+            ]
+            when = f"{entry['manager']} ({entry.get('time', 'at an unknown time')})"
+            if taken:
+                notices.append(f"{describe(item)}: taking back what {when} changed: {'; '.join(taken)}")
+            elif not own:
+                notices.append(f"{describe(item)}: adopting it from {when}")
+        return problems, change, notices
+
+    def _without(self, item: dict, result: dict, rest: dict) -> dict:
+        """What the server would make of an object once the fields of ``rest`` are gone (it fills defaults in again)."""
+        less = fields.remove({key: value for key, value in result.items() if key != "status"}, rest)
+        changed = [{"op": "add", "path": f"/{key}", "value": value} for key, value in less.items() if key not in ("apiVersion", "kind", "metadata", "status")]
+        changed += [{"op": "remove", "path": f"/{key}"} for key in result if key not in less and key != "status"]
+        changed += [{"op": "add", "path": f"/metadata/{key}", "value": less["metadata"].get(key, {})} for key in ("labels", "annotations")]
+        query = {"dryRun": "All", "fieldManager": self.manager}
+        answer = self.cluster.request("PATCH", self.cluster.object_path(item), query, changed, JSON_PATCH)
+        answer = copy.deepcopy(answer)
+        for key in ("labels", "annotations"):
+            if not answer["metadata"].get(key):
+                answer["metadata"].pop(key, None)
+        answer["metadata"]["managedFields"] = result["metadata"].get("managedFields", [])
+        return answer
+
+    def _argocd_problems(self, live: dict) -> list[str]:
+        """Refuse an object that a living Argo CD Application still keeps in sync: two tools would fight over it."""
+        tracking = (live["metadata"].get("annotations") or {}).get(TRACKING_ID)
+        if not tracking or not self.cluster.resource("argoproj.io/v1alpha1", "Application"):
+            return []
+        namespace, _, name = tracking.partition(":")[0].rpartition("_")
+        namespace = namespace or self.options["argocd_namespace"]
+        try:
+            application = self.cluster.get({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"namespace": namespace, "name": name}})
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return []
+        if not application or not (application["spec"].get("syncPolicy") or {}).get("automated"):
+            return []
+        return [f"{describe(live)} is kept in sync by Argo CD's Application {namespace}/{name}: turn that off first (delete the Application without cascading), or deliver this cluster by GitOps (platform_delivery: gitops)"]
+
+    def _prunable(self) -> list[dict]:
+        return [kind for kind in self.options["prune"] if self.cluster.resource(kind["api_version"], kind["kind"])]
+
+    def _prune(self, wanted: list[dict], absent: set[str]) -> list[Change]:
+        """Find live objects of this run's components that are no longer wanted."""
+        if not self.options["components"]:
+            return []
+        selector = f"{MANAGED_BY}={PROJECT},{CLUSTER}={self.options['cluster_name']},{COMPONENT} in ({','.join(self.options['components'])})"
+        kinds = [kind for kind in self._prunable() if kind["namespace"] not in absent]
+        keep = {(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in wanted}
+        found = self.cluster.parallel(lambda kind: self.cluster.list(kind["api_version"], kind["kind"], kind["namespace"], selector), kinds)
+        gone = [item for items in found for item in items if (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) not in keep]
+        return [Change("prune", item, item, None) for item in sorted(gone, key=install_rank, reverse=True) if not item["metadata"].get("deletionTimestamp")]
+
+
+def create_namespace(cluster: Cluster, namespace: dict) -> None:
+    """Create a namespace; one that exists meanwhile is left as it is."""
+    labels = {MANAGED_BY: PROJECT, **(namespace.get("labels") or {})}
+    try:
+        cluster.request("POST", "/api/v1/namespaces", body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace["name"], "labels": labels}})
+    except ApiError as error:
+        if error.status != 409:
+            raise
+
+
+def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) -> None:
+    """Make the fields of adoptable managers ours, so that applying the object removes what it does not set.
+
+    Raises:
+        ApiError: 409 when the object changed meanwhile.
+    """
+    live = cluster.get(change.item)
+    patch = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+        {"op": "replace", "path": "/metadata/managedFields", "value": fields.absorbed(live, manager, adoptable)},
+    ]
+    cluster.request("PATCH", cluster.object_path(change.item), {"fieldManager": manager}, patch, JSON_PATCH)
+
+
+def _conflicts(error: ApiError) -> dict[str, list[str]]:
+    """Managers in the way and the fields they own, from a conflict (409) of server-side apply."""
+    found: dict[str, list[str]] = {}
+    for cause in error.causes if error.status == 409 else []:
+        if cause.get("reason") == "FieldManagerConflict":
+            found.setdefault(cause["message"].split('"')[1], []).append(cause["field"].lstrip("."))
+    return found
+
+
+def _explain(item: dict, error: ApiError) -> str:
+    """Say what the API server has against an object, and what to do."""
+    name, text = describe(item), str(error)
+    if error.status == 403:
+        return f"{name}: forbidden: {text}"
+    if "field is immutable" in text:
+        return f"{name}: {text}. An immutable field can't be changed in place: delete the object first (kubectl delete {item['kind'].lower()} {item['metadata']['name']}), or give it back its old value"
+    if "not declared in schema" in text or "unknown field" in text or "strict decoding" in text:
+        return f"{name}: a field that Kubernetes does not know: {text}"
+    return f"{name}: the API server refuses it ({error.status}): {text}"
+
+
+def _schema_problems(cluster: Cluster, item: dict) -> list[str]:
+    """Check an object whose namespace does not exist yet, where the API server can't: against Kubernetes' schemas."""
+    import kubernetes_validate
+
+    if "." in item["apiVersion"].partition("/")[0] and not item["apiVersion"].partition("/")[0].endswith(".k8s.io"):
+        return []  # A custom resource: its schema is on the cluster only.
+    minor = int("".join(filter(str.isdigit, cluster.request("GET", "/version")["minor"])))
+    newest = int(kubernetes_validate.latest_version().split(".")[1])
+    try:
+        kubernetes_validate.validate(item, f"1.{min(minor, newest)}", strict=True)
+    except kubernetes_validate.ValidationError as error:
+        path = ".".join(str(part) for part in error.path)
+        return [f"{describe(item)}: {path or 'object'}: {error.message}"]
+    except kubernetes_validate.SchemaNotFoundError:
+        return []
+    return []

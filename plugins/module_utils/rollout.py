@@ -1,0 +1,278 @@
+"""Wait until Deployments are rolled out, and explain one that won't be."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable, describe
+
+LOG_LINES = 20
+EVENTS = 6
+# A fault must last this long before it counts: a missing ConfigMap may be on its way, a registry may answer the
+# second time. What passes it does not heal by itself (field notes 19).
+PATIENCE_SECONDS = {"CreateContainerConfigError": 15, "CreateContainerError": 15, "RunContainerError": 15, "InvalidImageName": 0, "ErrImagePull": 60, "ImagePullBackOff": 60, "ErrImageNeverPull": 0}
+RESTARTS = 3
+REFUSED_SECONDS = 15
+OUTAGE_SECONDS = 120
+# What looks like a credential never leaves a log: Hugging Face, AWS and GitHub tokens, bearer headers, key=value pairs.
+SECRET = re.compile(r"(hf_\w{20,}|AKIA\w{16}|ghp_\w{30,}|[Bb]earer\s+[\w.~+/-]{16,}|(?i:(?:password|secret|token|api_?key)\w*\s*[=:]\s*)\S+)")
+
+
+class Failed(Exception):
+    """A rollout that won't complete; the message is for the operator."""
+
+
+def redact(text: str) -> str:
+    """Hide what looks like a credential in a log line."""
+    return SECRET.sub("(hidden)", text)
+
+
+def is_complete(deployment: dict) -> bool:
+    """Tell whether a Deployment's newest template runs everywhere and nothing of an older one is left.
+
+    The conditions are those of ``kubectl rollout status``.
+    """
+    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")]
+    return status.get("observedGeneration", 0) >= deployment["metadata"]["generation"] and counts == [wanted] * 4
+
+
+def condition(item: dict, kind: str) -> dict:
+    """One condition of an object's status, or ``{}``."""
+    return next((entry for entry in item.get("status", {}).get("conditions", []) if entry["type"] == kind), {})
+
+
+def selector(deployment: dict) -> str:
+    """The label selector of a Deployment as a query string."""
+    return ",".join(f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items())
+
+
+def budget_seconds(deployment: dict, margin: int) -> int:
+    """How long a rollout may take: its progress deadline for each replica that waits for its turn, and a margin."""
+    return deployment["spec"].get("progressDeadlineSeconds", 600) * max(1, deployment["spec"].get("replicas", 1)) + margin
+
+
+def container_states(pod: dict) -> list[dict]:
+    """The statuses of a pod's containers, init containers first."""
+    status = pod.get("status", {})
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def fault(pod: dict) -> tuple[str, str]:
+    """Find what keeps a pod from starting.
+
+    Args:
+        pod: a Pod.
+
+    Returns:
+        the name of the container (``''`` for the pod itself) and the reason, or two empty strings.
+    """
+    if pod.get("status", {}).get("phase") == "Failed":
+        return "", pod["status"].get("reason") or "Failed"
+    for state in container_states(pod):
+        reason = (state.get("state", {}).get("waiting") or {}).get("reason", "")
+        if reason in PATIENCE_SECONDS or reason == "CrashLoopBackOff":
+            return state["name"], reason
+        ended = state.get("lastState", {}).get("terminated") or state.get("state", {}).get("terminated") or {}
+        if state.get("restartCount", 0) >= RESTARTS and not state.get("ready"):
+            return state["name"], ended.get("reason") or "Restarting"
+    return "", ""
+
+
+def unschedulable(pod: dict) -> str:
+    """The scheduler's word on a pod that no node takes, or ``''``."""
+    entry = condition(pod, "PodScheduled")
+    return entry.get("message", "") if entry.get("status") == "False" else ""
+
+
+class Watch:
+    """Waits for a list of Deployments on one cluster."""
+
+    def __init__(self, cluster: Cluster, options: dict, tell, alive):
+        """Hold the inputs.
+
+        Args:
+            cluster: where they are.
+            options: ``capacity_timeout`` and ``margin`` in seconds.
+            tell: called with a line of text when something is worth knowing.
+            alive: called in every round, so that the lock is renewed.
+        """
+        self.cluster, self.options, self.tell, self.alive = cluster, options, tell, alive
+        self.since: dict[tuple, float] = {}
+        self.lines: dict[str, str] = {}
+
+    def wait(self, items: list[dict]) -> list[dict]:
+        """Wait until all are rolled out.
+
+        Args:
+            items: the Deployments (apiVersion, kind, metadata).
+
+        Returns:
+            the live Deployments.
+
+        Raises:
+            Failed: with the explanation, as soon as it is clear that one won't.
+        """
+        started, pause, answered, told = time.monotonic(), 0.25, time.monotonic(), time.monotonic()
+        done: dict[str, dict] = {}
+        while True:
+            try:
+                self.alive()
+                for item in items:
+                    if describe(item) not in done:
+                        self._look(item, done, started)
+                answered = time.monotonic()
+            except (Unreachable, ApiError) as error:
+                # A control plane may fail over during a long wait; a refusal (4xx) does not heal.
+                if (isinstance(error, ApiError) and error.status < 500) or time.monotonic() - answered > OUTAGE_SECONDS:
+                    raise
+                self.tell(f"the API server is away: {error}")
+            if len(done) == len(items):
+                return [done[describe(item)] for item in items]
+            if time.monotonic() - told > 30:
+                told = time.monotonic()
+                self.tell(f"{len(done)} of {len(items)} rolled out after {told - started:.0f} s; " + "; ".join(f"{name}: {line}" for name, line in self.lines.items() if name not in done))
+            time.sleep(pause)
+            pause = min(pause * 1.3, 3)
+
+    def _look(self, item: dict, done: dict, started: float) -> None:
+        name, live, waited = describe(item), self.cluster.get(item), time.monotonic() - started
+        if live is None:
+            raise Failed(f"{name} is gone: something else deleted it during the rollout")
+        if is_complete(live):
+            done[name] = live
+            if name in self.lines:
+                self.tell(f"{name} is rolled out after {waited:.0f} s")
+            return
+        pods = self._new_pods(live)
+        line = f"{live['status'].get('readyReplicas', 0)} of {live['spec']['replicas']} ready"
+        pending = next((text for text in map(unschedulable, pods) if text), "")
+        line += f", waiting for a node: {pending}" if pending else ""
+        if self.lines.get(name) != line:
+            self.tell(f"{name}: {line}")
+        self.lines[name] = line
+        reason = self._reason(name, live, pods, pending, waited)
+        if reason:
+            raise Failed(self.explain(live, pods, reason))
+
+    def _lasts(self, key: tuple, present: bool) -> float:
+        """Seconds since a fault was first seen; -1 while it is absent."""
+        if not present:
+            self.since.pop(key, None)
+            return -1
+        return time.monotonic() - self.since.setdefault(key, time.monotonic())
+
+    def _reason(self, name: str, live: dict, pods: list[dict], pending: str, waited: float) -> str:
+        current = live["status"].get("observedGeneration", 0) >= live["metadata"]["generation"]
+        for pod in pods:
+            container, reason = fault(pod)
+            key = (pod["metadata"]["uid"],)
+            if self._lasts(key, bool(reason)) >= PATIENCE_SECONDS.get(reason, 0) and reason:
+                return f"container {container}: {reason}" if container else reason
+        refused = condition(live, "ReplicaFailure")
+        if self._lasts((name, "refused"), current and refused.get("status") == "True") >= REFUSED_SECONDS:
+            return f"its pods are refused: {refused.get('message', refused.get('reason'))}"
+        if self._lasts((name, "pending"), bool(pending)) > self.options["capacity_timeout"]:
+            return f"no node took its pod in {self.options['capacity_timeout']} s (apply_capacity_timeout): {pending}"
+        progressing = condition(live, "Progressing")
+        if current and progressing.get("reason") == "ProgressDeadlineExceeded" and not pending:
+            return f"no progress in its progressDeadlineSeconds ({live['spec'].get('progressDeadlineSeconds')} s)"
+        budget = budget_seconds(live, self.options["margin"])
+        return f"not rolled out in {budget} s" if waited > budget + (self.options["capacity_timeout"] if pending else 0) else ""
+
+    def _new_pods(self, deployment: dict) -> list[dict]:
+        """The pods of a Deployment's newest ReplicaSet."""
+        namespace, chosen = deployment["metadata"]["namespace"], selector(deployment)
+        revision = (deployment["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision")
+        sets = self.cluster.list("apps/v1", "ReplicaSet", namespace, chosen)
+        owned = [
+            item
+            for item in sets
+            if any(owner["uid"] == deployment["metadata"]["uid"] for owner in item["metadata"].get("ownerReferences", []))
+            and item["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision") == revision
+        ]
+        if not owned or deployment["status"].get("observedGeneration", 0) < deployment["metadata"]["generation"]:
+            return []
+        template = owned[0]["metadata"]["labels"]["pod-template-hash"]
+        return self.cluster.list("v1", "Pod", namespace, f"{chosen},pod-template-hash={template}")
+
+    def explain(self, deployment: dict, pods: list[dict], reason: str) -> str:
+        """Tell an operator what is wrong with a Deployment: its pods, their containers, last events and last log lines."""
+        status, namespace = deployment["status"], deployment["metadata"]["namespace"]
+        lines = [f"{describe(deployment)} is not rolled out: {reason}", f"  {status.get('readyReplicas', 0)} of {deployment['spec']['replicas']} replicas ready, {status.get('updatedReplicas', 0)} of the new template"]
+        lines += self._events(namespace, deployment["metadata"]["name"], "Deployment")
+        for pod in sorted(pods, key=lambda item: fault(item) == ("", ""))[:2]:
+            lines += self._pod_lines(pod)
+        name = deployment["metadata"]["name"]
+        serving = status.get("availableReplicas", 0)
+        lines.append(f"  {serving} replica(s) still serve." if serving else "  Nothing serves now.")
+        lines.append(f"  Look: kubectl -n {namespace} describe deployment {name}; go back: kubectl -n {namespace} rollout undo deployment/{name} (then set the inventory back, too)")
+        return "\n".join(lines)
+
+    def _pod_lines(self, pod: dict) -> list[str]:
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        lines = [f"  pod {name} on {pod['spec'].get('nodeName') or 'no node'}: {pod['status'].get('phase')}" + (f", {pod['status']['message']}" if pod["status"].get("message") else "")]
+        if unschedulable(pod):
+            lines.append(f"    scheduler: {unschedulable(pod)}")
+        for state in container_states(pod):
+            if state.get("ready") or (state.get("state", {}).get("terminated") or {}).get("reason") == "Completed":
+                continue
+            lines.append("    " + _container_line(state))
+            lines += self._log(namespace, name, state)
+        return lines + self._events(namespace, name, "Pod")
+
+    def _log(self, namespace: str, pod: str, state: dict) -> list[str]:
+        query = {"container": state["name"], "tailLines": LOG_LINES, "previous": "true"}
+        if not state.get("restartCount"):
+            del query["previous"]
+        try:
+            text = self.cluster.request("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query)
+        except (ApiError, Unreachable) as error:
+            # A container that never started has no log; simulated nodes have no kubelet to ask.
+            return [f"      (no log: {error})"]
+        return [f"      | {redact(line)}" for line in str(text).splitlines()[-LOG_LINES:]]
+
+    def _events(self, namespace: str, name: str, kind: str) -> list[str]:
+        found = self.cluster.list("v1", "Event", namespace, fieldSelector=f"involvedObject.name={name},involvedObject.kind={kind}")
+        found.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        return [f"    event {event.get('type')} {event.get('reason')}: {redact(event.get('message', ''))}" for event in found if event.get("type") != "Normal"][-EVENTS:]
+
+
+def _container_line(state: dict) -> str:
+    (kind, detail), *_ = (state.get("state") or {"unknown": {}}).items()
+    detail = detail or {}
+    text = f"container {state['name']}: {kind}" + (f" {detail['reason']}" if detail.get("reason") else "") + (f": {redact(detail['message'])}" if detail.get("message") else "")
+    ended = state.get("lastState", {}).get("terminated") or (detail if kind == "terminated" else {})
+    if ended:
+        text += f"; last exit {ended.get('reason', '')} (code {ended.get('exitCode')})"
+    return text + f"; {state.get('restartCount', 0)} restarts"
+
+
+def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
+    """Say where everything runs.
+
+    Args:
+        cluster: where the Deployments are.
+        deployments: live ones.
+
+    Returns:
+        a row for each: workload, profile, model, ready (``ready/wanted``), node (names joined by ``,``), gpus (of all its pods).
+    """
+
+    def row(deployment):
+        notes = deployment["metadata"].get("annotations") or {}
+        namespace = deployment["metadata"]["namespace"]
+        pods = [pod for pod in cluster.list("v1", "Pod", namespace, selector(deployment)) if not pod["metadata"].get("deletionTimestamp")]
+        gpus = sum(int(container.get("resources", {}).get("requests", {}).get("nvidia.com/gpu", 0)) for pod in pods for container in pod["spec"]["containers"])
+        wanted = deployment["spec"].get("replicas", 1)
+        return {
+            "workload": deployment["metadata"]["name"],
+            "profile": notes.get("modelyard/profile", "-"),
+            "model": notes.get("modelyard/model", "-"),
+            "ready": f"{deployment['status'].get('readyReplicas', 0)}/{wanted}" + ("" if wanted else " parked"),
+            "node": ",".join(sorted({pod["spec"].get("nodeName", "") for pod in pods} - {""})) or "-",
+            "gpus": str(gpus),
+        }
+
+    return cluster.parallel(row, deployments)

@@ -1,0 +1,122 @@
+"""Documentation of the action modelyard.core.plan, which runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: plan
+short_description: Work out what a run would do to a cluster, before its first write
+description:
+  - Checks which cluster the connection leads to, what the credential may do, that namespaces and APIs exist.
+  - Reads every object and server-side applies it as a dry run, so that the API server says what would change, what is
+    invalid and whose field is in the way. Everything that is wrong is reported at once, and nothing is written.
+  - When something is to be written, outside check mode, creates absent namespaces, takes the lock (a Lease) and takes over the
+    fields of the managers in O(adopt_managers). C(modelyard.core.rollout) frees the lock.
+  - Writes nothing when nothing differs.
+options:
+  connection:
+    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
+    type: dict
+    required: true
+  cluster_name:
+    description: Value of the label C(modelyard/cluster) of the objects, and the cluster's name in messages.
+    type: str
+    required: true
+  api_server:
+    description: URL of the API server that is meant. One of O(api_server) and O(kube_system_uid) must be given.
+    type: str
+    default: ""
+  kube_system_uid:
+    description: UID of the namespace kube-system of the cluster that is meant.
+    type: str
+    default: ""
+  objects:
+    description: The objects that are wanted.
+    type: list
+    elements: dict
+    required: true
+  components:
+    description: Components (label C(modelyard/component)) that this run rendered. Only their objects are pruned.
+    type: list
+    elements: str
+    required: true
+  namespaces:
+    description: Namespaces that may be created, each with C(name), C(create) and C(labels).
+    type: list
+    elements: dict
+    default: []
+  prune:
+    description: Where to look for objects to prune, each with C(api_version), C(kind) and C(namespace).
+    type: list
+    elements: dict
+    default: []
+  field_manager:
+    description: Name under which the API server records our fields.
+    type: str
+    default: modelyard
+  adopt_managers:
+    description: Patterns of field managers whose fields are taken over, with a notice. A leading C(!) excludes.
+    type: list
+    elements: str
+    default: []
+  force:
+    description: Take fields from every other manager too.
+    type: bool
+    default: false
+  require_apis:
+    description: Refuse objects whose API the cluster lacks, instead of leaving them out with a notice.
+    type: bool
+    default: false
+  argocd_namespace:
+    description: Where Argo CD's Applications are.
+    type: str
+    default: argocd
+  lock_namespace:
+    description: Namespace of the Lease.
+    type: str
+    required: true
+  lock_name:
+    description: Name of the Lease.
+    type: str
+    default: modelyard
+  lock_wait:
+    description: Seconds to wait for another run.
+    type: int
+    default: 180
+author: modelyard
+"""
+
+EXAMPLES = r"""
+- name: Plan the run
+  modelyard.core.plan:
+    connection: {kubeconfig: ~/.kube/config, context: staging}
+    cluster_name: staging
+    api_server: https://ABC.gr7.eu-central-1.eks.amazonaws.com
+    objects: "{{ objects }}"
+    components: [vllm]
+    lock_namespace: ml-models
+  register: plan
+"""
+
+RETURN = r"""
+apply:
+  description: The objects to apply, in install order.
+  returned: success
+  type: list
+  elements: dict
+prune:
+  description: The objects to delete, with their UIDs.
+  returned: success
+  type: list
+  elements: dict
+changes:
+  description: One line for each object that would change.
+  returned: success
+  type: list
+  elements: str
+missing:
+  description: Kinds whose API the cluster lacks.
+  returned: success
+  type: list
+  elements: str
+"""
