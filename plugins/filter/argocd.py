@@ -1,0 +1,117 @@
+"""Which Argo CD Applications a cluster has, and what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest, where
+from ansible_collections.modelyard.core.plugins.module_utils.settings import merge
+
+FINALIZER = "resources-finalizer.argocd.argoproj.io"
+SYNC_WAVE = "argocd.argoproj.io/sync-wave"
+NAME = re.compile(r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+
+def applications(selection: Mapping, settings: Mapping, overrides: Mapping, extra: Mapping) -> list[dict]:
+    """Find the Applications of a cluster and their settings.
+
+    Args:
+        selection: what is on: ``triton`` (list of profiles), ``vllm`` and ``shared`` (true or false), ``judge`` (a variant
+            or none); and how they are called: ``triton_prefix``, ``judge_prefix``, ``vllm_name``, ``shared_name``.
+        settings: what all of them have, keys as in ``argocd_apps_overrides``; ``path`` is the folder above all.
+        overrides: by name, what one of them has instead.
+        extra: by name, further ones. Their path is as it is given.
+
+    Returns:
+        for each Application a dictionary for its template, sorted by name.
+
+    Raises:
+        AnsibleFilterError: all that is wrong, worded for the operator.
+    """
+    problems = Problems()
+    root = str(settings["path"]).strip("/")
+    judge = selection["judge"]
+    wanted: list[tuple[str, str]] = [
+        (f"{selection['triton_prefix']}{profile}", f"triton/overlays/{profile}") for profile in selection["triton"]
+    ]
+    if selection["vllm"]:
+        wanted.append((selection["vllm_name"], "vllm/base"))
+    if judge not in (None, "", "none"):
+        wanted.append((f"{selection['judge_prefix']}{judge}", f"vllm/{judge}"))
+    if selection["shared"]:
+        wanted.append((selection["shared_name"], "shared"))
+
+    found: dict[str, dict] = {}
+    for name, path in wanted:
+        if name in found:
+            problems.add("argocd_apps", name, "two Applications have this name")
+        found[name] = _effective(name, {"path": f"{root}/{path}" if root else path}, settings, overrides.get(name) or {})
+    for name, own in extra.items():
+        if name in found:
+            problems.add(f"argocd_apps_extra.{name}", dict(own), f"an Application {name} is there already, use overrides")
+        if not own.get("path"):
+            problems.add(f"argocd_apps_extra.{name}", dict(own), "needs path, its folder in the repository")
+        found[name] = _effective(name, {}, settings, own)
+
+    for name in overrides:
+        # One that is off now may keep its settings; a name that can never be on is a slip.
+        possible = name in found or name in (selection["vllm_name"], selection["shared_name"])
+        if not possible and not str(name).startswith((selection["triton_prefix"], selection["judge_prefix"])):
+            problems.add(f"argocd_apps_overrides.{name}", name, nearest(name, found))
+    names: dict[str, str] = {}
+    paths: dict[tuple, str] = {}
+    for key, app in found.items():
+        if not NAME.fullmatch(app["name"]):
+            problems.add(f"Application {key}", app["name"], "its name must be up to 63 lower-case letters, digits and -")
+        source = (app["repo_url"], app["target_revision"], app["path"], *app["destination"].items())
+        for index, value in ((names, app["name"]), (paths, source)):
+            other = index.setdefault(value, key)
+            if other != key:
+                what = "name" if index is names else "path"
+                problems.add(f"Application {key}", app[what], f"is the {what} of Application {other} too: one owner for each object")
+    if problems.lines:
+        raise AnsibleFilterError(problems.report())
+    return [found[name] for name in sorted(found)]
+
+
+def _effective(name: str, own: Mapping, settings: Mapping, over: Mapping) -> dict:
+    """Layer the settings of one Application and give them the shape of its manifest."""
+    app = merge(merge(merge({"name": name}, settings), own), over)
+    options = [str(option) for option in app["sync_options"]]
+    if app.get("create_namespace"):
+        options.append("CreateNamespace=true")
+    annotations = dict(app.get("annotations") or {})
+    if app.get("sync_wave") is not None:
+        annotations[SYNC_WAVE] = str(app["sync_wave"])
+    destination = {"namespace": app["destination_namespace"]}
+    destination |= {"name": app["destination_name"]} if app.get("destination_name") else {"server": app["destination_server"]}
+    policy: dict = {}
+    if app["automated"]:
+        policy["automated"] = {"prune": bool(app["prune"]), "selfHeal": bool(app["self_heal"])}
+    if options:
+        policy["syncOptions"] = options
+    if app.get("retry"):
+        policy["retry"] = app["retry"]
+    return {
+        "name": str(app["name"]),
+        "path": app["path"] if "path" in own or "path" in over else "",
+        "repo_url": app["repo_url"],
+        "target_revision": app["target_revision"],
+        "project": app["project"],
+        "destination": destination,
+        "policy": policy,
+        "labels": dict(app.get("labels") or {}),
+        "annotations": annotations,
+        "finalizers": [FINALIZER] if app["finalizer"] else [],
+        "ignore_differences": list(app.get("ignore_differences") or []),
+    }
+
+
+class FilterModule:
+    """modelyard.core.applications"""
+
+    def filters(self) -> dict:
+        """Name the filters."""
+        return {"applications": applications}
