@@ -16,7 +16,7 @@ RESTARTS = 3
 REFUSED_SECONDS = 15
 OUTAGE_SECONDS = 120
 # What looks like a credential never leaves a log: Hugging Face, AWS and GitHub tokens, bearer headers, key=value pairs.
-SECRET = re.compile(r"(hf_\w{20,}|AKIA\w{16}|ghp_\w{30,}|[Bb]earer\s+[\w.~+/-]{16,}|(?i:(?:password|secret|token|api_?key)\w*\s*[=:]\s*)\S+)")
+SECRET = re.compile(r"(hf_\w{20,}|AKIA\w{16}|ghp_\w{30,}|[Bb]earer\s+[\w.~+/-]{16,}|(?i:(?:password|secret|token|api_?key|access_?key)[\x22\x27]?\s*[=:]\s*)\S+)")
 
 
 class Failed(Exception):

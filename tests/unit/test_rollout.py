@@ -1,0 +1,79 @@
+"""What counts as rolled out, as a fault, and as a secret."""
+
+import pytest
+from ansible_collections.modelyard.core.plugins.module_utils import rollout
+
+
+def deployment(replicas=2, generation=3, **status):
+    counts = {"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2, "observedGeneration": 3}
+    return {"metadata": {"generation": generation}, "spec": {"replicas": replicas, "progressDeadlineSeconds": 100}, "status": {**counts, **status}}
+
+
+def pod(phase="Pending", **container):
+    return {"status": {"phase": phase, "containerStatuses": [{"name": "c", "restartCount": 0, **container}]}}
+
+
+def test_complete():
+    assert rollout.is_complete(deployment())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"generation": 4}, {"updatedReplicas": 1}, {"readyReplicas": 1}, {"availableReplicas": 1}, {"replicas": 3}, {"observedGeneration": 2}],
+    ids=str,
+)
+def test_incomplete(change):
+    given = deployment()
+    for key, value in change.items():
+        (given["metadata"] if key == "generation" else given["status"])[key] = value
+    assert not rollout.is_complete(given)
+
+
+def test_a_parked_workload_is_complete_without_counts():
+    given = deployment(replicas=0)
+    given["status"] = {"observedGeneration": 3}
+    assert rollout.is_complete(given)
+
+
+def test_the_budget_is_longer_than_the_deadline_and_grows_with_replicas():
+    assert rollout.budget_seconds(deployment(replicas=1), 20) == 120
+    assert rollout.budget_seconds(deployment(replicas=3), 20) == 320
+    assert rollout.budget_seconds(deployment(replicas=0), 20) == 120
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (pod(state={"waiting": {"reason": "ContainerCreating"}}), ("", "")),
+        (pod(state={"running": {}}, ready=True, restartCount=9), ("", "")),
+        (pod(state={"waiting": {"reason": "CreateContainerConfigError"}}), ("c", "CreateContainerConfigError")),
+        (pod(state={"waiting": {"reason": "ImagePullBackOff"}}), ("c", "ImagePullBackOff")),
+        (pod(state={"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1), ("c", "CrashLoopBackOff")),
+        (pod(state={"running": {}}, restartCount=3, lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}}), ("c", "OOMKilled")),
+        (pod(state={"running": {}}, restartCount=1, lastState={"terminated": {"reason": "Error"}}), ("", "")),
+        ({"status": {"phase": "Failed", "reason": "Evicted"}}, ("", "Evicted")),
+    ],
+)
+def test_fault(given, found):
+    assert rollout.fault(given) == found
+
+
+def test_an_init_container_comes_first():
+    given = pod(state={"waiting": {"reason": "PodInitializing"}})
+    given["status"]["initContainerStatuses"] = [{"name": "load", "restartCount": 4, "state": {"terminated": {"reason": "Error"}}}]
+    assert rollout.fault(given) == ("load", "Error")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["using hf_abcdefghijklmnopqrstuvwxyz", "key AKIAABCDEFGHIJKLMNOP", "Authorization: Bearer abcdefghijklmnopqrstuv", "AWS_SECRET_ACCESS_KEY=abc123", "password: hunter2"],
+)
+def test_redact_hides_credentials(line):
+    text = rollout.redact(line)
+    assert "(hidden)" in text
+    assert not any(word in text for word in ("hf_abc", "AKIAABC", "abcdefghijklmnopqrstuv", "abc123", "hunter2"))
+
+
+def test_redact_leaves_an_ordinary_line():
+    line = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB; max_num_batched_tokens=2048"
+    assert rollout.redact(line) == line
