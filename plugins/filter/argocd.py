@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest, where
+from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest
 from ansible_collections.modelyard.core.plugins.module_utils.settings import merge
 
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
@@ -47,10 +47,14 @@ def applications(selection: Mapping, settings: Mapping, overrides: Mapping, extr
     for name, path in wanted:
         if name in found:
             problems.add("argocd_apps", name, "two Applications have this name")
-        found[name] = _effective(name, {"path": f"{root}/{path}" if root else path}, settings, overrides.get(name) or {})
+        found[name] = _effective(
+            name, {"path": f"{root}/{path}" if root else path}, settings, overrides.get(name) or {}
+        )
     for name, own in extra.items():
         if name in found:
-            problems.add(f"argocd_apps_extra.{name}", dict(own), f"an Application {name} is there already, use overrides")
+            problems.add(
+                f"argocd_apps_extra.{name}", dict(own), f"an Application {name} is there already, use overrides"
+            )
         if not own.get("path"):
             problems.add(f"argocd_apps_extra.{name}", dict(own), "needs path, its folder in the repository")
         found[name] = _effective(name, {}, settings, own)
@@ -64,13 +68,19 @@ def applications(selection: Mapping, settings: Mapping, overrides: Mapping, extr
     paths: dict[tuple, str] = {}
     for key, app in found.items():
         if not NAME.fullmatch(app["name"]):
-            problems.add(f"Application {key}", app["name"], "its name must be up to 63 lower-case letters, digits and -")
+            problems.add(
+                f"Application {key}", app["name"], "its name must be up to 63 lower-case letters, digits and -"
+            )
         source = (app["repo_url"], app["target_revision"], app["path"], *app["destination"].items())
         for index, value in ((names, app["name"]), (paths, source)):
             other = index.setdefault(value, key)
             if other != key:
                 what = "name" if index is names else "path"
-                problems.add(f"Application {key}", app[what], f"is the {what} of Application {other} too: one owner for each object")
+                problems.add(
+                    f"Application {key}",
+                    app[what],
+                    f"is the {what} of Application {other} too: one owner for each object",
+                )
     if problems.lines:
         raise AnsibleFilterError(problems.report())
     return [found[name] for name in sorted(found)]
@@ -86,7 +96,9 @@ def _effective(name: str, own: Mapping, settings: Mapping, over: Mapping) -> dic
     if app.get("sync_wave") is not None:
         annotations[SYNC_WAVE] = str(app["sync_wave"])
     destination = {"namespace": app["destination_namespace"]}
-    destination |= {"name": app["destination_name"]} if app.get("destination_name") else {"server": app["destination_server"]}
+    destination |= (
+        {"name": app["destination_name"]} if app.get("destination_name") else {"server": app["destination_server"]}
+    )
     policy: dict = {}
     if app["automated"]:
         policy["automated"] = {"prune": bool(app["prune"]), "selfHeal": bool(app["self_heal"])}

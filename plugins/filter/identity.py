@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from ansible.errors import AnsibleFilterError
+from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT, role_name_error
 from ansible_collections.modelyard.core.plugins.module_utils.problems import problem
-
-ROLE_ARN = re.compile(r"arn:aws(-cn|-us-gov)?:iam::\d{12}:role(/[!-~]+)*/[\w+=,.@-]{1,64}", re.ASCII)
-ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
-ACCOUNT = re.compile(r"\d{12}", re.ASCII)
 
 
 def role_arn(role_name: str, account: str, partition: str = "aws", path: str = "/") -> str:
@@ -25,22 +20,19 @@ def role_arn(role_name: str, account: str, partition: str = "aws", path: str = "
         the ARN; an empty text for an empty name.
 
     Raises:
-        AnsibleFilterError: a part is not what AWS takes (IAM API reference, CreateRole).
+        AnsibleFilterError: a part is not what AWS takes.
     """
     if not role_name:
         return ""
+    wrong = role_name_error(role_name)
+    if wrong:
+        raise AnsibleFilterError(problem("IAM role", role_name, wrong))
     if str(role_name).startswith("arn:"):
-        if not ROLE_ARN.fullmatch(str(role_name)):
-            raise AnsibleFilterError(
-                problem("IAM role", role_name, "must be its name, or an ARN like arn:aws:iam::123456789012:role/NAME")
-            )
         return str(role_name)
-    if not ROLE_NAME.fullmatch(str(role_name)):
-        raise AnsibleFilterError(
-            problem("IAM role", role_name, "must be up to 64 letters, digits and +=,.@_-, or a whole ARN")
-        )
     if not ACCOUNT.fullmatch(str(account)):
-        raise AnsibleFilterError(problem("platform_aws_account_id", account, "must be the 12 digits of the AWS account"))
+        raise AnsibleFilterError(
+            problem("platform_aws_account_id", account, "must be the 12 digits of the AWS account, in quotes")
+        )
     return f"arn:{partition}:iam::{account}:role{path}{role_name}"
 
 

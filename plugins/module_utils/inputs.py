@@ -1,11 +1,12 @@
 """Check the variables of an inventory against the roles' argument specs, before anything else happens.
 
 Ansible's own validation of a role's arguments does not see misspelt variables, takes a text for a list or a
-dictionary, and does not say where a value is set. This does. Two conventions make the specs say more:
+dictionary, and does not say where a value is set. This does. Three conventions make the specs say more:
 
 * an entry point named like an option of type dict describes each of that dictionary's entries
   (``platform_hardware_profiles``);
-* a free dictionary whose name ends in ``labels``, ``annotations`` or ``node_selector`` holds valid ones.
+* a free dictionary whose name ends in ``labels``, ``annotations`` or ``node_selector`` holds valid ones;
+* a text whose name ends in ``role_name`` is an IAM role's name or ARN, or empty.
 """
 
 from __future__ import annotations
@@ -18,9 +19,18 @@ from pathlib import Path
 import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.modelyard.core.plugins.module_utils.identity import role_name_error
 from ansible_collections.modelyard.core.plugins.module_utils.problems import problem, where
 
-HIDDEN = "(hidden)"
+
+class _Hidden:
+    """Stands for a value in a message."""
+
+    def __repr__(self) -> str:
+        return "(hidden)"
+
+
+HIDDEN = _Hidden()
 TRUTH = {"true", "false", "yes", "no", "on", "off", "1", "0", "y", "n", "t", "f"}
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -96,14 +106,21 @@ def misspelt(names: Iterable[str], specs: Specs) -> dict[str, tuple[str | None, 
     return found
 
 
-def misspelt_problem(name: str, value: object, right: str | None, role: str) -> str:
-    """Word a name that no role knows."""
+def misspelt_problem(name: str, value: object, right: str | None, role: str, specs: Specs, place: str) -> str:
+    """Word a name that no role knows. What may be a secret under a wrong name is not shown."""
     hint = (
         f"did you mean {right}?"
         if right
         else f"see `ansible-doc -t role -r roles {role}` for those it has; a variable of your own takes another prefix"
     )
-    return problem(name, value, f"no such variable of the role {role}, {hint}")
+    meant = specs[role]["main"].get(right, {}) if right else {}
+    shown = HIDDEN if isinstance(value, (Mapping, list)) or _secret(meant) else value
+    return problem(name, shown, f"no such variable of the role {role}, {hint}", place)
+
+
+def _secret(option: Mapping) -> bool:
+    """Tell whether an option, or one below it, must not be shown."""
+    return bool(option.get("no_log")) or any(_secret(inner) for inner in (option.get("options") or {}).values())
 
 
 # --- Values -----------------------------------------------------------------------------------------
@@ -158,7 +175,7 @@ def check_value(
     Returns:
         the problems.
     """
-    shown = HIDDEN if option.get("no_log") else value
+    shown = HIDDEN if _secret(option) else value
     wanted = option.get("type", "str")
     place = where(value) or place
     if value is None and (nested or wanted == "raw" or (option.get("default") is None and not option.get("required"))):
@@ -169,8 +186,15 @@ def check_value(
     choices = option.get("choices")
     if choices and str(value) not in {str(choice) for choice in choices}:
         return [problem(path, shown, f"must be one of {', '.join(map(str, choices))}", place)]
+    if wanted == "str" and path.endswith("role_name") and value:
+        wrong = role_name_error(value)
+        return [problem(path, value, wrong, place)] if wrong else []
     if wanted == "list":
-        element = {"type": option.get("elements", "raw"), "options": option.get("options"), "no_log": option.get("no_log")}
+        element = {
+            "type": option.get("elements", "raw"),
+            "options": option.get("options"),
+            "no_log": option.get("no_log"),
+        }
         return [
             line
             for index, item in enumerate(value)
@@ -207,19 +231,20 @@ def check_options(
 ) -> list[str]:
     """Check a dictionary whose keys are known: no unknown ones, none missing, each value right."""
     lines = []
+    secret = any(_secret(option) for option in options.values())
     for key, item in value.items():
         here = where(key) or place
         if key not in options:
             right = nearest(str(key), options)
             hint = f"did you mean {right}?" if right else f"the keys are {', '.join(sorted(options))}"
-            # The key may be a misspelt secret's: its value stays out of the message.
-            secret = any(option.get("no_log") for option in options.values())
-            lines.append(problem(f"{path}.{key}", HIDDEN if secret else item, f"no such key, {hint}", where(item) or here))
+            # The key may be a misspelt secret's.
+            shown = HIDDEN if secret else item
+            lines.append(problem(f"{path}.{key}", shown, f"no such key, {hint}", where(item) or here))
         else:
             lines += check_value(f"{path}.{key}", item, options[key], entries, here, nested=True)
     missing = [key for key, option in options.items() if option.get("required") and value.get(key) is None]
     if missing and value:
-        lines.append(problem(path, dict(value), f"needs {' and '.join(missing)}", place))
+        lines.append(problem(path, HIDDEN if secret else dict(value), f"needs {' and '.join(missing)}", place))
     return lines
 
 
@@ -230,13 +255,27 @@ def check_labels(path: str, labels: Mapping, place: str = "", values_too: bool =
         here = where(key) or place
         prefix, slash, name = str(key).rpartition("/")
         if not LABEL_NAME.fullmatch(name) or (slash and not DNS_SUBDOMAIN.fullmatch(prefix)):
-            lines.append(problem(f"{path}.{key}", value, "the key must be a name of up to 63 letters, digits, -, _ and ., or DOMAIN/NAME", here))
+            lines.append(
+                problem(
+                    f"{path}.{key}",
+                    value,
+                    "the key must be a name of up to 63 letters, digits, -, _ and ., or DOMAIN/NAME",
+                    here,
+                )
+            )
         if value is None:
             continue
         if not isinstance(value, str):
             lines.append(problem(f"{path}.{key}", value, "must be a text: put it in quotes", here))
         elif values_too and value and not LABEL_NAME.fullmatch(value):
-            lines.append(problem(f"{path}.{key}", value, "must be up to 63 letters, digits, -, _ and ., with a letter or digit at both ends", here))
+            lines.append(
+                problem(
+                    f"{path}.{key}",
+                    value,
+                    "must be up to 63 letters, digits, -, _ and ., with a letter or digit at both ends",
+                    here,
+                )
+            )
     return lines
 
 
@@ -245,6 +284,7 @@ def check_role(
     entries: Mapping[str, Mapping],
     raw: Mapping[str, object],
     template: Callable[[object], object],
+    declared: Callable[[str], str] = lambda name: "",
 ) -> tuple[dict[str, object], list[str]]:
     """Check all variables of one role.
 
@@ -253,6 +293,7 @@ def check_role(
         entries: the entry points of its spec.
         raw: variables as they are written, by name.
         template: turns a written value into the real one.
+        declared: finds where a variable is set whose value does not know.
 
     Returns:
         the values that are right, and the problems.
@@ -267,6 +308,8 @@ def check_role(
             continue
         value, broken = _template(name, raw[name], template)
         wrong = broken + check_value(name, value, option, entries, where(raw[name]), nested=bool(broken))
+        if wrong and not where(raw[name]):
+            wrong = check_value(name, value, option, entries, declared(name))
         if not wrong:
             values[name] = value
         lines += wrong
@@ -285,7 +328,9 @@ def _template(path: str, raw: object, template: Callable[[object], object]) -> t
     except AnsibleError as error:
         if isinstance(raw, Mapping):
             parts = {key: _template(f"{path}.{key}", item, template) for key, item in raw.items()}
-            return {key: part for key, (part, _) in parts.items()}, [line for _, lines in parts.values() for line in lines]
+            return {key: part for key, (part, _) in parts.items()}, [
+                line for _, lines in parts.values() for line in lines
+            ]
         if isinstance(raw, (list, tuple)):
             parts = [_template(f"{path}[{index}]", item, template) for index, item in enumerate(raw)]
             return [part for part, _ in parts], [line for _, lines in parts for line in lines]

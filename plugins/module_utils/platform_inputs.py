@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.module_utils import quantity
+from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT
 from ansible_collections.modelyard.core.plugins.module_utils.inputs import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME
 from ansible_collections.modelyard.core.plugins.module_utils.problems import problem, where
 
-ACCOUNT = re.compile(r"\d{12}")
 REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
 URL = re.compile(r"https?://[^\s/?#]+(:\d+)?(/[^\s?#]*)?")
 UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -80,7 +80,9 @@ def _token(values: Mapping) -> list[str]:
 
 def _identity(values: Mapping) -> list[str]:
     lines = _match(values, "platform_api_server", URL, "must be a URL such as https://api.example.com:6443")
-    lines += _match(values, "platform_kube_system_uid", UID, "must be a UID such as 0b5c6d2e-7f3a-4a8e-9d51-2c1f0e9b7a64")
+    lines += _match(
+        values, "platform_kube_system_uid", UID, "must be a UID such as 0b5c6d2e-7f3a-4a8e-9d51-2c1f0e9b7a64"
+    )
     if not values["platform_api_server"] and not values["platform_kube_system_uid"]:
         lines.append(
             "platform_api_server and platform_kube_system_uid are both empty: set at least one, so that a run can tell "
@@ -189,7 +191,9 @@ def _profile(name: str, profile: Mapping) -> list[str]:
     if gpus < 0:
         lines.append(problem(f"{path}.gpus", profile["gpus"], "must be 0 or more"))
     if gpus and profile.get("gpu_memory_gib") and float(profile["gpu_memory_gib"]) <= 0:
-        lines.append(problem(f"{path}.gpu_memory_gib", profile["gpu_memory_gib"], "must be more than 0 (GiB of one GPU)"))
+        lines.append(
+            problem(f"{path}.gpu_memory_gib", profile["gpu_memory_gib"], "must be more than 0 (GiB of one GPU)")
+        )
     allocatable = profile.get("allocatable") or {}
     for key in ("cpu", "memory"):
         value = allocatable.get(key)
@@ -197,7 +201,9 @@ def _profile(name: str, profile: Mapping) -> list[str]:
             lines.append(problem(f"{path}.allocatable", dict(allocatable), f"needs {key}", where(allocatable)))
         elif value is not None and not _positive(value):
             example = {"cpu": "3920m", "memory": "14162Mi"}[key]
-            lines.append(problem(f"{path}.allocatable.{key}", value, f"must be a quantity such as {example}", where(allocatable)))
+            lines.append(
+                problem(f"{path}.allocatable.{key}", value, f"must be a quantity such as {example}", where(allocatable))
+            )
     for index, taint in enumerate(profile.get("taints") or []):
         lines += _taint(f"{path}.taints[{index}]", taint)
     return lines
