@@ -1,0 +1,52 @@
+"""Filters of modelyard.core: thin wrappers of what module_utils computes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.modelyard.core.plugins.module_utils import names, ownership, patch, triton, vllm
+from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems
+
+
+def _checked(compute: Callable[..., list[dict]]) -> Callable[..., list[dict]]:
+    """Raise everything that is wrong at once, instead of giving servers that are half right."""
+
+    def filter_(*args: Any, **kwargs: Any) -> list[dict]:
+        problems = Problems()
+        found = compute(*args, **kwargs, problems=problems)
+        if problems.lines:
+            raise AnsibleFilterError(problems.report())
+        return found
+
+    return filter_
+
+
+def checksum(value: object) -> str:
+    """Give the sha256 of a value, for an annotation that rolls pods when it changes."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else list(value)  # type: ignore[call-overload]
+
+
+class FilterModule:
+    """The collection's filters."""
+
+    def filters(self) -> dict[str, Callable]:
+        """Name the filters."""
+        return {
+            "checksum": checksum,
+            "ecr_registry": names.ecr_registry,
+            "judge_server": _checked(vllm.judge),
+            "own": ownership.own,
+            "patched": patch.patched,
+            "triton_servers": _checked(triton.servers),
+            "vllm_server": _checked(vllm.server),
+        }

@@ -1,0 +1,49 @@
+"""Whose an object is: labels by which a later run finds what this one made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# Kinds of ours that live outside namespaces.
+CLUSTER_KINDS = frozenset({"Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "PriorityClass", "StorageClass"})
+
+
+def own(
+    objects: list[Mapping],
+    component: str,
+    cluster: str,
+    namespace: str,
+    labels: Mapping | None = None,
+    annotations: Mapping | None = None,
+) -> list[dict]:
+    """Label objects as ours, in metadata only: never in selectors or pod templates.
+
+    Args:
+        objects: rendered objects.
+        component: the role that makes them.
+        cluster: the cluster they are for.
+        namespace: where those go that name none.
+        labels: more labels; those of the object itself win, those of ownership win over all.
+        annotations: more annotations; those of the object itself win.
+
+    Returns:
+        copies of the objects.
+    """
+    ours = {
+        "app.kubernetes.io/managed-by": "modelyard",
+        "modelyard/component": component.replace("_", "-"),
+        "modelyard/cluster": cluster,
+    }
+    result = []
+    for item in objects:
+        metadata = dict(item["metadata"])
+        if item["kind"] not in CLUSTER_KINDS:
+            metadata.setdefault("namespace", namespace)
+        metadata["labels"] = {**(labels or {}), **(metadata.get("labels") or {}), **ours}
+        notes = {**(annotations or {}), **(metadata.get("annotations") or {})}
+        if notes:
+            metadata["annotations"] = notes
+        else:
+            metadata.pop("annotations", None)
+        result.append({**item, "metadata": metadata})
+    return result

@@ -1,0 +1,445 @@
+"""vLLM's servers: sizes of models, command line, adapters; computed from a role's variables."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.modelyard.core.plugins.module_utils import workload
+from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest
+from ansible_collections.modelyard.core.plugins.module_utils.quantity import GIB
+from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings, check_keys, choose
+
+_NAMES = ("service_name", "service_account_name", "startup_configmap_name")
+_SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
+# vLLM 0.14.1, vllm/config/lora.py
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# What the engine needs beside the weights while it runs, and what CUDA graphs need outside its share.
+ACTIVATIONS_BYTES = GIB
+GRAPHS_BYTES = GIB
+SHM_TENSOR_PARALLEL_BYTES = 2 * GIB
+
+
+# --- Sizes of models -----------------------------------------------------------------------------
+
+
+def weight_bytes(facts: Mapping) -> float:
+    """Compute the size of a model's weights.
+
+    Args:
+        facts: ``weight_bytes`` itself, or keys of the model's config.json (``hidden_size``, ``intermediate_size``,
+            ``num_hidden_layers``, ``num_attention_heads``, ``num_key_value_heads``, ``vocab_size``, and ``head_dim``
+            where it is given), and ``quantization``: ``awq`` (4 bits; in each group of 128 one 16-bit scale and one
+            4-bit zero point, so 4 + 20/128 bits; embeddings and head stay at 16 bits) or ``none`` (16 bits).
+
+    Returns:
+        bytes, for a decoder with gated MLP and untied embeddings (Llama, Mistral).
+
+    Raises:
+        KeyError, TypeError: a fact is missing or no number.
+    """
+    if facts.get("weight_bytes"):
+        return float(facts["weight_bytes"])
+    hidden, heads = facts["hidden_size"], facts["num_attention_heads"]
+    head = facts.get("head_dim") or hidden // heads
+    attention = 2 * hidden * heads * head + 2 * hidden * facts["num_key_value_heads"] * head
+    linear = facts["num_hidden_layers"] * (attention + 3 * hidden * facts["intermediate_size"])
+    bits = {"awq": 4 + 20 / 128, "none": 16}[facts.get("quantization", "none")]
+    return linear * bits / 8 + 2 * facts["vocab_size"] * hidden * 2
+
+
+def kv_bytes_per_token(facts: Mapping) -> int:
+    """Compute what one token takes in the KV cache: 2 (key and value) x layers x heads x head size x 2 bytes."""
+    head = facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"]
+    return 2 * facts["num_hidden_layers"] * facts["num_key_value_heads"] * head * 2
+
+
+def gpu_misfit(
+    weights: float, kv_token: float, tensor_parallel: int, gpu_gib: float, utilization: float, max_model_len: int
+) -> str:
+    """Tell why a model does not fit on its GPUs.
+
+    Args:
+        weights: bytes of the weights, all GPUs together.
+        kv_token: bytes of the KV cache for one token, all GPUs together.
+        tensor_parallel: number of GPUs that share them.
+        gpu_gib: usable memory of one GPU, in GiB.
+        utilization: share of it that vLLM takes, 0 to 1.
+        max_model_len: tokens of the longest request.
+
+    Returns:
+        the reason, or ``''`` when it fits: the KV room, memory x utilization - weights - activations (1 GiB), holds one
+        request of ``max_model_len``, and 1 GiB outside the utilization is left for CUDA graphs.
+    """
+    memory = gpu_gib * GIB
+    share = weights / tensor_parallel
+    room = memory * utilization - share - ACTIVATIONS_BYTES
+    needed = kv_token / tensor_parallel * max_model_len
+    if room < needed:
+        return (
+            f"of {gpu_gib} GiB on each GPU vLLM takes {memory * utilization / GIB:.1f}; the weights need {share / GIB:.2f}, "
+            f"activations 1, and one request of {max_model_len} tokens {needed / GIB:.2f}"
+        )
+    if memory * (1 - utilization) < GRAPHS_BYTES:
+        return f"leaves {memory * (1 - utilization) / GIB:.2f} GiB of each GPU; CUDA graphs need 1"
+    return ""
+
+
+# --- The command line ----------------------------------------------------------------------------
+
+
+def flags(arguments: Mapping) -> list[str]:
+    """Write arguments as a command line.
+
+    Args:
+        arguments: flag (with or without ``--``) to value: null and true give the bare flag, false leaves it out, a
+            dictionary is written as JSON, a list as several words, anything else as ``--flag=value``.
+    """
+    words = []
+    for name, value in arguments.items():
+        option = flag_name(name)
+        if value is None or value is True:
+            words.append(option)
+        elif isinstance(value, Mapping):
+            words.append(f"{option}={json.dumps(_plain(value), separators=(',', ':'))}")
+        elif isinstance(value, (list, tuple)):
+            words += [option, *(str(item) for item in value)]
+        elif value is not False:
+            words.append(f"{option}={value}")
+    return words
+
+
+def flag_name(name: object) -> str:
+    """Write a flag as vLLM's help does: ``max_model_len`` is ``--max-model-len``."""
+    return "--" + str(name).lstrip("-").replace("_", "-")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+# --- Servers -------------------------------------------------------------------------------------
+
+
+def server(variables: Mapping, enabled: object, models: Mapping, platform: Mapping, problems: Problems) -> list[dict]:
+    """Compute the one server of the role vllm.
+
+    Args:
+        variables: the ``vllm_*`` variables without their prefix.
+        enabled: ``vllm_enabled``.
+        models: facts of known models, by name.
+        platform: the platform's variables without their prefix.
+        problems: where wrong inputs are noted.
+
+    Returns:
+        a list of one dictionary (the settings, and what the templates place), or of none.
+    """
+    settings = Settings([("vllm_", variables)], problems)
+    return [_server(settings, models, platform)] if enabled else []
+
+
+def judge(
+    variables: Mapping,
+    variant: str,
+    builtin: Mapping,
+    variants: Mapping,
+    neighbour: Mapping,
+    models: Mapping,
+    platform: Mapping,
+    problems: Problems,
+) -> list[dict]:
+    """Compute the judge's server.
+
+    Args:
+        variables: the ``vllm_judge_*`` variables without their prefix: what both variants share.
+        variant: ``vllm_judge_variant``; ``none`` gives no server.
+        builtin: the variants that the role brings.
+        variants: ``vllm_judge_variants``, merged over them.
+        neighbour: names of the role vllm's objects, by variable, which the judge must not take.
+        models: facts of known models, by name.
+        platform: the platform's variables without their prefix.
+        problems: where wrong inputs are noted.
+
+    Returns:
+        a list of one dictionary, or of none.
+    """
+    check_keys("vllm_judge_variants", variants, set(variables), problems)
+    if variant == "none":
+        return []
+    known = {"none": {}, **builtin}
+    for _name, layers in choose("vllm_judge_variants", [variant], "vllm_judge_variant", known, variants, problems):
+        settings = Settings([("vllm_judge_", variables), *layers], problems)
+        found = _server(settings, models, platform)
+        for key in ("name", *_NAMES):
+            theirs = neighbour[key] if neighbour[key] is not None else neighbour["name"]
+            if found[key] == theirs:
+                settings.wrong(settings[key], f"is the name that vllm_{key} gives to vLLM's own object", key)
+        if workload.flag(settings, "parked"):
+            found.update(replicas=0, templates=[name for name in found["templates"] if name != "poddisruptionbudget.yaml.j2"])
+        return [found]
+    return []
+
+
+def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
+    pool = workload.hardware(settings, platform)
+    found = {**workload.common(settings, platform), **workload.object_names(settings, *_NAMES)}
+    adapters = _adapters(settings)
+    cache = _cache(settings, found["name"])
+    ephemeral = [settings["tmp_size"]]
+    if cache["claim"] is None:
+        ephemeral.append(cache["size"])
+    if adapters["slots"]:
+        ephemeral.append(settings["adapters_size"])
+    resources = workload.resources(settings, pool, ephemeral, [("shm_size", settings["shm_size"])])
+    count = workload.replicas(settings)
+    exclusive = _check_claim(settings, cache, count)
+    facts = _facts(settings, models)
+    weights = weight_bytes(facts) if facts else None
+    parallel = workload.whole(settings, "tensor_parallel_size", least=1)
+    length = workload.whole(settings, "max_model_len", least=1)
+    utilization = _utilization(settings)
+    _check_gpus(settings, resources, parallel)
+    found["notices"] += _check_fit(settings, pool, facts, weights, parallel, length, utilization)
+    start = workload.startup(settings, weights, platform)
+    if weights and cache["claim"] is None and settings["startup_seconds"] is not None:
+        download = workload.download_seconds(weights, platform)
+        if start["seconds"] < download:
+            allowed = f"the {weights / GIB:.1f} GiB of weights alone take {download:.0f} s at {platform['download_mib_per_second']} MiB/s"
+            settings.wrong(settings["startup_seconds"], allowed, "startup_seconds")
+    ports = {name: workload.whole(settings, f"{name}_port", least=1, most=65535) for name in ("http", "metrics")}
+    if ports["http"] == ports["metrics"]:
+        settings.wrong(ports["metrics"], f"must differ from {settings.path('http_port')}", "metrics_port")
+    volumes, mounts = workload.volumes(settings, platform, _volumes(settings, found, cache, adapters))
+    init_seconds = workload.whole(settings, "adapters_seconds") if adapters["slots"] else 0
+    mlflow_ports = workload.listed(settings, "network_policy_mlflow_ports", (int,), "ports") if adapters["slots"] else []
+    found.update(
+        {f"{name}_port": port for name, port in ports.items()},
+        adapters=adapters,
+        cache=cache,
+        image=workload.image(settings, platform),
+        replicas=count,
+        resources=resources,
+        node_selector=workload.node_selector(settings, pool),
+        tolerations=workload.tolerations(settings, pool),
+        strategy=workload.strategy(settings, resources, pool, exclusive),
+        topology_spread_constraints=workload.topology_spread(settings, found["name"], count),
+        startup_probe=start["probe"],
+        progress_deadline_seconds=workload.progress_deadline(settings, platform, start["seconds"], init_seconds),
+        arguments=_arguments(settings, parallel, length, utilization, ports["http"]),
+        environment=workload.environment(settings, platform, _environment(settings, platform), _inside(settings)),
+        volumes=volumes,
+        volume_mounts=mounts,
+        network_policy=workload.network_policy(settings, platform, [ports["http"]], mlflow_ports),
+    )
+    if adapters["slots"]:
+        found["init"] = _init(settings, platform, adapters)
+    own = ["startup-configmap.yaml.j2"]
+    if cache["create"]:
+        own.append("cache-claim.yaml.j2")
+    found["templates"] = workload.templates(found, settings, *own)
+    return found
+
+
+def _facts(settings: Settings, models: Mapping) -> dict:
+    given = workload.dictionary(settings, "model_facts")
+    facts = given or models.get(settings["model"]) or {}
+    if not facts:
+        return {}
+    try:
+        weight_bytes(facts)
+        kv_bytes_per_token(facts)
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        settings.wrong(dict(facts), f"can't compute sizes from it ({type(error).__name__}: {error})", "model_facts")
+        return {}
+    return dict(facts)
+
+
+def _utilization(settings: Settings) -> float:
+    value = settings["gpu_memory_utilization"]
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if isinstance(value, bool) or not 0 < number < 1:
+        settings.wrong(value, "must be a number between 0 and 1", "gpu_memory_utilization")
+        return 0.9
+    return number
+
+
+def _check_gpus(settings: Settings, resources: Mapping, parallel: int) -> None:
+    count = workload.gpus(resources)
+    where = settings.path("resources", "limits", workload.GPU)
+    if parallel != count:
+        settings.wrong(settings["tensor_parallel_size"], f"must equal the number of GPUs, {count} ({where})", "tensor_parallel_size")
+    if parallel > 1:
+        shm = workload.amount(settings, "shm_size")
+        if shm is not None and shm < SHM_TENSOR_PARALLEL_BYTES:
+            settings.wrong(settings["shm_size"], f"must be 2Gi or more where {parallel} GPUs share a model", "shm_size")
+
+
+def _check_fit(
+    settings: Settings, pool: Mapping, facts: Mapping, weights: float | None, parallel: int, length: int, utilization: float
+) -> list[str]:
+    name = settings["name"]
+    if weights is None:
+        return [f"{name}: whether the model fits its GPUs was not checked: nothing is known of {settings['model']}; describe it in {settings.path('model_facts')}"]
+    if not pool.get("gpu_memory_gib"):
+        return [f"{name}: whether the model fits its GPUs was not checked: the hardware profile gives no gpu_memory_gib"]
+    reason = gpu_misfit(weights, kv_bytes_per_token(facts), parallel, float(pool["gpu_memory_gib"]), utilization, length)
+    if reason:
+        settings.wrong(settings["gpu_memory_utilization"], f"{settings['model']} does not fit: {reason}", "gpu_memory_utilization")
+    return []
+
+
+def _adapters(settings: Settings) -> dict:
+    """Read the adapters' slots: folder below the adapters' path to the alias that fills it."""
+    slots = workload.dictionary(settings, "adapter_slots") if "adapter_slots" in settings.values else {}
+    for slot, alias in slots.items():
+        if not _SLOT.fullmatch(str(slot)):
+            settings.wrong(slot, "must be a folder's name: letters, digits, ., _ and -", "adapter_slots", slot)
+        if not isinstance(alias, str) or not _SLOT.fullmatch(alias):
+            settings.wrong(alias, "must be an alias of the registered model", "adapter_slots", slot)
+    enabled = workload.flag(settings, "lora_enabled")
+    if slots and not enabled:
+        settings.wrong(slots, f"adapters need {settings.path('lora_enabled')}", "adapter_slots")
+    return {"slots": slots, "path": settings.values.get("adapters_path")}
+
+
+def _cache(settings: Settings, name: str) -> dict:
+    """Read the cache volume: a claim (of ours, or one that exists), or a folder that lives as long as the pod."""
+    cache = workload.dictionary(settings, "cache")
+    allowed = {"type", "size", "claim_name", "create", "storage_class", "access_mode"}
+    for key in cache:
+        if key not in allowed:
+            settings.wrong(cache[key], nearest(key, allowed), "cache", key)
+    kind = cache.get("type", "empty_dir")
+    if kind not in ("empty_dir", "claim"):
+        settings.wrong(kind, "must be empty_dir or claim", "cache", "type")
+    mode = cache.get("access_mode", "ReadWriteOnce")
+    modes = ("ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany")
+    if mode not in modes:
+        settings.wrong(mode, f"must be one of {', '.join(modes)}", "cache", "access_mode")
+    claim = kind == "claim"
+    if "size" not in cache:
+        settings.wrong(None, "must be set", "cache", "size")
+    else:
+        workload.amount(settings, "cache", "size")
+    return {
+        "size": str(cache.get("size")),
+        "claim": (cache.get("claim_name") or f"{name}-cache") if claim else None,
+        "create": claim and cache.get("create", True) is True,
+        "storage_class": cache.get("storage_class"),
+        "access_mode": mode,
+    }
+
+
+def _check_claim(settings: Settings, cache: Mapping, count: int | None) -> bool:
+    """Refuse a claim of one node for several pods; tell whether the claim is one node's."""
+    exclusive = cache["claim"] is not None and cache["access_mode"] != "ReadWriteMany"
+    if exclusive and (count is None or count > 1):
+        allowed = f"{cache['access_mode']} serves one pod, and there are {count or 'as many as an autoscaler wants'}; use ReadWriteMany or an empty_dir"
+        settings.wrong(cache["access_mode"], allowed, "cache", "access_mode")
+    return exclusive
+
+
+def _volumes(settings: Settings, found: Mapping, cache: Mapping, adapters: Mapping) -> list[tuple[dict, str]]:
+    startup = {"name": "startup", "configMap": {"name": found["startup_configmap_name"]}}
+    if cache["claim"] is None:
+        cached = workload.empty_dir("cache", cache["size"])
+    else:
+        cached = {"name": "cache", "persistentVolumeClaim": {"claimName": cache["claim"]}}
+    volumes = [
+        (startup, "/etc/vllm"),
+        (cached, settings["cache_path"]),
+        (workload.empty_dir("tmp", settings["tmp_size"]), "/tmp"),  # noqa: S108 (the container's)
+        (workload.empty_dir("shm", settings["shm_size"], "Memory"), "/dev/shm"),  # noqa: S108
+    ]
+    if adapters["slots"]:
+        volumes.append((workload.empty_dir("adapters", settings["adapters_size"]), adapters["path"]))
+    return volumes
+
+
+def _environment(settings: Settings, platform: Mapping) -> dict:
+    cache = settings["cache_path"]
+    env: dict[str, Any] = {
+        # Without a user in /etc/passwd, getpass.getuser() needs USER.
+        "USER": "vllm",
+        "HOME": cache,
+        "HF_HOME": f"{cache}/huggingface",
+        "VLLM_CACHE_ROOT": f"{cache}/vllm",
+        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/torchinductor",
+        "TRITON_CACHE_DIR": f"{cache}/triton",
+        "HF_ENDPOINT": platform["hf_endpoint"] or None,
+    }
+    token = workload.dictionary(settings, "hf_token_secret")
+    if token:
+        for key in ("name", "key"):
+            if not token.get(key):
+                settings.wrong(token.get(key), "must be set", "hf_token_secret", key)
+        env["HF_TOKEN"] = {"valueFrom": {"secretKeyRef": {"name": token.get("name"), "key": token.get("key")}}}
+    if workload.flag(settings, "runtime_lora_updating"):
+        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
+    return env
+
+
+def _inside(settings: Settings) -> tuple[str, ...]:
+    match = re.match(r"https?://([^/:]+)", str(settings.values.get("mlflow_tracking_uri") or ""))
+    return (match[1],) if match else ()
+
+
+def _arguments(settings: Settings, parallel: int, length: int, utilization: float, port: int) -> list[str]:
+    """Write the model and its flags; only what differs from vLLM's own default is written."""
+    model = workload.matching(settings, _MODEL, "must be a Hugging Face repository such as org/model, or a path", "model")
+    generated: dict[str, Any] = {
+        "--served-model-name": settings["served_model_name"] or False,
+        "--revision": settings["model_revision"] or False,
+        "--port": port if port != 8000 else False,
+        "--tensor-parallel-size": parallel if parallel > 1 else False,
+        "--max-model-len": length,
+        "--gpu-memory-utilization": utilization,
+    }
+    if workload.flag(settings, "lora_enabled"):
+        rank = workload.whole(settings, "max_lora_rank", least=1)
+        if rank not in LORA_RANKS:
+            settings.wrong(settings["max_lora_rank"], f"must be one of {', '.join(map(str, LORA_RANKS))}", "max_lora_rank")
+        loras = workload.whole(settings, "max_loras", least=1)
+        generated.update({"--enable-lora": True, "--max-loras": loras, "--max-lora-rank": rank})
+    extra = workload.dictionary(settings, "extra_args")
+    reserved = {*generated, "--enable-lora", "--max-loras", "--max-lora-rank", "--lora-modules", "--model"}
+    for name in extra:
+        if flag_name(name) in reserved:
+            settings.wrong(extra[name], f"{flag_name(name)} has a variable of its own", "extra_args", name)
+        elif flag_name(name) == "--enforce-eager" and settings.values.get("eager_refused"):
+            settings.wrong(extra[name], "never for the judge: CUDA graphs are worth their memory", "extra_args", name)
+    return [model, *flags(generated), *flags(extra)]
+
+
+def _init(settings: Settings, platform: Mapping, adapters: Mapping) -> dict:
+    base = {
+        "AWS_REGION": platform["aws_region"],
+        "HOME": "/tmp",  # noqa: S108
+        "MLFLOW_TRACKING_URI": settings["mlflow_tracking_uri"],
+        "ADAPTER_MODEL": settings["adapter_model"],
+        "ADAPTER_SLOTS": json.dumps({str(slot): str(alias) for slot, alias in adapters["slots"].items()}),
+        "ADAPTER_ARTIFACT": settings["adapter_artifact"],
+        "ADAPTERS_PATH": adapters["path"],
+    }
+    mounts = [{"name": "adapters", "mountPath": adapters["path"]}, {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
+    if platform["ca_bundle_configmap"]:
+        mounts.append({"name": "ca-bundle", "mountPath": workload.CA_FOLDER, "readOnly": True})
+    return {
+        "image": workload.image(settings, platform, "init_image", "init_image_tag"),
+        "pull_policy": settings["init_image_pull_policy"],
+        "command": workload.listed(settings, "init_command", (str,), "words"),
+        "args": workload.listed(settings, "init_args", (str,), "words"),
+        "resources": workload.dictionary(settings, "init_resources"),
+        "environment": workload.environment(settings, platform, base, _inside(settings), "init_"),
+        "volume_mounts": mounts,
+    }

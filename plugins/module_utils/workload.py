@@ -1,0 +1,636 @@
+"""What every model server's workload has: placement, resources, security, deadlines, network; computed and checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.modelyard.core.plugins.module_utils import names, quantity
+from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT, role_name_error
+from ansible_collections.modelyard.core.plugins.module_utils.problems import nearest
+from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings
+
+GPU = "nvidia.com/gpu"
+METADATA_ADDRESS = "169.254.169.254/32"
+POD_IDENTITY_ADDRESSES = ["169.254.170.23/32", "fd00:ec2::23/128"]
+CA_FOLDER = "/etc/modelyard/ca"
+
+
+# --- Reading settings ----------------------------------------------------------------------------
+
+
+def whole(settings: Settings, *keys: object, least: int = 0, most: int | None = None) -> int:
+    """Read a whole number; note it when it is none, or out of range."""
+    value = settings.get(*keys)
+    text = str(value)
+    if not isinstance(value, bool) and re.fullmatch(r"-?\d+", text, re.ASCII):
+        number = int(text)
+        if number >= least and (most is None or number <= most):
+            return number
+    allowed = f"must be a whole number of {least} or more" if most is None else f"must be a whole number from {least} to {most}"
+    settings.wrong(value, allowed, *keys)
+    return least
+
+
+def flag(settings: Settings, key: str) -> bool:
+    """Read a boolean; extra variables give it as text."""
+    value = settings[key]
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "yes", "on", "1"):
+        return True
+    if str(value).lower() not in ("false", "no", "off", "0"):
+        settings.wrong(value, "must be true or false", key)
+    return False
+
+
+def amount(settings: Settings, *keys: object) -> Any:
+    """Read a quantity in base units; note it, and give None, when it is none or not positive."""
+    value = settings.get(*keys)
+    try:
+        number = quantity.parse(value)
+    except ValueError:
+        settings.wrong(value, "must be a Kubernetes quantity such as 500m, 4 or 14Gi", *keys)
+        return None
+    if number < 0:
+        settings.wrong(value, "must not be negative", *keys)
+        return None
+    return number
+
+
+def matching(settings: Settings, pattern: re.Pattern, allowed: str, *keys: object) -> str:
+    """Read text that must match a pattern as a whole."""
+    value = settings.get(*keys)
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        settings.wrong(value, allowed, *keys)
+        return str(value)
+    return value
+
+
+def dictionary(settings: Settings, *keys: object) -> dict:
+    """Read a dictionary; null is an empty one."""
+    value = settings.get(*keys)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        settings.wrong(value, "must be a dictionary", *keys)
+        return {}
+    return dict(value)
+
+
+def listed(settings: Settings, key: str, kind: type | tuple = (Mapping,), what: str = "dictionaries") -> list:
+    """Read a list of one kind of item; null is an empty one."""
+    value = settings[key]
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
+        settings.wrong(value, f"must be a list of {what}", key)
+        return []
+    return list(value)
+
+
+def image(settings: Settings, platform: Mapping, key: str = "image", tag_key: str | None = None) -> str:
+    """Read an image reference and point it at its mirror."""
+    value = settings[key]
+    if tag_key and isinstance(value, str) and settings[tag_key]:
+        tag = str(settings[tag_key])
+        reference = f"{value}@{tag}" if tag.startswith("sha256:") else f"{value}:{tag}"
+    else:
+        reference = value
+    match = names.IMAGE.fullmatch(reference) if isinstance(reference, str) else None
+    if not match:
+        settings.wrong(reference, "must be an image reference such as registry.example.com/team/server:1.2", key)
+        return str(reference)
+    if not (match["tag"] or match["digest"]):
+        settings.wrong(reference, "must have a tag or a digest", key)
+    return names.mirrored(reference, platform["image_registry_mirrors"])
+
+
+def object_names(settings: Settings, *keys: str) -> dict[str, str]:
+    """Read the names of a server's objects: its own, and those that are derived from it when they are null."""
+    result = {"name": matching(settings, names.DNS_LABEL, _DNS_RULE, "name")}
+    for key in keys:
+        if settings[key] is None:
+            result[key] = result["name"]
+        elif key == "service_name":
+            result[key] = matching(settings, names.SERVICE_NAME, f"{_DNS_RULE}, beginning with a letter", key)
+        else:
+            result[key] = matching(settings, names.DNS_LABEL, _DNS_RULE, key)
+    matching(settings, names.DNS_LABEL, _DNS_RULE, "container_name")
+    return result
+
+
+_DNS_RULE = "must be a DNS label: at most 63 lower-case letters, digits and -, with a letter or digit at both ends"
+
+
+def labels(settings: Settings, key: str) -> dict[str, str]:
+    """Read labels, checked as the API server checks them."""
+    result = {}
+    for name, value in dictionary(settings, key).items():
+        if value is None:
+            continue
+        if not names.LABEL_KEY.fullmatch(str(name)):
+            settings.wrong(name, "must be a label key", key, name)
+        elif isinstance(value, (Mapping, list)) or not names.LABEL_VALUE.fullmatch(_text(value)):
+            settings.wrong(value, "must be a label value: at most 63 letters, digits, -, _ and .", key, name)
+        result[str(name)] = _text(value)
+    return result
+
+
+def annotations(settings: Settings, key: str) -> dict[str, str]:
+    """Read annotations: any text."""
+    result = {}
+    for name, value in dictionary(settings, key).items():
+        if value is None:
+            continue
+        if not names.LABEL_KEY.fullmatch(str(name)):
+            settings.wrong(name, "must be an annotation key", key, name)
+        elif isinstance(value, (Mapping, list)):
+            settings.wrong(value, "must be text", key, name)
+        result[str(name)] = _text(value)
+    return result
+
+
+def _text(value: object) -> str:
+    """Write a value as Kubernetes wants it in labels, annotations and environments."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# --- Placement and resources ---------------------------------------------------------------------
+
+
+def hardware(settings: Settings, platform: Mapping) -> Mapping:
+    """Find the hardware profile; empty for none."""
+    name = settings["hardware_profile"]
+    if not name:
+        return {}
+    profiles = platform["hardware_profiles"]
+    if name not in profiles:
+        settings.wrong(name, nearest(name, profiles), "hardware_profile")
+        return {}
+    return profiles[name]
+
+
+def node_selector(settings: Settings, pool: Mapping) -> dict:
+    """Labels of the pool, and the user's."""
+    return {**(pool.get("labels") or {}), **labels(settings, "node_selector")}
+
+
+def tolerations(settings: Settings, pool: Mapping) -> list[dict]:
+    """Tolerate the pool's taints, and what the user adds.
+
+    A taint without a value, and a GPU taint with any, is tolerated by Exists: clusters differ in its value.
+    """
+    result = []
+    for taint in pool.get("taints") or []:
+        toleration = {"key": taint["key"], "operator": "Exists", "effect": taint["effect"]}
+        if taint.get("value") and taint["key"] != GPU:
+            toleration.update(operator="Equal", value=taint["value"])
+        result.append(toleration)
+    return result + listed(settings, "tolerations")
+
+
+def gpus(resources: Mapping) -> int:
+    """Count the GPUs of a container."""
+    value = (resources.get("limits") or {}).get(GPU) or 0
+    return int(value) if re.fullmatch(r"\d+", str(value), re.ASCII) else 0
+
+
+def resources(settings: Settings, pool: Mapping, ephemeral: list[str], memory: list[tuple[str, str]]) -> dict:
+    """Read requests and limits, and check them against each other and the node.
+
+    Args:
+        settings: with ``resources`` and ``hardware_profile``.
+        pool: the hardware profile.
+        ephemeral: sizes of what the pod keeps on the node's disk, for the ``ephemeral-storage`` request.
+        memory: setting and size of each volume in memory, which count in the container's memory limit.
+
+    Returns:
+        ``requests`` and ``limits`` for the container.
+    """
+    given = {part: {k: v for k, v in dictionary(settings, "resources", part).items() if v is not None} for part in ("requests", "limits")}
+    for name in settings.get("resources") or {}:
+        if name not in given:
+            settings.wrong(name, nearest(name, given), "resources", name)
+    parsed = {part: {name: amount(settings, "resources", part, name) for name in given[part]} for part in given}
+    requests, limits = parsed["requests"], parsed["limits"]
+    for name in ("cpu", "memory"):
+        if name not in given["requests"]:
+            settings.wrong(None, "must be set", "resources", "requests", name)
+    if "memory" not in given["limits"]:
+        settings.wrong(None, "must be set", "resources", "limits", "memory")
+    for name, request in requests.items():
+        limit = limits.get(name)
+        if request is None or limit is None:
+            continue
+        text = given["limits"][name]
+        if name == GPU and request != limit:
+            settings.wrong(given["requests"][name], f"must equal the limit, {text}", "resources", "requests", name)
+        elif request > limit:
+            settings.wrong(given["requests"][name], f"must not be above the limit, {text}", "resources", "requests", name)
+    if GPU in requests and GPU not in limits:
+        settings.wrong(given["requests"][GPU], f"GPUs are asked for by a limit ({settings.path('resources', 'limits', GPU)})", "resources", "requests", GPU)
+    for part, value in ((part, values.get(GPU)) for part, values in parsed.items()):
+        if value is not None and value != int(value):
+            settings.wrong(given[part][GPU], "must be a whole number of GPUs", "resources", part, GPU)
+    _check_allocatable(settings, pool, given, parsed)
+    _check_memory_volumes(settings, limits.get("memory"), memory)
+    sizes = [size for size in ephemeral if _is_quantity(size)]
+    if sizes and "ephemeral-storage" not in given["requests"]:
+        given["requests"]["ephemeral-storage"] = quantity.total(*sizes)
+    return {part: {name: _text(value) for name, value in values.items()} for part, values in given.items()}
+
+
+def _is_quantity(value: object) -> bool:
+    try:
+        quantity.parse(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_allocatable(settings: Settings, pool: Mapping, given: dict, parsed: dict) -> None:
+    if not pool:
+        return
+    profile = settings["hardware_profile"]
+    room = dict(pool.get("allocatable") or {})
+    if pool.get("gpus") is not None:
+        room[GPU] = pool["gpus"]
+    for name, available in room.items():
+        part = "limits" if name == GPU else "requests"
+        wanted = parsed[part].get(name)
+        if wanted is not None and _is_quantity(available) and wanted > quantity.parse(available):
+            allowed = f"a node of hardware profile {str(profile)!r} has {available} to give"
+            settings.wrong(given[part][name], allowed, "resources", part, name)
+
+
+def _check_memory_volumes(settings: Settings, limit: Any, memory: list[tuple[str, str]]) -> None:
+    for key, _size in memory:
+        size = amount(settings, key)
+        if size is not None and limit is not None and size >= limit:
+            settings.wrong(settings[key], "is memory of the container and must be below its memory limit", key)
+
+
+# --- Rollout -------------------------------------------------------------------------------------
+
+
+def replicas(settings: Settings) -> int | None:
+    """Read the number of pods; None when an autoscaler owns it."""
+    if flag(settings, "autoscaled") or settings["replicas"] is None:
+        return None
+    return whole(settings, "replicas")
+
+
+def takes_last_gpu(resources_: Mapping, pool: Mapping) -> bool:
+    """Tell whether no second pod fits on the GPUs of a node."""
+    wanted = gpus(resources_)
+    return wanted > 0 and 2 * wanted > int(pool.get("gpus") or 0)
+
+
+def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_claim: bool) -> dict:
+    """Choose how pods are replaced.
+
+    Where the old pod holds the node's last GPU, or a claim that one node mounts, a surge would wait for ever. The choice
+    is ``maxSurge: 0`` and not ``Recreate``: the API server refuses to turn a running RollingUpdate Deployment into
+    Recreate by server-side apply, and with more replicas the others go on serving.
+    """
+    given = dictionary(settings, "strategy")
+    if given:
+        if exclusive_claim and _surges(given):
+            settings.wrong(given, "a surge can't mount the ReadWriteOnce claim that the old pod holds; set maxSurge to 0", "strategy")
+        return given
+    surge = not (takes_last_gpu(resources_, pool) or exclusive_claim)
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": int(surge), "maxUnavailable": int(not surge)}}
+
+
+def _surges(given: Mapping) -> bool:
+    if given.get("type", "RollingUpdate") != "RollingUpdate":
+        return False
+    return str((given.get("rollingUpdate") or {}).get("maxSurge", "25%")) not in ("0", "0%")
+
+
+def download_seconds(size_bytes: float, platform: Mapping) -> float:
+    """Tell how long a download takes at the platform's speed."""
+    return size_bytes / quantity.MIB / float(platform["download_mib_per_second"])
+
+
+def startup(settings: Settings, size_bytes: float | None, platform: Mapping) -> dict:
+    """Size the startup probe.
+
+    Args:
+        settings: ``startup_seconds`` (all that the start may take, or null to compute it), ``startup_delay_seconds``
+            (of these, before the first probe), ``startup_period_seconds``, ``load_seconds`` (load, compile, capture).
+        size_bytes: what is downloaded before the server answers; None when it is not known.
+        platform: ``download_mib_per_second``.
+
+    Returns:
+        ``initialDelaySeconds``, ``periodSeconds``, ``failureThreshold`` of the probe, and ``seconds`` in all.
+    """
+    delay = whole(settings, "startup_delay_seconds")
+    period = whole(settings, "startup_period_seconds", least=1)
+    load = whole(settings, "load_seconds")
+    if settings["startup_seconds"] is not None:
+        allowance = whole(settings, "startup_seconds", least=1)
+        if allowance <= delay:
+            settings.wrong(allowance, f"must be more than the delay before the first probe, {delay}", "startup_seconds")
+    elif size_bytes is None:
+        settings.wrong(None, "the model is not known, so the seconds that its start may take must be given here", "startup_seconds")
+        allowance = period
+    else:
+        allowance = delay + download_seconds(size_bytes, platform) + load
+    threshold = max(1, math.ceil((allowance - delay) / period))
+    probe = {"periodSeconds": period, "failureThreshold": threshold}
+    if delay:
+        probe["initialDelaySeconds"] = delay
+    return {"probe": probe, "seconds": delay + threshold * period}
+
+
+def progress_deadline(settings: Settings, platform: Mapping, startup_seconds: int, init_seconds: int = 0) -> int:
+    """Sum up what one new pod may take: node, image, init containers, start, margin; in seconds."""
+    if settings["progress_deadline_seconds"] is not None:
+        deadline = whole(settings, "progress_deadline_seconds", least=1)
+        if deadline <= startup_seconds:
+            settings.wrong(deadline, f"must be more than the start alone may take, {startup_seconds} s", "progress_deadline_seconds")
+        return deadline
+    return (
+        int(platform["node_provisioning_seconds"])
+        + int(platform["image_pull_seconds"])
+        + init_seconds
+        + startup_seconds
+        + int(platform["deadline_margin_seconds"])
+    )
+
+
+def topology_spread(settings: Settings, name: str, count: int | None) -> list[dict]:
+    """Spread pods over zones and nodes, where there is more than one; the user's own list replaces this."""
+    if settings["topology_spread_constraints"] is not None:
+        return listed(settings, "topology_spread_constraints")
+    if count is not None and count < 2:
+        return []
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"app": name}},
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
+
+
+# --- Security ------------------------------------------------------------------------------------
+
+
+def pod_security_context(settings: Settings) -> dict:
+    """Run as one non-root user and group, which also owns the volumes."""
+    context = {
+        "runAsNonRoot": True,
+        "runAsUser": whole(settings, "run_as_user", least=1),
+        "runAsGroup": whole(settings, "run_as_group"),
+        "fsGroup": whole(settings, "run_as_group"),
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    return {k: v for k, v in {**context, **dictionary(settings, "pod_security_context")}.items() if v is not None}
+
+
+def security_context(settings: Settings) -> dict:
+    """Allow a container nothing that a server does not need."""
+    context = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": flag(settings, "read_only_root_filesystem"),
+    }
+    return {k: v for k, v in {**context, **dictionary(settings, "security_context")}.items() if v is not None}
+
+
+def account_annotations(settings: Settings, platform: Mapping) -> dict:
+    """Name the IAM role on the ServiceAccount."""
+    role = settings["role_name"]
+    if not role or not platform["irsa_enabled"]:
+        return {}
+    wrong = role_name_error(role)
+    if wrong:
+        settings.wrong(role, wrong, "role_name")
+    account = str(platform["aws_account_id"])
+    arn = str(role)
+    if not arn.startswith("arn:"):
+        if not ACCOUNT.fullmatch(account):
+            settings.problems.add("platform_aws_account_id", account, f"must be 12 digits, for the role {arn!r}")
+        arn = f"arn:{platform['aws_partition']}:iam::{account}:role{platform['irsa_role_path']}{arn}"
+    return {"eks.amazonaws.com/role-arn": arn}
+
+
+# --- Environment and volumes ---------------------------------------------------------------------
+
+
+def environment(
+    settings: Settings, platform: Mapping, base: Mapping, inside: tuple[str, ...] = (), prefix: str = ""
+) -> list[dict]:
+    """Compose a container's environment, each name once.
+
+    Args:
+        settings: ``env`` (name to value, null removes) and ``extra_env`` (Kubernetes' own list).
+        platform: the proxy and the CA bundle.
+        base: what the server itself needs: name to text, or to ``valueFrom``.
+        inside: hosts within the cluster that must not go through a proxy.
+        prefix: before the names of the two settings, ``init_`` for the init container.
+    """
+    env: dict[str, Any] = {**base, **_proxy(platform["proxy"] or {}, inside), **_ca(platform)}
+    key, raw = f"{prefix}env", f"{prefix}extra_env"
+    given = dictionary(settings, key)
+    for name, value in given.items():
+        if isinstance(value, (Mapping, list)):
+            settings.wrong(value, f"must be text; {settings.path(raw)} takes Kubernetes' own form", key, name)
+    env.update({name: value for name, value in given.items() if not isinstance(value, Mapping)})
+    result = {
+        name: {"name": str(name), **(value if isinstance(value, Mapping) else {"value": _text(value)})}
+        for name, value in env.items()
+        if value is not None
+    }
+    for index, item in enumerate(listed(settings, raw)):
+        if "name" not in item:
+            settings.wrong(dict(item), "must have a name", raw, index)
+        else:
+            result[item["name"]] = dict(item)
+    return list(result.values())
+
+
+def _proxy(proxy: Mapping, inside: tuple[str, ...]) -> dict:
+    env = {}
+    if proxy.get("http_proxy") or proxy.get("https_proxy"):
+        given = [host for host in str(proxy.get("no_proxy") or "").split(",") if host]
+        ours = ["localhost", "127.0.0.1", "169.254.170.23", ".svc", ".cluster.local", *inside]
+        proxy = {**proxy, "no_proxy": ",".join(dict.fromkeys([*given, *ours]))}
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        if proxy.get(name):
+            env[name.upper()] = env[name] = proxy[name]
+    return env
+
+
+def _ca(platform: Mapping) -> dict:
+    if not platform["ca_bundle_configmap"]:
+        return {}
+    bundle = f"{CA_FOLDER}/ca-bundle.crt"
+    return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"), bundle)
+
+
+def volumes(settings: Settings, platform: Mapping, own: list[tuple[dict, str]]) -> tuple[list[dict], list[dict]]:
+    """Compose the pod's volumes and the main container's mounts.
+
+    Args:
+        settings: ``extra_volumes`` and ``extra_volume_mounts``.
+        platform: the CA bundle.
+        own: the server's volumes, each with the folder it is mounted on.
+    """
+    pairs = list(own)
+    if platform["ca_bundle_configmap"]:
+        pairs.append(({"name": "ca-bundle", "configMap": {"name": platform["ca_bundle_configmap"]}}, CA_FOLDER))
+    found = [volume for volume, _path in pairs]
+    mounts = [
+        {"name": volume["name"], "mountPath": path, **({"readOnly": True} if "configMap" in volume else {})}
+        for volume, path in pairs
+    ]
+    known = {volume["name"] for volume in found}
+    for index, volume in enumerate(listed(settings, "extra_volumes")):
+        if volume.get("name") in known or not volume.get("name"):
+            settings.wrong(volume.get("name"), f"must be a name of its own; taken: {', '.join(sorted(known))}", "extra_volumes", index, "name")
+            continue
+        known.add(volume["name"])
+        found.append(dict(volume))
+    for index, mount in enumerate(listed(settings, "extra_volume_mounts")):
+        if mount.get("name") not in known:
+            settings.wrong(mount.get("name"), nearest(mount.get("name"), known), "extra_volume_mounts", index, "name")
+        mounts.append(dict(mount))
+    return found, mounts
+
+
+def empty_dir(name: str, size: object, medium: str | None = None) -> dict:
+    """Give a volume that lives as long as the pod."""
+    return {"name": name, "emptyDir": {**({"medium": medium} if medium else {}), "sizeLimit": str(size)}}
+
+
+# --- Network -------------------------------------------------------------------------------------
+
+
+def network_policy(settings: Settings, platform: Mapping, ports: list[int], mlflow_ports: list[int]) -> dict:
+    """Say who may reach a server and, where egress is limited, what it may reach.
+
+    A namespaceSelector matches pods only, never an address outside the cluster: outward HTTPS is an ipBlock,
+    without the instance's metadata.
+
+    Args:
+        settings: ``network_policy_*``.
+        platform: the proxy, and the namespace of MLflow.
+        ports: the server's ports.
+        mlflow_ports: the ports of MLflow, or none.
+    """
+    peers: list[dict] = []
+    for item in listed(settings, "network_policy_ingress_from"):
+        namespace = item.get("namespace")
+        selector = {} if namespace in (None, "*") else {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+        peer: dict[str, Any] = {"namespaceSelector": selector}
+        if item.get("pod_labels"):
+            peer["podSelector"] = {"matchLabels": dict(item["pod_labels"])}
+        peers.append(peer)
+    ingress = [{"from": peers, "ports": _ports("TCP", ports)}] if peers else []
+    policy = {"policyTypes": ["Ingress"], "ingress": ingress + listed(settings, "network_policy_extra_ingress")}
+    if not flag(settings, "network_policy_egress_limited"):
+        return policy
+    outward = [{"ipBlock": _block(cidr)} for cidr in listed(settings, "network_policy_https_cidrs", (str,), "networks")]
+    egress = [{"ports": _ports("UDP", [53]) + _ports("TCP", [53])}, {"to": outward, "ports": _ports("TCP", [443])}]
+    if mlflow_ports:
+        namespace = {"matchLabels": {"kubernetes.io/metadata.name": platform["ai_namespace"]}}
+        egress.append({"to": [{"namespaceSelector": namespace}], "ports": _ports("TCP", mlflow_ports)})
+    if flag(settings, "network_policy_pod_identity"):
+        agents = [{"ipBlock": {"cidr": address}} for address in POD_IDENTITY_ADDRESSES]
+        egress.append({"to": agents, "ports": _ports("TCP", [80])})
+    proxies = proxy_ports(platform["proxy"] or {})
+    if proxies:
+        egress.append({"to": outward, "ports": _ports("TCP", proxies)})
+    return {
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": policy["ingress"],
+        "egress": egress + listed(settings, "network_policy_extra_egress"),
+    }
+
+
+def _ports(protocol: str, ports: list[int]) -> list[dict]:
+    return [{"protocol": protocol, "port": port} for port in ports]
+
+
+def _block(cidr: str) -> dict:
+    return {"cidr": cidr, "except": [METADATA_ADDRESS]} if cidr == "0.0.0.0/0" else {"cidr": cidr}
+
+
+def proxy_ports(proxy: Mapping) -> list[int]:
+    """List the ports of the proxies, where they are not HTTPS's own."""
+    found = set()
+    for name in ("http_proxy", "https_proxy"):
+        if proxy.get(name):
+            url = urlsplit(str(proxy[name]))
+            found.add(url.port or (443 if url.scheme == "https" else 80))
+    return sorted(found - {443})
+
+
+# --- All of it -----------------------------------------------------------------------------------
+
+
+def common(settings: Settings, platform: Mapping) -> dict:
+    """Compute what needs nothing but the settings; the server's module adds the rest."""
+    drain = whole(settings, "drain_seconds")
+    grace = whole(settings, "termination_grace_seconds", least=1)
+    if drain >= grace:
+        settings.wrong(grace, f"must be above the seconds before the server is told to stop, {drain} ({settings.path('drain_seconds')})", "termination_grace_seconds")
+    pod_annotations = annotations(settings, "pod_annotations")
+    if flag(settings, "do_not_disrupt"):
+        pod_annotations = {"karpenter.sh/do-not-disrupt": "true", **pod_annotations}
+    pod_labels = labels(settings, "pod_labels")
+    if "app" in pod_labels:
+        settings.wrong(pod_labels["app"], "is the selector and always the server's name", "pod_labels", "app")
+    dictionary(settings, "patch")
+    return {
+        **settings.values,
+        "object_labels": {**labels(settings, "labels"), "app": str(settings["name"])},
+        "annotations": annotations(settings, "annotations"),
+        "pod_labels": pod_labels,
+        "pod_annotations": pod_annotations,
+        "pod_security_context": pod_security_context(settings),
+        "security_context": security_context(settings),
+        "account_annotations": account_annotations(settings, platform),
+        "image_pull_secrets": [{"name": name} for name in platform["image_pull_secrets"]],
+        "monitoring_labels": {**platform["monitoring_labels"], **labels(settings, "monitoring_labels")},
+        "drain_seconds": drain,
+        "termination_grace_seconds": grace,
+        "revision_history_limit": whole(settings, "revision_history_limit"),
+        "extra_args": settings["extra_args"],
+        "notices": [],
+    }
+
+
+def templates(server: Mapping, settings: Settings, *own: str) -> list[str]:
+    """List the templates of the objects that a server has; what is switched off is left out by name."""
+    count = server["replicas"]
+    optional = {
+        "networkpolicy.yaml.j2": flag(settings, "network_policy_enabled"),
+        "poddisruptionbudget.yaml.j2": count is None or count > 1,
+        "servicemonitor.yaml.j2": flag(settings, "monitoring_enabled"),
+    }
+    wanted = [name for name, on in optional.items() if on]
+    return ["serviceaccount.yaml.j2", *own, "service.yaml.j2", "deployment.yaml.j2", *wanted]
+
+
+def check_distinct(servers: list[tuple[Settings, Mapping]], keys: tuple[str, ...]) -> None:
+    """Note objects of one kind that two servers would share."""
+    for key in keys:
+        seen: dict[str, Settings] = {}
+        for settings, server in servers:
+            name = server[key]
+            if name in seen:
+                other = seen[name].path(key)
+                settings.wrong(settings[key] if settings[key] is not None else name, f"is the name that {other} gives to another server's object", key)
+            seen.setdefault(name, settings)
