@@ -73,6 +73,13 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
+def _alike(head: str, role: str) -> bool:
+    """Tell whether the beginning of a name is nearly a role's name, in as many words or written as one."""
+    if head.replace("_", "") == role.replace("_", ""):
+        return True
+    return head.count("_") == role.count("_") and nearest(head, [role], 0.8) is not None
+
+
 def misspelt(names: Iterable[str], specs: Specs) -> dict[str, tuple[str | None, str]]:
     """Find variables that no role knows.
 
@@ -98,8 +105,8 @@ def misspelt(names: Iterable[str], specs: Specs) -> dict[str, tuple[str | None, 
             continue
         plain = name.lower().replace("-", "_")
         words = plain.split("_")
-        heads = {"_".join(words[:count]) for count in (1, 2, 3) if count < len(words)}
-        if any(nearest(head, specs, 0.8) for head in heads):
+        heads = ["_".join(words[:count]) for count in (1, 2, 3) if count < len(words)]
+        if any(_alike(head, role) for head in heads for role in specs):
             right = nearest(plain, options, 0.85)
             if right is not None:
                 found[name] = (right, options[right])
@@ -316,9 +323,18 @@ def check_role(
     if not lines:
         # Whatever else the spec says (required_together, mutually_exclusive, ...) is Ansible's to judge.
         given = {name: value for name, value in values.items() if value is not None}
-        verdict = ArgumentSpecValidator(dict(options)).validate(given, validate_role_argument_spec=True)
+        verdict = ArgumentSpecValidator(_without_defaults(options)).validate(given, validate_role_argument_spec=True)
         lines += [f"role {role}: {message}" for message in verdict.error_messages]
     return values, lines
+
+
+def _without_defaults(options: Mapping[str, Mapping]) -> dict:
+    """Drop the defaults of a spec: they may be templates, and a role's real ones are in its defaults/main.yml."""
+    return {
+        name: {key: value for key, value in option.items() if key not in ("default", "options")}
+        | ({"options": _without_defaults(option["options"])} if option.get("options") else {})
+        for name, option in options.items()
+    }
 
 
 def _template(path: str, raw: object, template: Callable[[object], object]) -> tuple[object, list[str]]:
