@@ -65,6 +65,11 @@ def test_no_complaint_about_the_defaults(role):
         ("PLATFORM_DELIVERY", "platform_delivery"),
         ("irsa_workflow_rolename", "irsa_workflow_role_name"),
         ("irsa_something_else", None),
+        ("triton_repilcas", "triton_replicas"),
+        ("tritn_replicas", "triton_replicas"),
+        ("vllm_judge_varient", "vllm_judge_variant"),
+        ("vllmjudge_variant", "vllm_judge_variant"),
+        ("vlm_image", "vllm_image"),
     ],
 )
 def test_misspelt_names(name, right):
