@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.modelyard.core.plugins.module_utils import names, ownership, patch, triton, vllm
 from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems
 
@@ -32,6 +31,14 @@ def checksum(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def distinct(objects: list[dict], registered: list[dict], component: str) -> list[dict]:
+    """Give the objects back, unless another component makes one of them too."""
+    lines = ownership.shared(objects, registered, component)
+    if lines:
+        raise AnsibleFilterError("\n".join(lines))
+    return objects
+
+
 def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else list(value)  # type: ignore[call-overload]
 
@@ -43,6 +50,7 @@ class FilterModule:
         """Name the filters."""
         return {
             "checksum": checksum,
+            "distinct": distinct,
             "ecr_registry": names.ecr_registry,
             "judge_server": _checked(vllm.judge),
             "own": ownership.own,

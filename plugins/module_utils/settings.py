@@ -20,10 +20,9 @@ def merge(base: Mapping, over: Mapping) -> dict:
 
 def _holds(values: object, keys: tuple) -> bool:
     for key in keys:
-        if isinstance(values, Mapping) and key in values:
-            values = values[key]
-        elif isinstance(values, (list, tuple)) and isinstance(key, int) and key < len(values):
-            values = values[key]
+        inside = isinstance(values, Mapping) and key in values
+        if inside or (isinstance(values, (list, tuple)) and isinstance(key, int) and key < len(values)):
+            values = values[key]  # type: ignore[index]
         else:
             return False
     return True
@@ -60,15 +59,12 @@ class Settings:
 
     def path(self, *keys: object) -> str:
         """Name the variable that sets a value, e.g. ``triton_profiles.gpu.resources.limits.cpu``."""
+        path = ".".join(str(key) for key in keys)
         for prefix, values in reversed(self.layers):
             if _holds(values, keys):
-                break
-        else:
-            # A key that is nowhere belongs where its dictionary is set.
-            if len(keys) > 1:
-                return f"{self.path(*keys[:-1])}.{keys[-1]}"
-            prefix = self.layers[-1][0]
-        return prefix + ".".join(str(key) for key in keys)
+                return prefix + path
+        # A key that is nowhere belongs where its dictionary is set.
+        return f"{self.path(*keys[:-1])}.{keys[-1]}" if len(keys) > 1 else self.layers[-1][0] + path
 
     def wrong(self, value: object, allowed: str, *keys: object) -> None:
         """Note that the value under these keys is wrong."""

@@ -45,8 +45,10 @@ def servers(
 def _server(settings: Settings, platform: Mapping) -> dict:
     pool = workload.hardware(settings, platform)
     server = {**workload.common(settings, platform), **workload.object_names(settings, *_NAMES)}
-    resources = workload.resources(settings, pool, [settings["tmp_size"]], [("shm_size", settings["shm_size"])])
-    ports = {name: workload.whole(settings, f"{name}_port", least=1, most=65535) for name in ("http", "grpc", "metrics")}
+    resources = workload.resources(settings, pool, [settings["tmp_size"]], ["shm_size"])
+    ports = {
+        name: workload.whole(settings, f"{name}_port", least=1, most=65535) for name in ("http", "grpc", "metrics")
+    }
     if len(set(ports.values())) < len(ports):
         settings.wrong(ports["metrics"], f"the ports must differ from each other: {ports}", "metrics_port")
     count = workload.replicas(settings)
@@ -92,7 +94,9 @@ def _size(settings: Settings) -> float | None:
 
 
 def _arguments(settings: Settings) -> list[str]:
-    repository = workload.matching(settings, _REPOSITORY, "must be a path or a bucket's URL such as s3://models", "model_repository")
+    repository = workload.matching(
+        settings, _REPOSITORY, "must be a path or a bucket's URL such as s3://models", "model_repository"
+    )
     mode = settings["model_control_mode"]
     if mode not in ("explicit", "poll", "none"):
         settings.wrong(mode, "must be explicit, poll or none", "model_control_mode")

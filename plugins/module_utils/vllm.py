@@ -182,7 +182,9 @@ def judge(
             if found[key] == theirs:
                 settings.wrong(settings[key], f"is the name that vllm_{key} gives to vLLM's own object", key)
         if workload.flag(settings, "parked"):
-            found.update(replicas=0, templates=[name for name in found["templates"] if name != "poddisruptionbudget.yaml.j2"])
+            found.update(
+                replicas=0, templates=[name for name in found["templates"] if name != "poddisruptionbudget.yaml.j2"]
+            )
         return [found]
     return []
 
@@ -190,6 +192,7 @@ def judge(
 def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
     pool = workload.hardware(settings, platform)
     found = {**workload.common(settings, platform), **workload.object_names(settings, *_NAMES)}
+    workload.folder(settings, "cache_path")
     adapters = _adapters(settings)
     cache = _cache(settings, found["name"])
     ephemeral = [settings["tmp_size"]]
@@ -197,7 +200,7 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
         ephemeral.append(cache["size"])
     if adapters["slots"]:
         ephemeral.append(settings["adapters_size"])
-    resources = workload.resources(settings, pool, ephemeral, [("shm_size", settings["shm_size"])])
+    resources = workload.resources(settings, pool, ephemeral, ["shm_size"])
     count = workload.replicas(settings)
     exclusive = _check_claim(settings, cache, count)
     facts = _facts(settings, models)
@@ -218,7 +221,9 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
         settings.wrong(ports["metrics"], f"must differ from {settings.path('http_port')}", "metrics_port")
     volumes, mounts = workload.volumes(settings, platform, _volumes(settings, found, cache, adapters))
     init_seconds = workload.whole(settings, "adapters_seconds") if adapters["slots"] else 0
-    mlflow_ports = workload.listed(settings, "network_policy_mlflow_ports", (int,), "ports") if adapters["slots"] else []
+    mlflow_ports = (
+        workload.listed(settings, "network_policy_mlflow_ports", (int,), "ports") if adapters["slots"] else []
+    )
     found.update(
         {f"{name}_port": port for name, port in ports.items()},
         adapters=adapters,
@@ -239,7 +244,7 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
         network_policy=workload.network_policy(settings, platform, [ports["http"]], mlflow_ports),
     )
     if adapters["slots"]:
-        found["init"] = _init(settings, platform, adapters)
+        found["init"] = _init(settings, pool, platform, adapters)
     own = ["startup-configmap.yaml.j2"]
     if cache["create"]:
         own.append("cache-claim.yaml.j2")
@@ -277,7 +282,11 @@ def _check_gpus(settings: Settings, resources: Mapping, parallel: int) -> None:
     count = workload.gpus(resources)
     where = settings.path("resources", "limits", workload.GPU)
     if parallel != count:
-        settings.wrong(settings["tensor_parallel_size"], f"must equal the number of GPUs, {count} ({where})", "tensor_parallel_size")
+        settings.wrong(
+            settings["tensor_parallel_size"],
+            f"must equal the number of GPUs, {count} ({where})",
+            "tensor_parallel_size",
+        )
     if parallel > 1:
         shm = workload.amount(settings, "shm_size")
         if shm is not None and shm < SHM_TENSOR_PARALLEL_BYTES:
@@ -285,16 +294,31 @@ def _check_gpus(settings: Settings, resources: Mapping, parallel: int) -> None:
 
 
 def _check_fit(
-    settings: Settings, pool: Mapping, facts: Mapping, weights: float | None, parallel: int, length: int, utilization: float
+    settings: Settings,
+    pool: Mapping,
+    facts: Mapping,
+    weights: float | None,
+    parallel: int,
+    length: int,
+    utilization: float,
 ) -> list[str]:
     name = settings["name"]
     if weights is None:
-        return [f"{name}: whether the model fits its GPUs was not checked: nothing is known of {settings['model']}; describe it in {settings.path('model_facts')}"]
+        return [
+            f"{name}: whether the model fits its GPUs was not checked: nothing is known of {settings['model']}; "
+            f"describe it in {settings.path('model_facts')}"
+        ]
     if not pool.get("gpu_memory_gib"):
-        return [f"{name}: whether the model fits its GPUs was not checked: the hardware profile gives no gpu_memory_gib"]
-    reason = gpu_misfit(weights, kv_bytes_per_token(facts), parallel, float(pool["gpu_memory_gib"]), utilization, length)
+        return [
+            f"{name}: whether the model fits its GPUs was not checked: the hardware profile gives no gpu_memory_gib"
+        ]
+    reason = gpu_misfit(
+        weights, kv_bytes_per_token(facts), parallel, float(pool["gpu_memory_gib"]), utilization, length
+    )
     if reason:
-        settings.wrong(settings["gpu_memory_utilization"], f"{settings['model']} does not fit: {reason}", "gpu_memory_utilization")
+        settings.wrong(
+            settings["gpu_memory_utilization"], f"{settings['model']} does not fit: {reason}", "gpu_memory_utilization"
+        )
     return []
 
 
@@ -309,7 +333,7 @@ def _adapters(settings: Settings) -> dict:
     enabled = workload.flag(settings, "lora_enabled")
     if slots and not enabled:
         settings.wrong(slots, f"adapters need {settings.path('lora_enabled')}", "adapter_slots")
-    return {"slots": slots, "path": settings.values.get("adapters_path")}
+    return {"slots": slots, "path": workload.folder(settings, "adapters_path") if slots else None}
 
 
 def _cache(settings: Settings, name: str) -> dict:
@@ -396,7 +420,9 @@ def _inside(settings: Settings) -> tuple[str, ...]:
 
 def _arguments(settings: Settings, parallel: int, length: int, utilization: float, port: int) -> list[str]:
     """Write the model and its flags; only what differs from vLLM's own default is written."""
-    model = workload.matching(settings, _MODEL, "must be a Hugging Face repository such as org/model, or a path", "model")
+    model = workload.matching(
+        settings, _MODEL, "must be a Hugging Face repository such as org/model, or a path", "model"
+    )
     generated: dict[str, Any] = {
         "--served-model-name": settings["served_model_name"] or False,
         "--revision": settings["model_revision"] or False,
@@ -408,7 +434,9 @@ def _arguments(settings: Settings, parallel: int, length: int, utilization: floa
     if workload.flag(settings, "lora_enabled"):
         rank = workload.whole(settings, "max_lora_rank", least=1)
         if rank not in LORA_RANKS:
-            settings.wrong(settings["max_lora_rank"], f"must be one of {', '.join(map(str, LORA_RANKS))}", "max_lora_rank")
+            settings.wrong(
+                settings["max_lora_rank"], f"must be one of {', '.join(map(str, LORA_RANKS))}", "max_lora_rank"
+            )
         loras = workload.whole(settings, "max_loras", least=1)
         generated.update({"--enable-lora": True, "--max-loras": loras, "--max-lora-rank": rank})
     extra = workload.dictionary(settings, "extra_args")
@@ -416,12 +444,17 @@ def _arguments(settings: Settings, parallel: int, length: int, utilization: floa
     for name in extra:
         if flag_name(name) in reserved:
             settings.wrong(extra[name], f"{flag_name(name)} has a variable of its own", "extra_args", name)
-        elif flag_name(name) == "--enforce-eager" and settings.values.get("eager_refused"):
+        elif flag_name(name) == "--enforce-eager" and extra[name] is not False and settings.values.get("eager_refused"):
             settings.wrong(extra[name], "never for the judge: CUDA graphs are worth their memory", "extra_args", name)
     return [model, *flags(generated), *flags(extra)]
 
 
-def _init(settings: Settings, platform: Mapping, adapters: Mapping) -> dict:
+def _check_url(settings: Settings, key: str) -> None:
+    workload.matching(settings, re.compile(r"https?://[^\s/]+(/\S*)?"), "must be a URL, http:// or https://", key)
+
+
+def _init(settings: Settings, pool: Mapping, platform: Mapping, adapters: Mapping) -> dict:
+    _check_url(settings, "mlflow_tracking_uri")
     base = {
         "AWS_REGION": platform["aws_region"],
         "HOME": "/tmp",  # noqa: S108
@@ -439,7 +472,7 @@ def _init(settings: Settings, platform: Mapping, adapters: Mapping) -> dict:
         "pull_policy": settings["init_image_pull_policy"],
         "command": workload.listed(settings, "init_command", (str,), "words"),
         "args": workload.listed(settings, "init_args", (str,), "words"),
-        "resources": workload.dictionary(settings, "init_resources"),
+        "resources": workload.resources(settings, pool, key="init_resources"),
         "environment": workload.environment(settings, platform, base, _inside(settings), "init_"),
         "volume_mounts": mounts,
     }

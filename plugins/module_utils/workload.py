@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +17,8 @@ GPU = "nvidia.com/gpu"
 METADATA_ADDRESS = "169.254.169.254/32"
 POD_IDENTITY_ADDRESSES = ["169.254.170.23/32", "fd00:ec2::23/128"]
 CA_FOLDER = "/etc/modelyard/ca"
+_FOLDER = re.compile(r"(/[\w.-]+)+", re.ASCII)
+_DNS_RULE = "must be a DNS label: at most 63 lower-case letters, digits and -, with a letter or digit at both ends"
 
 
 # --- Reading settings ----------------------------------------------------------------------------
@@ -30,7 +32,11 @@ def whole(settings: Settings, *keys: object, least: int = 0, most: int | None = 
         number = int(text)
         if number >= least and (most is None or number <= most):
             return number
-    allowed = f"must be a whole number of {least} or more" if most is None else f"must be a whole number from {least} to {most}"
+    allowed = (
+        f"must be a whole number of {least} or more"
+        if most is None
+        else f"must be a whole number from {least} to {most}"
+    )
     settings.wrong(value, allowed, *keys)
     return least
 
@@ -92,6 +98,11 @@ def listed(settings: Settings, key: str, kind: type | tuple = (Mapping,), what: 
     return list(value)
 
 
+def folder(settings: Settings, key: str) -> str:
+    """Read an absolute path of plain characters."""
+    return matching(settings, _FOLDER, "must be an absolute path of letters, digits, ., _ and -", key)
+
+
 def image(settings: Settings, platform: Mapping, key: str = "image", tag_key: str | None = None) -> str:
     """Read an image reference and point it at its mirror."""
     value = settings[key]
@@ -121,9 +132,6 @@ def object_names(settings: Settings, *keys: str) -> dict[str, str]:
             result[key] = matching(settings, names.DNS_LABEL, _DNS_RULE, key)
     matching(settings, names.DNS_LABEL, _DNS_RULE, "container_name")
     return result
-
-
-_DNS_RULE = "must be a DNS label: at most 63 lower-case letters, digits and -, with a letter or digit at both ends"
 
 
 def labels(settings: Settings, key: str) -> dict[str, str]:
@@ -199,45 +207,45 @@ def gpus(resources: Mapping) -> int:
     return int(value) if re.fullmatch(r"\d+", str(value), re.ASCII) else 0
 
 
-def resources(settings: Settings, pool: Mapping, ephemeral: list[str], memory: list[tuple[str, str]]) -> dict:
+def resources(
+    settings: Settings, pool: Mapping, ephemeral: Iterable[str] = (), memory: Iterable[str] = (), key: str = "resources"
+) -> dict:
     """Read requests and limits, and check them against each other and the node.
 
     Args:
-        settings: with ``resources`` and ``hardware_profile``.
+        settings: with ``hardware_profile`` and the resources.
         pool: the hardware profile.
         ephemeral: sizes of what the pod keeps on the node's disk, for the ``ephemeral-storage`` request.
-        memory: setting and size of each volume in memory, which count in the container's memory limit.
+        memory: settings with the size of a volume in memory, which counts in the container's memory limit.
+        key: the setting; what must be set is so only for the main container's, ``resources``.
 
     Returns:
         ``requests`` and ``limits`` for the container.
     """
-    given = {part: {k: v for k, v in dictionary(settings, "resources", part).items() if v is not None} for part in ("requests", "limits")}
-    for name in settings.get("resources") or {}:
-        if name not in given:
-            settings.wrong(name, nearest(name, given), "resources", name)
-    parsed = {part: {name: amount(settings, "resources", part, name) for name in given[part]} for part in given}
-    requests, limits = parsed["requests"], parsed["limits"]
-    for name in ("cpu", "memory"):
-        if name not in given["requests"]:
-            settings.wrong(None, "must be set", "resources", "requests", name)
-    if "memory" not in given["limits"]:
-        settings.wrong(None, "must be set", "resources", "limits", "memory")
-    for name, request in requests.items():
-        limit = limits.get(name)
-        if request is None or limit is None:
-            continue
-        text = given["limits"][name]
-        if name == GPU and request != limit:
-            settings.wrong(given["requests"][name], f"must equal the limit, {text}", "resources", "requests", name)
-        elif request > limit:
-            settings.wrong(given["requests"][name], f"must not be above the limit, {text}", "resources", "requests", name)
-    if GPU in requests and GPU not in limits:
-        settings.wrong(given["requests"][GPU], f"GPUs are asked for by a limit ({settings.path('resources', 'limits', GPU)})", "resources", "requests", GPU)
-    for part, value in ((part, values.get(GPU)) for part, values in parsed.items()):
-        if value is not None and value != int(value):
-            settings.wrong(given[part][GPU], "must be a whole number of GPUs", "resources", part, GPU)
-    _check_allocatable(settings, pool, given, parsed)
-    _check_memory_volumes(settings, limits.get("memory"), memory)
+    parts = ("requests", "limits")
+    for name in dictionary(settings, key):
+        if name not in parts:
+            settings.wrong(name, nearest(name, parts), key, name)
+    given = {part: {k: v for k, v in dictionary(settings, key, part).items() if v is not None} for part in parts}
+    parsed = {part: {name: amount(settings, key, part, name) for name in given[part]} for part in parts}
+    if key == "resources":
+        for part, name in (("requests", "cpu"), ("requests", "memory"), ("limits", "memory")):
+            if name not in given[part]:
+                settings.wrong(None, "must be set", key, part, name)
+    for name, request in parsed["requests"].items():
+        limit = parsed["limits"].get(name)
+        if request is not None and limit is not None and (request > limit or (name == GPU and request != limit)):
+            rule = "must equal" if name == GPU else "must not be above"
+            settings.wrong(given["requests"][name], f"{rule} the limit, {given['limits'][name]}", key, "requests", name)
+    if GPU in given["requests"] and GPU not in given["limits"]:
+        allowed = f"GPUs are asked for by a limit, {settings.path(key, 'limits', GPU)}"
+        settings.wrong(given["requests"][GPU], allowed, key, "requests", GPU)
+    for part in parts:
+        count = parsed[part].get(GPU)
+        if count is not None and count != int(count):
+            settings.wrong(given[part][GPU], "must be a whole number of GPUs", key, part, GPU)
+    _check_allocatable(settings, pool, given, parsed, key)
+    _check_memory_volumes(settings, parsed["limits"].get("memory"), memory)
     sizes = [size for size in ephemeral if _is_quantity(size)]
     if sizes and "ephemeral-storage" not in given["requests"]:
         given["requests"]["ephemeral-storage"] = quantity.total(*sizes)
@@ -252,7 +260,7 @@ def _is_quantity(value: object) -> bool:
     return True
 
 
-def _check_allocatable(settings: Settings, pool: Mapping, given: dict, parsed: dict) -> None:
+def _check_allocatable(settings: Settings, pool: Mapping, given: dict, parsed: dict, key: str) -> None:
     if not pool:
         return
     profile = settings["hardware_profile"]
@@ -264,11 +272,11 @@ def _check_allocatable(settings: Settings, pool: Mapping, given: dict, parsed: d
         wanted = parsed[part].get(name)
         if wanted is not None and _is_quantity(available) and wanted > quantity.parse(available):
             allowed = f"a node of hardware profile {str(profile)!r} has {available} to give"
-            settings.wrong(given[part][name], allowed, "resources", part, name)
+            settings.wrong(given[part][name], allowed, key, part, name)
 
 
-def _check_memory_volumes(settings: Settings, limit: Any, memory: list[tuple[str, str]]) -> None:
-    for key, _size in memory:
+def _check_memory_volumes(settings: Settings, limit: Any, memory: Iterable[str]) -> None:
+    for key in memory:
         size = amount(settings, key)
         if size is not None and limit is not None and size >= limit:
             settings.wrong(settings[key], "is memory of the container and must be below its memory limit", key)
@@ -300,7 +308,11 @@ def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_c
     given = dictionary(settings, "strategy")
     if given:
         if exclusive_claim and _surges(given):
-            settings.wrong(given, "a surge can't mount the ReadWriteOnce claim that the old pod holds; set maxSurge to 0", "strategy")
+            settings.wrong(
+                given,
+                "a surge can't mount the ReadWriteOnce claim that the old pod holds; set maxSurge to 0",
+                "strategy",
+            )
         return given
     surge = not (takes_last_gpu(resources_, pool) or exclusive_claim)
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": int(surge), "maxUnavailable": int(not surge)}}
@@ -337,7 +349,9 @@ def startup(settings: Settings, size_bytes: float | None, platform: Mapping) -> 
         if allowance <= delay:
             settings.wrong(allowance, f"must be more than the delay before the first probe, {delay}", "startup_seconds")
     elif size_bytes is None:
-        settings.wrong(None, "the model is not known, so the seconds that its start may take must be given here", "startup_seconds")
+        settings.wrong(
+            None, "the model is not known, so the seconds that its start may take must be given here", "startup_seconds"
+        )
         allowance = period
     else:
         allowance = delay + download_seconds(size_bytes, platform) + load
@@ -353,7 +367,11 @@ def progress_deadline(settings: Settings, platform: Mapping, startup_seconds: in
     if settings["progress_deadline_seconds"] is not None:
         deadline = whole(settings, "progress_deadline_seconds", least=1)
         if deadline <= startup_seconds:
-            settings.wrong(deadline, f"must be more than the start alone may take, {startup_seconds} s", "progress_deadline_seconds")
+            settings.wrong(
+                deadline,
+                f"must be more than the start alone may take, {startup_seconds} s",
+                "progress_deadline_seconds",
+            )
         return deadline
     return (
         int(platform["node_provisioning_seconds"])
@@ -498,7 +516,13 @@ def volumes(settings: Settings, platform: Mapping, own: list[tuple[dict, str]]) 
     known = {volume["name"] for volume in found}
     for index, volume in enumerate(listed(settings, "extra_volumes")):
         if volume.get("name") in known or not volume.get("name"):
-            settings.wrong(volume.get("name"), f"must be a name of its own; taken: {', '.join(sorted(known))}", "extra_volumes", index, "name")
+            settings.wrong(
+                volume.get("name"),
+                f"must be a name of its own; taken: {', '.join(sorted(known))}",
+                "extra_volumes",
+                index,
+                "name",
+            )
             continue
         known.add(volume["name"])
         found.append(dict(volume))
@@ -585,14 +609,22 @@ def common(settings: Settings, platform: Mapping) -> dict:
     drain = whole(settings, "drain_seconds")
     grace = whole(settings, "termination_grace_seconds", least=1)
     if drain >= grace:
-        settings.wrong(grace, f"must be above the seconds before the server is told to stop, {drain} ({settings.path('drain_seconds')})", "termination_grace_seconds")
+        settings.wrong(
+            grace,
+            f"must be above the seconds before the server is told to stop, {drain} ({settings.path('drain_seconds')})",
+            "termination_grace_seconds",
+        )
     pod_annotations = annotations(settings, "pod_annotations")
     if flag(settings, "do_not_disrupt"):
         pod_annotations = {"karpenter.sh/do-not-disrupt": "true", **pod_annotations}
     pod_labels = labels(settings, "pod_labels")
     if "app" in pod_labels:
         settings.wrong(pod_labels["app"], "is the selector and always the server's name", "pod_labels", "app")
-    dictionary(settings, "patch")
+    interval = re.compile(r"(\d+(ms|[smhdwy]))+", re.ASCII)
+    percent = re.compile(r"\d+%?", re.ASCII)
+    if not percent.fullmatch(str(settings["pdb_max_unavailable"])):
+        allowed = "must be a number of pods or a percentage"
+        settings.wrong(settings["pdb_max_unavailable"], allowed, "pdb_max_unavailable")
     return {
         **settings.values,
         "object_labels": {**labels(settings, "labels"), "app": str(settings["name"])},
@@ -607,7 +639,10 @@ def common(settings: Settings, platform: Mapping) -> dict:
         "drain_seconds": drain,
         "termination_grace_seconds": grace,
         "revision_history_limit": whole(settings, "revision_history_limit"),
-        "extra_args": settings["extra_args"],
+        "monitoring_interval": matching(settings, interval, "must be a time such as 30s", "monitoring_interval"),
+        "liveness_probe": dictionary(settings, "liveness_probe"),
+        "readiness_probe": dictionary(settings, "readiness_probe"),
+        "patch": dictionary(settings, "patch"),
         "notices": [],
     }
 
@@ -632,5 +667,9 @@ def check_distinct(servers: list[tuple[Settings, Mapping]], keys: tuple[str, ...
             name = server[key]
             if name in seen:
                 other = seen[name].path(key)
-                settings.wrong(settings[key] if settings[key] is not None else name, f"is the name that {other} gives to another server's object", key)
+                settings.wrong(
+                    settings[key] if settings[key] is not None else name,
+                    f"is the name that {other} gives to another server's object",
+                    key,
+                )
             seen.setdefault(name, settings)
