@@ -32,58 +32,66 @@ def applications(selection: Mapping, settings: Mapping, overrides: Mapping, extr
     """
     problems = Problems()
     root = str(settings["path"]).strip("/")
-    judge = selection["judge"]
-    wanted: list[tuple[str, str]] = [
+    found: dict[str, dict] = {}
+    for name, path in _wanted(selection):
+        if name in found:
+            problems.add("argocd_apps", name, "two Applications have this name")
+        own = {"path": f"{root}/{path}" if root else path}
+        found[name] = _effective(name, own, settings, overrides.get(name) or {})
+    for name, own in extra.items():
+        if name in found:
+            problems.add(f"argocd_apps_extra.{name}", dict(own), "is there already: use argocd_apps_overrides")
+        if not own.get("path"):
+            problems.add(f"argocd_apps_extra.{name}", dict(own), "needs path, its folder in the repository")
+        found[name] = _effective(name, {}, settings, own)
+    _check_overrides(selection, overrides, found, problems)
+    _check_owners(found, problems)
+    if problems.lines:
+        raise AnsibleFilterError(problems.report())
+    return [found[name] for name in sorted(found)]
+
+
+def _wanted(selection: Mapping) -> list[tuple[str, str]]:
+    """Name what is on, each with its folder below the one that holds all."""
+    wanted = [
         (f"{selection['triton_prefix']}{profile}", f"triton/overlays/{profile}") for profile in selection["triton"]
     ]
     if selection["vllm"]:
         wanted.append((selection["vllm_name"], "vllm/base"))
+    judge = selection["judge"]
     if judge not in (None, "", "none"):
         wanted.append((f"{selection['judge_prefix']}{judge}", f"vllm/{judge}"))
     if selection["shared"]:
         wanted.append((selection["shared_name"], "shared"))
+    return wanted
 
-    found: dict[str, dict] = {}
-    for name, path in wanted:
-        if name in found:
-            problems.add("argocd_apps", name, "two Applications have this name")
-        found[name] = _effective(
-            name, {"path": f"{root}/{path}" if root else path}, settings, overrides.get(name) or {}
-        )
-    for name, own in extra.items():
-        if name in found:
-            problems.add(
-                f"argocd_apps_extra.{name}", dict(own), f"an Application {name} is there already, use overrides"
-            )
-        if not own.get("path"):
-            problems.add(f"argocd_apps_extra.{name}", dict(own), "needs path, its folder in the repository")
-        found[name] = _effective(name, {}, settings, own)
 
+def _check_overrides(selection: Mapping, overrides: Mapping, found: Mapping, problems: Problems) -> None:
+    """Refuse settings for a name that can never be on. One that is merely off keeps its settings."""
+    names = {*found, selection["vllm_name"], selection["shared_name"]}
+    prefixes = (selection["triton_prefix"], selection["judge_prefix"])
     for name in overrides:
-        # One that is off now may keep its settings; a name that can never be on is a slip.
-        possible = name in found or name in (selection["vllm_name"], selection["shared_name"])
-        if not possible and not str(name).startswith((selection["triton_prefix"], selection["judge_prefix"])):
+        if name not in names and not str(name).startswith(prefixes):
             problems.add(f"argocd_apps_overrides.{name}", name, nearest(name, found))
+
+
+def _check_owners(found: Mapping[str, dict], problems: Problems) -> None:
+    """Refuse names that Argo CD cannot take, and two Applications with one name or one source."""
     names: dict[str, str] = {}
-    paths: dict[tuple, str] = {}
+    sources: dict[tuple, str] = {}
     for key, app in found.items():
         if not NAME.fullmatch(app["name"]):
             problems.add(
                 f"Application {key}", app["name"], "its name must be up to 63 lower-case letters, digits and -"
             )
         source = (app["repo_url"], app["target_revision"], app["path"], *app["destination"].items())
-        for index, value in ((names, app["name"]), (paths, source)):
-            other = index.setdefault(value, key)
-            if other != key:
-                what = "name" if index is names else "path"
-                problems.add(
-                    f"Application {key}",
-                    app[what],
-                    f"is the {what} of Application {other} too: one owner for each object",
-                )
-    if problems.lines:
-        raise AnsibleFilterError(problems.report())
-    return [found[name] for name in sorted(found)]
+        other = names.setdefault(app["name"], key)
+        if other != key:
+            problems.add(f"Application {key}", app["name"], f"is the name of Application {other} too")
+        other = sources.setdefault(source, key)
+        if other != key:
+            allowed = f"is the path of Application {other} too, but an object has one owner"
+            problems.add(f"Application {key}", app["path"], allowed)
 
 
 def _effective(name: str, own: Mapping, settings: Mapping, over: Mapping) -> dict:

@@ -353,4 +353,6 @@ def _template(path: str, raw: object, template: Callable[[object], object]) -> t
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        return None, [problem(path, raw, " ".join(str(getattr(cause, "message", cause)).split()))]
+        reason = " ".join(str(getattr(cause, "message", cause)).split())
+        shown = raw if isinstance(raw, str) else HIDDEN  # an encrypted one says nothing
+        return None, [problem(path, shown, reason, where(raw))]

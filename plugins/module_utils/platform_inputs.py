@@ -51,10 +51,12 @@ def _match(values: Mapping, name: str, pattern: re.Pattern, allowed: str) -> lis
 
 
 def _names(values: Mapping) -> list[str]:
-    lines = []
-    for name in ("platform_namespace", "platform_argocd_namespace", "platform_ai_namespace"):
-        if name in values and not DNS_LABEL.fullmatch(str(values[name])):
-            lines.append(problem(name, values[name], NAME))
+    namespaces = ("platform_namespace", "platform_argocd_namespace", "platform_ai_namespace")
+    lines = [
+        problem(name, values[name], NAME)
+        for name in namespaces
+        if name in values and not DNS_LABEL.fullmatch(str(values[name]))
+    ]
     lines += _match(values, "platform_ca_bundle_configmap", DNS_SUBDOMAIN, NAME)
     cluster = values["platform_cluster_name"]
     if not LABEL_NAME.fullmatch(str(cluster)):

@@ -136,6 +136,7 @@ def test_the_longest_role_owns_a_name():
             "platform_extra_annotations.a is 1: must be a text: put it in quotes",
         ),
         ({"platform_namespace": "ML_models"}, "platform_namespace is 'ML_models': must be a name of up to 63"),
+        ({"platform_namespace": ""}, "platform_namespace is '': must be a name of up to 63"),
         ({"platform_cluster_name": "arn:aws:eks:x/y"}, "platform_cluster_name is 'arn:aws:eks:x/y': becomes a label"),
         ({"platform_api_server": "api.example.com"}, "platform_api_server is 'api.example.com': must be a URL"),
         ({"platform_api_server": ""}, "platform_api_server and platform_kube_system_uid are both empty"),
