@@ -37,8 +37,8 @@ class ActionModule(ActionBase):
         # Rendered objects are Ansible's tagged values; the API and the YAML writer want plain ones.
         options = json.loads(json.dumps(options))
         cluster = Cluster(options["connection"])
+        planning.check_cluster(cluster, options)
         planner = planning.Planner(cluster, options)
-        planner.check_cluster()
         # The process that a lock belongs to is ansible-playbook, the parent of this worker.
         lock = Lock(cluster, options["lock_namespace"], options["lock_name"], os.getppid())
         seen = lock.read()

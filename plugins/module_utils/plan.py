@@ -100,6 +100,30 @@ def install_rank(item: dict) -> int:
     return INSTALL_ORDER.index(item["kind"]) if item["kind"] in INSTALL_ORDER else len(INSTALL_ORDER)
 
 
+def check_cluster(cluster: Cluster, options: dict) -> None:
+    """Refuse a cluster other than the one that the inventory names.
+
+    Args:
+        cluster: what the connection leads to.
+        options: ``cluster_name``, and what is meant: ``api_server`` (URL) and ``kube_system_uid``.
+
+    Raises:
+        Refused: neither is given, or one differs.
+    """
+    name, url, uid = options["cluster_name"], options["api_server"], options["kube_system_uid"]
+    problems = []
+    if not url and not uid:
+        problems.append(f"cluster {name}: the inventory does not name the cluster it means; set platform_api_server or platform_kube_system_uid, so that a run never writes to another")
+    if url and not same_url(url, cluster.url):
+        problems.append(f"cluster {name}: platform_api_server is {url}, but the connection (platform_connection or K8S_AUTH_*) leads to {cluster.url}")
+    if uid and not problems:
+        found = cluster.request("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"]
+        if uid != found:
+            problems.append(f"cluster {name}: platform_kube_system_uid is {uid}, but the cluster at {cluster.url} has {found}")
+    if problems:
+        raise Refused(problems)
+
+
 class Planner:
     """Works out a Plan for a list of objects on one cluster."""
 
@@ -114,25 +138,6 @@ class Planner:
         self.options = options
         self.manager = options["field_manager"]
         self.adoptable = options["adopt_managers"]
-
-    def check_cluster(self) -> None:
-        """Refuse a cluster other than the one that the inventory names.
-
-        Raises:
-            Refused: the URL or the UID of ``kube-system`` differs.
-        """
-        name, url, uid = self.options["cluster_name"], self.options["api_server"], self.options["kube_system_uid"]
-        problems = []
-        if not url and not uid:
-            problems.append(f"cluster {name}: the inventory does not name the cluster it means; set platform_api_server or platform_kube_system_uid, so that a run never writes to another")
-        if url and not same_url(url, self.cluster.url):
-            problems.append(f"cluster {name}: platform_api_server is {url}, but the connection (platform_connection or K8S_AUTH_*) leads to {self.cluster.url}; nothing was written")
-        if uid and not problems:
-            found = self.cluster.request("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"]
-            if uid != found:
-                problems.append(f"cluster {name}: platform_kube_system_uid is {uid}, but the cluster at {self.cluster.url} has {found}; nothing was written")
-        if problems:
-            raise Refused(problems)
 
     def make(self) -> Plan:
         """Work the plan out; writes nothing.
