@@ -57,11 +57,11 @@ def _server(settings: Settings, platform: Mapping) -> dict:
         settings,
         platform,
         [
-            (workload.empty_dir("tmp", settings["tmp_size"]), "/tmp"),  # noqa: S108 (the container's)
-            (workload.empty_dir("shm", settings["shm_size"], "Memory"), "/dev/shm"),  # noqa: S108
+            (workload.empty_dir("tmp", settings["tmp_size"]), "/tmp"),
+            (workload.empty_dir("shm", settings["shm_size"], "Memory"), "/dev/shm"),
         ],
     )
-    base = {"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"}  # noqa: S108
+    base = {"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"}
     server.update(
         {f"{name}_port": port for name, port in ports.items()},
         image=workload.image(settings, platform),

@@ -382,8 +382,8 @@ def _volumes(settings: Settings, found: Mapping, cache: Mapping, adapters: Mappi
     volumes = [
         (startup, "/etc/vllm"),
         (cached, settings["cache_path"]),
-        (workload.empty_dir("tmp", settings["tmp_size"]), "/tmp"),  # noqa: S108 (the container's)
-        (workload.empty_dir("shm", settings["shm_size"], "Memory"), "/dev/shm"),  # noqa: S108
+        (workload.empty_dir("tmp", settings["tmp_size"]), "/tmp"),
+        (workload.empty_dir("shm", settings["shm_size"], "Memory"), "/dev/shm"),
     ]
     if adapters["slots"]:
         volumes.append((workload.empty_dir("adapters", settings["adapters_size"]), adapters["path"]))
@@ -457,14 +457,14 @@ def _init(settings: Settings, pool: Mapping, platform: Mapping, adapters: Mappin
     _check_url(settings, "mlflow_tracking_uri")
     base = {
         "AWS_REGION": platform["aws_region"],
-        "HOME": "/tmp",  # noqa: S108
+        "HOME": "/tmp",
         "MLFLOW_TRACKING_URI": settings["mlflow_tracking_uri"],
         "ADAPTER_MODEL": settings["adapter_model"],
         "ADAPTER_SLOTS": json.dumps({str(slot): str(alias) for slot, alias in adapters["slots"].items()}),
         "ADAPTER_ARTIFACT": settings["adapter_artifact"],
         "ADAPTERS_PATH": adapters["path"],
     }
-    mounts = [{"name": "adapters", "mountPath": adapters["path"]}, {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
+    mounts = [{"name": "adapters", "mountPath": adapters["path"]}, {"name": "tmp", "mountPath": "/tmp"}]
     if platform["ca_bundle_configmap"]:
         mounts.append({"name": "ca-bundle", "mountPath": workload.CA_FOLDER, "readOnly": True})
     return {

@@ -228,6 +228,16 @@ def resources(
             settings.wrong(name, nearest(name, parts), key, name)
     given = {part: {k: v for k, v in dictionary(settings, key, part).items() if v is not None} for part in parts}
     parsed = {part: {name: amount(settings, key, part, name) for name in given[part]} for part in parts}
+    _check_limits(settings, given, parsed, key)
+    _check_allocatable(settings, pool, given, parsed, key)
+    _check_memory_volumes(settings, parsed["limits"].get("memory"), memory)
+    sizes = [size for size in ephemeral if _is_quantity(size)]
+    if sizes and "ephemeral-storage" not in given["requests"]:
+        given["requests"]["ephemeral-storage"] = quantity.total(*sizes)
+    return {part: {name: _text(value) for name, value in values.items()} for part, values in given.items()}
+
+
+def _check_limits(settings: Settings, given: dict, parsed: dict, key: str) -> None:
     if key == "resources":
         for part, name in (("requests", "cpu"), ("requests", "memory"), ("limits", "memory")):
             if name not in given[part]:
@@ -240,16 +250,10 @@ def resources(
     if GPU in given["requests"] and GPU not in given["limits"]:
         allowed = f"GPUs are asked for by a limit, {settings.path(key, 'limits', GPU)}"
         settings.wrong(given["requests"][GPU], allowed, key, "requests", GPU)
-    for part in parts:
-        count = parsed[part].get(GPU)
+    for part, values in parsed.items():
+        count = values.get(GPU)
         if count is not None and count != int(count):
             settings.wrong(given[part][GPU], "must be a whole number of GPUs", key, part, GPU)
-    _check_allocatable(settings, pool, given, parsed, key)
-    _check_memory_volumes(settings, parsed["limits"].get("memory"), memory)
-    sizes = [size for size in ephemeral if _is_quantity(size)]
-    if sizes and "ephemeral-storage" not in given["requests"]:
-        given["requests"]["ephemeral-storage"] = quantity.total(*sizes)
-    return {part: {name: _text(value) for name, value in values.items()} for part, values in given.items()}
 
 
 def _is_quantity(value: object) -> bool:
