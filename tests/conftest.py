@@ -1,0 +1,227 @@
+"""What tests share: our collection importable, and a cluster of their own.
+
+`cluster` brings up a control plane of its own (name modelyard-test, port 16444, state in .local/test; one for each
+xdist worker) and removes it at the end. `clean_platform` empties it before a test: nothing is left of earlier ones.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import urllib3
+import yaml
+from ansible.plugins.loader import init_plugin_loader
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+# At import, so that a test module can import ansible_collections.modelyard.core... at its top.
+init_plugin_loader([str(ROOT / "collections")])
+
+# Kinds that change by themselves, so that "untouched" says nothing about them.
+RESTLESS = {"Node", "Lease", "Event", "APIService", "FlowSchema", "PriorityLevelConfiguration", "IPAddress"}
+# What makes others goes first.
+MAKERS = ("Deployment", "StatefulSet", "DaemonSet", "CronJob", "Job", "ReplicaSet", "Pod")
+# What a controller puts into every namespace.
+EVERYWHERE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+
+
+class Cluster:
+    """A local cluster below `home`; `env` makes inventories/local and controlplane/cluster talk to it."""
+
+    def __init__(self, name: str, port: int, home: Path):
+        self.home = home
+        self.port = port
+        self.url = f"https://127.0.0.1:{port}"
+        self.kubeconfig = home / "kubeconfig"
+        self.baseline: set[str] = set()
+        self.env = {
+            **os.environ,
+            "CLUSTER_NAME": name,
+            "CLUSTER_PORT": str(port),
+            "MODELYARD_LOCAL": str(home),
+            "MODELYARD_KUBECONFIG": str(self.kubeconfig),
+            "KUBECACHEDIR": str(home / "cache"),
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "ANSIBLE_NOCOLOR": "1",
+        }
+        # The machine's own connection, whatever it is, must never be the one that a test uses.
+        for variable in [v for v in self.env if v.startswith("K8S_AUTH_") or v == "KUBECONFIG"]:
+            del self.env[variable]
+
+    def run(self, *args, env=None, check=True, **more) -> subprocess.CompletedProcess:
+        """Run a program in the project with this cluster's environment; a failure shows all of its output."""
+        if "input" not in more:
+            more["stdin"] = subprocess.DEVNULL
+        done = subprocess.run(
+            [str(a) for a in args],
+            cwd=ROOT,
+            env={**self.env, **(env or {})},
+            text=True,
+            capture_output=True,
+            check=False,
+            **more,
+        )
+        if check and done.returncode != 0:
+            pytest.fail(f"{args} ended with {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
+        return done
+
+    def control(self, verb: str, **more) -> subprocess.CompletedProcess:
+        """controlplane/cluster VERB."""
+        return self.run("controlplane/cluster", verb, **more)
+
+    @contextlib.contextmanager
+    def running(self):
+        """Up inside, gone after, also when the start failed half-way."""
+        try:
+            self.control("up")
+            self.bin = Path(self.control("bin").stdout.strip())
+            self.baseline = {key for key, _, _ in self.objects()}
+            yield self
+        finally:
+            self.control("down", check=False)
+            self.__dict__.pop("_http", None)
+
+    def kubectl(self, *args, **more) -> subprocess.CompletedProcess:
+        """kubectl ARGS; `input` is its standard input."""
+        return self.run(self.bin / "kubectl", "--kubeconfig", self.kubeconfig, *args, **more)
+
+    def get(self, *args) -> dict:
+        """kubectl get ARGS, decoded."""
+        return json.loads(self.kubectl("get", *args, "-o", "json").stdout)
+
+    def playbook(
+        self, name: str, *args, inventory: str | None = "inventories/local", **more
+    ) -> subprocess.CompletedProcess:
+        """Run a playbook to its end; `name` is site, or a path that ends in .yml."""
+        return self.run(*self._playbook(name, inventory), *args, **more)
+
+    def start_playbook(
+        self, name: str, *args, inventory: str | None = "inventories/local", env=None
+    ) -> subprocess.Popen:
+        """Start a playbook in a process group of its own, to be watched or killed; its output is one text."""
+        return subprocess.Popen(
+            [str(a) for a in (*self._playbook(name, inventory), *args)],
+            cwd=ROOT,
+            env={**self.env, **(env or {})},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def _playbook(self, name: str, inventory: str | None) -> list:
+        path = name if name.endswith(".yml") else f"playbooks/{name}.yml"
+        return [BIN / "ansible-playbook", *(["-i", inventory] if inventory else []), path]
+
+    def api(self, method: str, path: str, body: dict | None = None) -> dict:
+        """One request to the API server as its admin: {} for 404, an error for any other failure."""
+        headers = {"Content-Type": f"application/{'merge-patch+' if method == 'PATCH' else ''}json"}
+        answer = self.http().request(method, self.url + path, body=json.dumps(body) if body else None, headers=headers)
+        if answer.status == 404:
+            return {}
+        if answer.status >= 400:
+            raise RuntimeError(f"{method} {path}: {answer.status} {answer.data.decode()}")
+        return answer.json()
+
+    def objects(self) -> list[tuple[str, str, dict]]:
+        """Every object as (key "kind/namespace/name", its path, the object), Events left out."""
+        groups = [f"/apis/{g['preferredVersion']['groupVersion']}" for g in self.api("GET", "/apis")["groups"]]
+        found = []
+        for group in ["/api/v1", *groups]:
+            for resource in self.api("GET", group)["resources"]:
+                if "list" not in resource["verbs"] or resource["kind"] in {"Event", "ComponentStatus"}:
+                    continue
+                for item in self.api("GET", f"{group}/{resource['name']}").get("items", []):
+                    namespace, name = item["metadata"].get("namespace", ""), item["metadata"]["name"]
+                    inside = f"/namespaces/{namespace}" if namespace else ""
+                    found.append(
+                        (f"{resource['kind']}/{namespace}/{name}", f"{group}{inside}/{resource['name']}/{name}", item)
+                    )
+        return found
+
+    def resource_versions(self) -> dict[str, str]:
+        """{"kind/namespace/name": resourceVersion} of all objects but those that change by themselves: equal means untouched."""
+        return {
+            key: item["metadata"]["resourceVersion"]
+            for key, _, item in self.objects()
+            if key.split("/")[0] not in RESTLESS
+        }
+
+    def namespaces(self) -> set[str]:
+        """Names of the namespaces."""
+        return {item["metadata"]["name"] for item in self.api("GET", "/api/v1/namespaces")["items"]}
+
+    def reset(self) -> None:
+        """Delete every object that was not there when the cluster came up, in about a second."""
+        deadline = time.monotonic() + 60
+        while left := [found for found in self.objects() if self._is_new(found[0])]:
+            assert time.monotonic() < deadline, f"still there: {[key for key, _, _ in left]}"
+            # A namespace by itself takes five seconds to go: emptied first, it needs no finalizer.
+            inner = [found for found in left if not found[0].startswith("Namespace/")]
+            for _, path, item in sorted(inner, key=lambda found: rank(found[0])):
+                self._delete(path, item)
+            for _, path, item in [] if inner else left:
+                self.api("DELETE", f"{path}/events")
+                self._delete(path, item)
+                del item["metadata"]["resourceVersion"]
+                self.api("PUT", f"{path}/finalize", {**item, "spec": {"finalizers": []}})
+
+    def _is_new(self, key: str) -> bool:
+        kind, namespace, name = key.split("/")
+        own_business = namespace.startswith("kube-") and kind == "Lease"
+        return not (
+            key in self.baseline or own_business or (kind, name) in EVERYWHERE or kind in RESTLESS - {"Lease", "Node"}
+        )
+
+    def _delete(self, path: str, item: dict) -> None:
+        if item["metadata"].get("finalizers"):
+            self.api("PATCH", path, {"metadata": {"finalizers": None}})
+        self.api("DELETE", path, {"gracePeriodSeconds": 0, "propagationPolicy": "Background"})
+
+    def http(self) -> urllib3.PoolManager:
+        if "_http" not in self.__dict__:
+            config = yaml.safe_load(self.kubeconfig.read_text())
+            user, server = config["users"][0]["user"], config["clusters"][0]["cluster"]
+            self._http = urllib3.PoolManager(
+                ca_certs=server["certificate-authority"],
+                cert_file=user["client-certificate"],
+                key_file=user["client-key"],
+            )
+        return self._http
+
+
+def rank(key: str) -> int:
+    kind = key.split("/")[0]
+    return MAKERS.index(kind) if kind in MAKERS else len(MAKERS)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A running cluster of the tests' own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    suffix = f"-{worker}" if worker else ""
+    with Cluster(f"modelyard-test{suffix}", 16444 + worker, ROOT / ".local" / f"test{suffix}").running() as running:
+        yield running
+
+
+@pytest.fixture
+def clean_platform(cluster):
+    """The cluster as it was when it came up: whatever earlier tests made is gone."""
+    cluster.reset()
+    return cluster
+
+
+@pytest.fixture
+def other_cluster(tmp_path):
+    """A second cluster that a test may break: not started (`with other_cluster.running()`), gone at the end."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    one = Cluster("modelyard-other", 16480 + worker, tmp_path / "state")
+    yield one
+    one.control("down", check=False)
