@@ -45,7 +45,7 @@ env: .venv/.ready ## Install the tools from the lock file into .venv
 
 .venv/.ready: uv.lock pyproject.toml .python-version tools/uv
 	@echo "env: installing from uv.lock into .venv"
-	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen $(shell [ -t 2 ] || echo --quiet)
 	@echo "env: compiling what the plays import"
 	@cd .venv/lib/python3*/site-packages && "$(CURDIR)/$(BIN)/python" -m compileall -q -j 0 $(COMPILED)
 	@touch $@

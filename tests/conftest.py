@@ -1,14 +1,16 @@
 """What tests share: our collection importable, and a cluster of their own.
 
-`cluster` brings up a control plane of its own (name modelyard-test, port 16444, state in .local/test; one for each
-xdist worker) and removes it at the end. `clean_platform` empties it before a test: nothing is left of earlier ones.
+`cluster` brings up a control plane of its own (port 16444 or the next free one, state in .local/test-PORT) and removes
+it at the end. `clean_platform` empties it before a test: nothing is left of earlier ones.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -202,12 +204,24 @@ def rank(key: str) -> int:
     return MAKERS.index(kind) if kind in MAKERS else len(MAKERS)
 
 
+@contextlib.contextmanager
+def unused_cluster(first_port: int):
+    """A cluster that no other test process on this machine uses: xdist workers and test runs side by side get one each."""
+    for port in range(first_port, first_port + 20):
+        with (Path(tempfile.gettempdir()) / f"modelyard-test-{port}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield Cluster(f"modelyard-test-{port}", port, ROOT / ".local" / f"test-{port}")
+            return
+    pytest.fail(f"ports {first_port} to {first_port + 19} are all taken by other test runs")
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """A running cluster of the tests' own."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    suffix = f"-{worker}" if worker else ""
-    with Cluster(f"modelyard-test{suffix}", 16444 + worker, ROOT / ".local" / f"test{suffix}").running() as running:
+    with unused_cluster(16444) as unused, unused.running() as running:
         yield running
 
 
@@ -219,9 +233,8 @@ def clean_platform(cluster):
 
 
 @pytest.fixture
-def other_cluster(tmp_path):
+def other_cluster():
     """A second cluster that a test may break: not started (`with other_cluster.running()`), gone at the end."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    one = Cluster("modelyard-other", 16480 + worker, tmp_path / "state")
-    yield one
-    one.control("down", check=False)
+    with unused_cluster(16480) as unused:
+        yield unused
+        unused.control("down", check=False)

@@ -171,10 +171,18 @@ def test_a_path_that_kwokctl_cannot_hold_is_refused(other_cluster, tmp_path):
     assert "kwokctl cuts a path at a space: set MODELYARD_LOCAL" in refused.stderr
 
 
+def test_down_removes_only_what_is_its_own(other_cluster, tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    other_cluster.control("down", env={"MODELYARD_LOCAL": str(tmp_path)})
+    assert precious.read_text() == "mine"
+
+
 def test_an_interrupted_start_is_made_good(other_cluster):
-    other_cluster.home.mkdir()
-    (other_cluster.home / "kwok" / "clusters" / "modelyard-other").mkdir(parents=True)
-    (other_cluster.home / "kwok" / "clusters" / "modelyard-other" / "kwok.yaml").write_text("half a file")
+    (other_cluster.home / "kwok" / "clusters" / other_cluster.env["CLUSTER_NAME"]).mkdir(parents=True)
+    (other_cluster.home / "kwok" / "clusters" / other_cluster.env["CLUSTER_NAME"] / "kwok.yaml").write_text(
+        "half a file"
+    )
     with other_cluster.running():
         assert len(other_cluster.get("nodes")["items"]) == sum(pool[0] for pool in POOLS.values())
 
@@ -193,7 +201,7 @@ def test_ready_made_binaries_are_used(other_cluster, tmp_path):
     (ready / "kubectl").symlink_to(built / "kubectl")
     with other_cluster.running():
         assert other_cluster.control("bin").stdout.strip() == str(ready)
-        links = other_cluster.home / "kwok" / "clusters" / "modelyard-other" / "bin"
+        links = other_cluster.home / "kwok" / "clusters" / other_cluster.env["CLUSTER_NAME"] / "bin"
         assert {link.readlink().parent for link in links.iterdir()} == {ready}
 
 
