@@ -56,7 +56,11 @@ class ActionModule(ActionBase):
         return {
             "changed": bool(plan.changes or plan.prune) if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
-            "prune": [{key: change.item[key] for key in ("apiVersion", "kind")} | {"metadata": {key: change.item["metadata"].get(key) for key in ("name", "namespace", "uid")}} for change in plan.prune],
+            "prune": [
+                {key: change.item[key] for key in ("apiVersion", "kind")}
+                | {"metadata": {key: change.item["metadata"].get(key) for key in ("name", "namespace", "uid")}}
+                for change in plan.prune
+            ],
             "changes": [change.summary() for change in [*plan.changes, *plan.prune]],
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,

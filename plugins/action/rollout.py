@@ -74,7 +74,12 @@ ARGUMENTS = {
 
 def _delete(cluster: Cluster, item: dict) -> bool:
     """Delete exactly the object that the plan saw; ``False`` when it is gone or is another one by now."""
-    options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background", "preconditions": {"uid": item["metadata"]["uid"]}}
+    options = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "propagationPolicy": "Background",
+        "preconditions": {"uid": item["metadata"]["uid"]},
+    }
     try:
         cluster.request("DELETE", cluster.object_path(item), body=options)
     except ApiError as error:

@@ -8,7 +8,6 @@ import time
 import urllib3
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
 from ansible_collections.modelyard.core.plugins.module_utils.plan import Refused, check_cluster
 
@@ -36,7 +35,9 @@ class ActionModule(ActionBase):
         wrong = [answer for answer in answers if not answer["ok"]]
         if wrong:
             lines = [f"{answer['server']}: {answer['question']}: {answer['answer']}" for answer in wrong]
-            raise AnsibleActionFail(f"{len(wrong)} of {len(answers)} questions got no right answer:\n" + "\n".join(lines))
+            raise AnsibleActionFail(
+                f"{len(wrong)} of {len(answers)} questions got no right answer:\n" + "\n".join(lines)
+            )
         return {"changed": False, "answers": answers}
 
 
@@ -62,7 +63,9 @@ def _ask(cluster: Cluster, server: dict, options: dict) -> list[dict]:
 
 def _silent(cluster: Cluster, name: str, namespace: str) -> str:
     """Say why nothing can answer, or ``''``."""
-    live = cluster.get({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": namespace, "name": name}})
+    live = cluster.get(
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": namespace, "name": name}}
+    )
     if live and live["spec"].get("replicas") == 0:
         return "parked, not asked"
     nodes = {pod["spec"].get("nodeName") for pod in cluster.list("v1", "Pod", namespace, f"app={name}")} - {None}
@@ -74,7 +77,11 @@ def _silent(cluster: Cluster, name: str, namespace: str) -> str:
         if error.status != 403:
             raise
         return ""
-    return "its nodes are simulated: nothing answers there" if all(SIMULATED in node["metadata"].get("annotations", {}) for node in found) else ""
+    return (
+        "its nodes are simulated: nothing answers there"
+        if all(SIMULATED in node["metadata"].get("annotations", {}) for node in found)
+        else ""
+    )
 
 
 def _answer(cluster: Cluster, server: dict, question: dict, url: str | None, namespace: str) -> dict:

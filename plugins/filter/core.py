@@ -39,6 +39,11 @@ def distinct(objects: list[dict], registered: list[dict], component: str) -> lis
     return objects
 
 
+def questions(servers: list[Mapping]) -> list[dict]:
+    """Keep of each server what the action smoke needs: its name, its Service, its questions."""
+    return [{"name": item["name"], "service": item["service_name"], "questions": item["questions"]} for item in servers]
+
+
 def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else list(value)  # type: ignore[call-overload]
 
@@ -55,6 +60,7 @@ class FilterModule:
             "judge_server": _checked(vllm.judge),
             "own": ownership.own,
             "patched": patch.patched,
+            "questions": questions,
             "triton_servers": _checked(triton.servers),
             "vllm_server": _checked(vllm.server),
         }

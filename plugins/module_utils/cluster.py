@@ -76,12 +76,16 @@ class Cluster:
         try:
             self._api = get_api_client(**self._connection).client.client
         except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(f"{error.pool.host}:{error.pool.port} does not answer: {getattr(error, 'reason', error)}") from error
+            raise Unreachable(
+                f"{error.pool.host}:{error.pool.port} does not answer: {getattr(error, 'reason', error)}"
+            ) from error
         except (ApiException, DynamicApiError) as error:
             raise Unreachable(f"the API server refuses the connection: {error.status} {error.reason}") from error
         except (ConfigException, CoreException, OSError, ValueError, TypeError) as error:
             raise Unreachable(f"the connection settings can't be used: {error}") from error
         self._pool = self._api.rest_client.pool_manager
+        # kubernetes.core turns these off at its import; Ansible's workers turn them on again.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     @property
     def url(self) -> str:
@@ -118,7 +122,11 @@ class Cluster:
                 self.warnings.append(text)
         if answer.status >= 400:
             raise ApiError(answer.status, answer.data)
-        return json.loads(answer.data) if "json" in answer.headers.get("Content-Type", "") else answer.data.decode(errors="replace")
+        return (
+            json.loads(answer.data)
+            if "json" in answer.headers.get("Content-Type", "")
+            else answer.data.decode(errors="replace")
+        )
 
     def _send(self, method, path, query, body, content_type):
         configuration = self._api.configuration
@@ -128,7 +136,14 @@ class Cluster:
         url = self.url + path + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body)
         try:
-            return self._pool.request(method, url, body=data, headers=headers, timeout=TIMEOUT, retries=urllib3.Retry(2, backoff_factor=0.2, raise_on_status=False))
+            return self._pool.request(
+                method,
+                url,
+                body=data,
+                headers=headers,
+                timeout=TIMEOUT,
+                retries=urllib3.Retry(2, backoff_factor=0.2, raise_on_status=False),
+            )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise Unreachable(f"{self.url} does not answer: {reason}") from error
@@ -208,8 +223,14 @@ class Cluster:
         """
         rules: dict[str, list] = {}
         for namespace in {entry[3] for entry in wanted}:
-            review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace or "default"}}
-            rules[namespace] = self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", body=review)["status"]["resourceRules"]
+            review = {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectRulesReview",
+                "spec": {"namespace": namespace or "default"},
+            }
+            rules[namespace] = self.request(
+                "POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", body=review
+            )["status"]["resourceRules"]
 
         def by_rules(entry):
             verb, group, resource, namespace = entry
@@ -226,8 +247,14 @@ class Cluster:
             verb, group, resource, namespace = entry
             name, _, sub = resource.partition("/")
             attributes = {"verb": verb, "group": group, "resource": name, "subresource": sub, "namespace": namespace}
-            review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
-            return not self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)["status"]["allowed"]
+            review = {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": attributes},
+            }
+            return not self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)[
+                "status"
+            ]["allowed"]
 
         open_ones = [entry for entry in wanted if not by_rules(entry)]
         return [entry for entry, no in zip(open_ones, self.parallel(refused, open_ones), strict=True) if no]

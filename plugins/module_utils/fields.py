@@ -54,7 +54,11 @@ def split(live: dict, manager: str, adoptable: list[str]) -> tuple[dict, list[di
         subresource = entry.get("subresource", "")
         if entry["manager"] == manager and entry["operation"] == "Apply" and not subresource:
             own = entry["fieldsV1"]
-        elif subresource in ("", "scale") and entry.get("apiVersion") in (live["apiVersion"], "autoscaling/v1") and matches(entry["manager"], adoptable):
+        elif (
+            subresource in ("", "scale")
+            and entry.get("apiVersion") in (live["apiVersion"], "autoscaling/v1")
+            and matches(entry["manager"], adoptable)
+        ):
             absorb.append(entry)
         else:
             others.append(entry)
@@ -81,7 +85,13 @@ def absorbed(live: dict, manager: str, adoptable: list[str]) -> list[dict]:
             own = union(own, without_status(entry["fieldsV1"]))
         elif "f:replicas" in entry["fieldsV1"].get("f:spec", {}):
             own = union(own, {"f:spec": {"f:replicas": {}}})
-    ours = {"manager": manager, "operation": "Apply", "apiVersion": live["apiVersion"], "fieldsType": "FieldsV1", "fieldsV1": own}
+    ours = {
+        "manager": manager,
+        "operation": "Apply",
+        "apiVersion": live["apiVersion"],
+        "fieldsType": "FieldsV1",
+        "fieldsV1": own,
+    }
     return [*others, ours]
 
 
@@ -143,11 +153,17 @@ def changes(before, after, path: tuple = ()) -> list[tuple[tuple, object, object
         items carry names: those are compared by name, not by place.
     """
     if isinstance(before, dict) and isinstance(after, dict):
-        return [change for key in {**before, **after} for change in changes(before.get(key), after.get(key), (*path, key))]
+        return [
+            change for key in {**before, **after} for change in changes(before.get(key), after.get(key), (*path, key))
+        ]
     if isinstance(before, list) and isinstance(after, list):
         one, other = _by_name(before), _by_name(after)
         if one is not None and other is not None:
-            return [change for key in {**one, **other} for change in changes(one.get(key), other.get(key), (*path, f"[{key}]"))]
+            return [
+                change
+                for key in {**one, **other}
+                for change in changes(one.get(key), other.get(key), (*path, f"[{key}]"))
+            ]
     return [] if before == after else [(path, before, after)]
 
 

@@ -54,7 +54,10 @@ def load_specs(roles_path: str | Path) -> Specs:
         file = role / "meta" / "argument_specs.yml"
         entries = {}
         if file.is_file():
-            entries = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            loader = getattr(
+                yaml, "CSafeLoader", yaml.SafeLoader
+            )  # libyaml's, where it is built in, is ten times faster
+            entries = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 (safe, both of them)
             entries = (entries or {}).get("argument_specs") or {}
         specs[role.name] = {name: entry.get("options") or {} for name, entry in entries.items()}
     return specs

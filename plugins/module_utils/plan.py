@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 
 import yaml
 from ansible_collections.modelyard.core.plugins.module_utils import fields
-from ansible_collections.modelyard.core.plugins.module_utils.cluster import JSON_PATCH, ApiError, Cluster, describe, same_url
+from ansible_collections.modelyard.core.plugins.module_utils.cluster import (
+    JSON_PATCH,
+    ApiError,
+    Cluster,
+    describe,
+    same_url,
+)
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 PROJECT = "modelyard"
@@ -53,7 +59,10 @@ class Change:
         """One line: ``update Deployment ml-models/vllm: spec.replicas 2 -> 1``."""
         text = f"{self.action} {describe(self.item)}"
         if self.action == "update":
-            differences = [f"{fields.dotted(path)} {_short(old)} -> {_short(new)}" for path, old, new in fields.changes(shown(self.before), shown(self.after))]
+            differences = [
+                f"{fields.dotted(path)} {_short(old)} -> {_short(new)}"
+                for path, old, new in fields.changes(shown(self.before), shown(self.after))
+            ]
             text += ": " + ("; ".join(differences) or "ownership of fields")
         return text
 
@@ -85,7 +94,10 @@ def shown(item: dict | None) -> dict:
         return {}
     kept = {key: value for key, value in item.items() if key not in ("status", "metadata")}
     if item["kind"] == "Secret":
-        kept = {key: {name: "(hidden)" for name in value} if key in ("data", "stringData") else value for key, value in kept.items()}
+        kept = {
+            key: dict.fromkeys(value, "(hidden)") if key in ("data", "stringData") else value
+            for key, value in kept.items()
+        }
     hidden = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
     kept["metadata"] = {key: value for key, value in item["metadata"].items() if key not in hidden}
     return kept
@@ -113,13 +125,19 @@ def check_cluster(cluster: Cluster, options: dict) -> None:
     name, url, uid = options["cluster_name"], options["api_server"], options["kube_system_uid"]
     problems = []
     if not url and not uid:
-        problems.append(f"cluster {name}: the inventory does not name the cluster it means; set platform_api_server or platform_kube_system_uid, so that a run never writes to another")
+        problems.append(
+            f"cluster {name}: the inventory does not name the cluster it means; set platform_api_server or platform_kube_system_uid, so that a run never writes to another"
+        )
     if url and not same_url(url, cluster.url):
-        problems.append(f"cluster {name}: platform_api_server is {url}, but the connection (platform_connection or K8S_AUTH_*) leads to {cluster.url}")
+        problems.append(
+            f"cluster {name}: platform_api_server is {url}, but the connection (platform_connection or K8S_AUTH_*) leads to {cluster.url}"
+        )
     if uid and not problems:
         found = cluster.request("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"]
         if uid != found:
-            problems.append(f"cluster {name}: platform_kube_system_uid is {uid}, but the cluster at {cluster.url} has {found}")
+            problems.append(
+                f"cluster {name}: platform_kube_system_uid is {uid}, but the cluster at {cluster.url} has {found}"
+            )
     if problems:
         raise Refused(problems)
 
@@ -151,7 +169,10 @@ class Planner:
         self._check_access(wanted)
         absent = self._namespaces(wanted, plan)
         present = [item for item in wanted if item["metadata"].get("namespace") not in absent]
-        problems = [text for item in wanted if item not in present for text in _schema_problems(self.cluster, item)]
+        early = [item for item in wanted if item["metadata"].get("namespace") in absent]
+        problems = [
+            text for found in self.cluster.parallel(lambda item: _rehearse(self.cluster, item), early) for text in found
+        ]
         results = self.cluster.parallel(self._examine, present)
         problems += [text for result in results for text in result[0]]
         if problems:
@@ -189,7 +210,9 @@ class Planner:
             name = describe(item)
             if name in seen:
                 first, second = (found["metadata"]["labels"].get(COMPONENT) for found in (seen[name], item))
-                problems.append(f"{name} is rendered twice, by {first} and by {second}: two objects can't have one name")
+                problems.append(
+                    f"{name} is rendered twice, by {first} and by {second}: two objects can't have one name"
+                )
             seen[name] = item
         if problems:
             raise Refused(problems)
@@ -198,18 +221,45 @@ class Planner:
         entries = []
         for item in wanted:
             resource = self.cluster.resource(item["apiVersion"], item["kind"])
-            place = (item["apiVersion"].rpartition("/")[0], resource["name"], item["metadata"].get("namespace", "") if resource["namespaced"] else "")
+            place = (
+                item["apiVersion"].rpartition("/")[0],
+                resource["name"],
+                item["metadata"].get("namespace", "") if resource["namespaced"] else "",
+            )
             entries += [(verb, *place) for verb in ("get", "create", "patch")]
             if item["kind"] == "Deployment":
                 namespace = item["metadata"]["namespace"]
-                entries += [("list", "", "pods", namespace), ("get", "", "pods/log", namespace), ("list", "", "events", namespace), ("list", "apps", "replicasets", namespace)]
+                entries += [
+                    ("list", "", "pods", namespace),
+                    ("get", "", "pods/log", namespace),
+                    ("list", "", "events", namespace),
+                    ("list", "apps", "replicasets", namespace),
+                ]
         for kind in self._prunable():
-            place = (kind["api_version"].rpartition("/")[0], self.cluster.resource(kind["api_version"], kind["kind"])["name"], kind["namespace"])
+            place = (
+                kind["api_version"].rpartition("/")[0],
+                self.cluster.resource(kind["api_version"], kind["kind"])["name"],
+                kind["namespace"],
+            )
             entries += [("list", *place), ("delete", *place)]
-        entries += [(verb, "coordination.k8s.io", "leases", self.options["lock_namespace"]) for verb in ("get", "create", "update")]
-        denied = self.cluster.denied(sorted(set(entries)))
+        entries += [
+            (verb, "coordination.k8s.io", "leases", self.options["lock_namespace"])
+            for verb in ("get", "create", "update")
+        ]
+        denied: dict[tuple, list[str]] = {}
+        for verb, *place in self.cluster.denied(sorted(set(entries))):
+            denied.setdefault(tuple(place), []).append(verb)
         if denied:
-            raise Refused([f"cluster {self.options['cluster_name']}: this credential may not {verb} {resource}" + (f" ({group})" if group else "") + (f" in namespace {namespace}" if namespace else "") for verb, group, resource, namespace in denied] + ["The rights that a run needs are listed in docs/security.md; nothing was written."])
+            name = self.options["cluster_name"]
+            raise Refused(
+                [
+                    f"cluster {name}: this credential may not {', '.join(verbs)} {resource}"
+                    + (f" ({group})" if group else "")
+                    + (f" in namespace {namespace}" if namespace else "")
+                    for (group, resource, namespace), verbs in denied.items()
+                ]
+                + ["docs/security.md lists the rights that a run needs"]
+            )
 
     def _namespaces(self, wanted: list[dict], plan: Plan) -> set[str]:
         """Find the namespaces that are absent, to be created; refuse those that must exist."""
@@ -225,11 +275,17 @@ class Planner:
             if live and live["status"].get("phase") == "Terminating":
                 problems.append(f"namespace {name} is being deleted: wait until it is gone, then run again")
             elif not live and not known.get(name, {}).get("create"):
-                problems.append(f"namespace {name} does not exist, and nothing here creates it: create it, or set platform_create_namespaces to true (it creates platform_namespace)")
+                problems.append(
+                    f"namespace {name} does not exist, and nothing here creates it: create it, or set platform_create_namespaces to true (it creates platform_namespace)"
+                )
             elif not live:
                 plan.namespaces.append(known[name])
         if plan.namespaces and self.cluster.denied([("create", "", "namespaces", "")]):
-            problems.append("this credential may not create namespaces: create " + ", ".join(item["name"] for item in plan.namespaces) + " beforehand, or use one that may")
+            problems.append(
+                "this credential may not create namespaces: create "
+                + ", ".join(item["name"] for item in plan.namespaces)
+                + " beforehand, or use one that may"
+            )
         if problems:
             raise Refused(problems)
         return {item["name"] for item in plan.namespaces}
@@ -248,7 +304,13 @@ class Planner:
                     raise
                 if foreign:
                     owners = "; ".join(f"{name} owns {', '.join(paths)}" for name, paths in foreign.items())
-                    return [f"{describe(item)}: {owners}. Leave that field to its owner (set its variable to null), or take it with apply_force=true"], None, []
+                    return (
+                        [
+                            f"{describe(item)}: {owners}. Leave that field to its owner (set its variable to null), or take it with apply_force=true"
+                        ],
+                        None,
+                        [],
+                    )
                 result = self.cluster.apply(item, self.manager, force=True, dry_run=True)
             if not live:
                 return [], Change("create", item, None, result), []
@@ -285,9 +347,16 @@ class Planner:
     def _without(self, item: dict, result: dict, rest: dict) -> dict:
         """What the server would make of an object once the fields of ``rest`` are gone (it fills defaults in again)."""
         less = fields.remove({key: value for key, value in result.items() if key != "status"}, rest)
-        changed = [{"op": "add", "path": f"/{key}", "value": value} for key, value in less.items() if key not in ("apiVersion", "kind", "metadata", "status")]
+        changed = [
+            {"op": "add", "path": f"/{key}", "value": value}
+            for key, value in less.items()
+            if key not in ("apiVersion", "kind", "metadata", "status")
+        ]
         changed += [{"op": "remove", "path": f"/{key}"} for key in result if key not in less and key != "status"]
-        changed += [{"op": "add", "path": f"/metadata/{key}", "value": less["metadata"].get(key, {})} for key in ("labels", "annotations")]
+        changed += [
+            {"op": "add", "path": f"/metadata/{key}", "value": less["metadata"].get(key, {})}
+            for key in ("labels", "annotations")
+        ]
         query = {"dryRun": "All", "fieldManager": self.manager}
         answer = self.cluster.request("PATCH", self.cluster.object_path(item), query, changed, JSON_PATCH)
         answer = copy.deepcopy(answer)
@@ -305,14 +374,22 @@ class Planner:
         namespace, _, name = tracking.partition(":")[0].rpartition("_")
         namespace = namespace or self.options["argocd_namespace"]
         try:
-            application = self.cluster.get({"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"namespace": namespace, "name": name}})
+            application = self.cluster.get(
+                {
+                    "apiVersion": "argoproj.io/v1alpha1",
+                    "kind": "Application",
+                    "metadata": {"namespace": namespace, "name": name},
+                }
+            )
         except ApiError as error:
             if error.status != 403:
                 raise
             return []
         if not application or not (application["spec"].get("syncPolicy") or {}).get("automated"):
             return []
-        return [f"{describe(live)} is kept in sync by Argo CD's Application {namespace}/{name}: turn that off first (delete the Application without cascading), or deliver this cluster by GitOps (platform_delivery: gitops)"]
+        return [
+            f"{describe(live)} is kept in sync by Argo CD's Application {namespace}/{name}: turn that off first (delete the Application without cascading), or deliver this cluster by GitOps (platform_delivery: gitops)"
+        ]
 
     def _prunable(self) -> list[dict]:
         return [kind for kind in self.options["prune"] if self.cluster.resource(kind["api_version"], kind["kind"])]
@@ -324,16 +401,31 @@ class Planner:
         selector = f"{MANAGED_BY}={PROJECT},{CLUSTER}={self.options['cluster_name']},{COMPONENT} in ({','.join(self.options['components'])})"
         kinds = [kind for kind in self._prunable() if kind["namespace"] not in absent]
         keep = {(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in wanted}
-        found = self.cluster.parallel(lambda kind: self.cluster.list(kind["api_version"], kind["kind"], kind["namespace"], selector), kinds)
-        gone = [item for items in found for item in items if (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) not in keep]
-        return [Change("prune", item, item, None) for item in sorted(gone, key=install_rank, reverse=True) if not item["metadata"].get("deletionTimestamp")]
+        found = self.cluster.parallel(
+            lambda kind: self.cluster.list(kind["api_version"], kind["kind"], kind["namespace"], selector), kinds
+        )
+        gone = [
+            item
+            for items in found
+            for item in items
+            if (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) not in keep
+        ]
+        return [
+            Change("prune", item, item, None)
+            for item in sorted(gone, key=install_rank, reverse=True)
+            if not item["metadata"].get("deletionTimestamp")
+        ]
 
 
 def create_namespace(cluster: Cluster, namespace: dict) -> None:
     """Create a namespace; one that exists meanwhile is left as it is."""
     labels = {MANAGED_BY: PROJECT, **(namespace.get("labels") or {})}
     try:
-        cluster.request("POST", "/api/v1/namespaces", body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace["name"], "labels": labels}})
+        cluster.request(
+            "POST",
+            "/api/v1/namespaces",
+            body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace["name"], "labels": labels}},
+        )
     except ApiError as error:
         if error.status != 409:
             raise
@@ -374,19 +466,17 @@ def _explain(item: dict, error: ApiError) -> str:
     return f"{name}: the API server refuses it ({error.status}): {text}"
 
 
-def _schema_problems(cluster: Cluster, item: dict) -> list[str]:
-    """Check an object whose namespace does not exist yet, where the API server can't: against Kubernetes' schemas."""
-    import kubernetes_validate
+def _rehearse(cluster: Cluster, item: dict) -> list[str]:
+    """Dry-run the creation of an object whose namespace does not exist yet, in one that always does.
 
-    if "." in item["apiVersion"].partition("/")[0] and not item["apiVersion"].partition("/")[0].endswith(".k8s.io"):
-        return []  # A custom resource: its schema is on the cluster only.
-    minor = int("".join(filter(str.isdigit, cluster.request("GET", "/version")["minor"])))
-    newest = int(kubernetes_validate.latest_version().split(".")[1])
+    Policies of that namespace say nothing about the real one, so only what is wrong with the object itself counts.
+    """
+    there = {**item, "metadata": {**item["metadata"], "namespace": "default"}}
+    path = cluster.path(item["apiVersion"], item["kind"], "default")
     try:
-        kubernetes_validate.validate(item, f"1.{min(minor, newest)}", strict=True)
-    except kubernetes_validate.ValidationError as error:
-        path = ".".join(str(part) for part in error.path)
-        return [f"{describe(item)}: {path or 'object'}: {error.message}"]
-    except kubernetes_validate.SchemaNotFoundError:
-        return []
+        cluster.request("POST", path, {"dryRun": "All", "fieldValidation": "Strict"}, there)
+    except ApiError as error:
+        if error.status in (403, 409) or "admission" in str(error):
+            return []
+        return [_explain(item, error)]
     return []

@@ -11,12 +11,22 @@ LOG_LINES = 20
 EVENTS = 6
 # A fault must last this long before it counts: a missing ConfigMap may be on its way, a registry may answer the
 # second time. What passes it does not heal by itself (field notes 19).
-PATIENCE_SECONDS = {"CreateContainerConfigError": 15, "CreateContainerError": 15, "RunContainerError": 15, "InvalidImageName": 0, "ErrImagePull": 60, "ImagePullBackOff": 60, "ErrImageNeverPull": 0}
+PATIENCE_SECONDS = {
+    "CreateContainerConfigError": 15,
+    "CreateContainerError": 15,
+    "RunContainerError": 15,
+    "InvalidImageName": 0,
+    "ErrImagePull": 60,
+    "ImagePullBackOff": 60,
+    "ErrImageNeverPull": 0,
+}
 RESTARTS = 3
 REFUSED_SECONDS = 15
 OUTAGE_SECONDS = 120
 # What looks like a credential never leaves a log: Hugging Face, AWS and GitHub tokens, bearer headers, key=value pairs.
-SECRET = re.compile(r"(hf_\w{20,}|AKIA\w{16}|ghp_\w{30,}|[Bb]earer\s+[\w.~+/-]{16,}|(?i:(?:password|secret|token|api_?key|access_?key)[\x22\x27]?\s*[=:]\s*)\S+)")
+SECRET = re.compile(
+    r"(hf_\w{20,}|AKIA\w{16}|ghp_\w{30,}|[Bb]earer\s+[\w.~+/-]{16,}|(?i:(?:password|secret|token|api_?key|access_?key)[\x22\x27]?\s*[=:]\s*)\S+)"
+)
 
 
 class Failed(Exception):
@@ -50,7 +60,9 @@ def selector(deployment: dict) -> str:
 
 def budget_seconds(deployment: dict, margin: int) -> int:
     """How long a rollout may take: its progress deadline for each replica that waits for its turn, and a margin."""
-    return deployment["spec"].get("progressDeadlineSeconds", 600) * max(1, deployment["spec"].get("replicas", 1)) + margin
+    return (
+        deployment["spec"].get("progressDeadlineSeconds", 600) * max(1, deployment["spec"].get("replicas", 1)) + margin
+    )
 
 
 def container_states(pod: dict) -> list[dict]:
@@ -132,7 +144,10 @@ class Watch:
                 return [done[describe(item)] for item in items]
             if time.monotonic() - told > 30:
                 told = time.monotonic()
-                self.tell(f"{len(done)} of {len(items)} rolled out after {told - started:.0f} s; " + "; ".join(f"{name}: {line}" for name, line in self.lines.items() if name not in done))
+                self.tell(
+                    f"{len(done)} of {len(items)} rolled out after {told - started:.0f} s; "
+                    + "; ".join(f"{name}: {line}" for name, line in self.lines.items() if name not in done)
+                )
             time.sleep(pause)
             pause = min(pause * 1.3, 3)
 
@@ -179,7 +194,11 @@ class Watch:
         if current and progressing.get("reason") == "ProgressDeadlineExceeded" and not pending:
             return f"no progress in its progressDeadlineSeconds ({live['spec'].get('progressDeadlineSeconds')} s)"
         budget = budget_seconds(live, self.options["margin"])
-        return f"not rolled out in {budget} s" if waited > budget + (self.options["capacity_timeout"] if pending else 0) else ""
+        return (
+            f"not rolled out in {budget} s"
+            if waited > budget + (self.options["capacity_timeout"] if pending else 0)
+            else ""
+        )
 
     def _new_pods(self, deployment: dict) -> list[dict]:
         """The pods of a Deployment's newest ReplicaSet."""
@@ -189,7 +208,9 @@ class Watch:
         owned = [
             item
             for item in sets
-            if any(owner["uid"] == deployment["metadata"]["uid"] for owner in item["metadata"].get("ownerReferences", []))
+            if any(
+                owner["uid"] == deployment["metadata"]["uid"] for owner in item["metadata"].get("ownerReferences", [])
+            )
             and item["metadata"].get("annotations", {}).get("deployment.kubernetes.io/revision") == revision
         ]
         if not owned or deployment["status"].get("observedGeneration", 0) < deployment["metadata"]["generation"]:
@@ -200,19 +221,27 @@ class Watch:
     def explain(self, deployment: dict, pods: list[dict], reason: str) -> str:
         """Tell an operator what is wrong with a Deployment: its pods, their containers, last events and last log lines."""
         status, namespace = deployment["status"], deployment["metadata"]["namespace"]
-        lines = [f"{describe(deployment)} is not rolled out: {reason}", f"  {status.get('readyReplicas', 0)} of {deployment['spec']['replicas']} replicas ready, {status.get('updatedReplicas', 0)} of the new template"]
+        lines = [
+            f"{describe(deployment)} is not rolled out: {reason}",
+            f"  {status.get('readyReplicas', 0)} of {deployment['spec']['replicas']} replicas ready, {status.get('updatedReplicas', 0)} of the new template",
+        ]
         lines += self._events(namespace, deployment["metadata"]["name"], "Deployment")
         for pod in sorted(pods, key=lambda item: fault(item) == ("", ""))[:2]:
             lines += self._pod_lines(pod)
         name = deployment["metadata"]["name"]
         serving = status.get("availableReplicas", 0)
         lines.append(f"  {serving} replica(s) still serve." if serving else "  Nothing serves now.")
-        lines.append(f"  Look: kubectl -n {namespace} describe deployment {name}; go back: kubectl -n {namespace} rollout undo deployment/{name} (then set the inventory back, too)")
+        lines.append(
+            f"  Look: kubectl -n {namespace} describe deployment {name}; go back: kubectl -n {namespace} rollout undo deployment/{name} (then set the inventory back, too)"
+        )
         return "\n".join(lines)
 
     def _pod_lines(self, pod: dict) -> list[str]:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        lines = [f"  pod {name} on {pod['spec'].get('nodeName') or 'no node'}: {pod['status'].get('phase')}" + (f", {pod['status']['message']}" if pod["status"].get("message") else "")]
+        lines = [
+            f"  pod {name} on {pod['spec'].get('nodeName') or 'no node'}: {pod['status'].get('phase')}"
+            + (f", {pod['status']['message']}" if pod["status"].get("message") else "")
+        ]
         if unschedulable(pod):
             lines.append(f"    scheduler: {unschedulable(pod)}")
         for state in container_states(pod):
@@ -234,15 +263,25 @@ class Watch:
         return [f"      | {redact(line)}" for line in str(text).splitlines()[-LOG_LINES:]]
 
     def _events(self, namespace: str, name: str, kind: str) -> list[str]:
-        found = self.cluster.list("v1", "Event", namespace, fieldSelector=f"involvedObject.name={name},involvedObject.kind={kind}")
+        found = self.cluster.list(
+            "v1", "Event", namespace, fieldSelector=f"involvedObject.name={name},involvedObject.kind={kind}"
+        )
         found.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-        return [f"    event {event.get('type')} {event.get('reason')}: {redact(event.get('message', ''))}" for event in found if event.get("type") != "Normal"][-EVENTS:]
+        return [
+            f"    event {event.get('type')} {event.get('reason')}: {redact(event.get('message', ''))}"
+            for event in found
+            if event.get("type") != "Normal"
+        ][-EVENTS:]
 
 
 def _container_line(state: dict) -> str:
     (kind, detail), *_ = (state.get("state") or {"unknown": {}}).items()
     detail = detail or {}
-    text = f"container {state['name']}: {kind}" + (f" {detail['reason']}" if detail.get("reason") else "") + (f": {redact(detail['message'])}" if detail.get("message") else "")
+    text = (
+        f"container {state['name']}: {kind}"
+        + (f" {detail['reason']}" if detail.get("reason") else "")
+        + (f": {redact(detail['message'])}" if detail.get("message") else "")
+    )
     ended = state.get("lastState", {}).get("terminated") or (detail if kind == "terminated" else {})
     if ended:
         text += f"; last exit {ended.get('reason', '')} (code {ended.get('exitCode')})"
@@ -263,8 +302,16 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
     def row(deployment):
         notes = deployment["metadata"].get("annotations") or {}
         namespace = deployment["metadata"]["namespace"]
-        pods = [pod for pod in cluster.list("v1", "Pod", namespace, selector(deployment)) if not pod["metadata"].get("deletionTimestamp")]
-        gpus = sum(int(container.get("resources", {}).get("requests", {}).get("nvidia.com/gpu", 0)) for pod in pods for container in pod["spec"]["containers"])
+        pods = [
+            pod
+            for pod in cluster.list("v1", "Pod", namespace, selector(deployment))
+            if not pod["metadata"].get("deletionTimestamp")
+        ]
+        gpus = sum(
+            int(container.get("resources", {}).get("requests", {}).get("nvidia.com/gpu", 0))
+            for pod in pods
+            for container in pod["spec"]["containers"]
+        )
         wanted = deployment["spec"].get("replicas", 1)
         return {
             "workload": deployment["metadata"]["name"],

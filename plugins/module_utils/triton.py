@@ -62,8 +62,14 @@ def _server(settings: Settings, platform: Mapping) -> dict:
         ],
     )
     base = {"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"}
+    models = [str(model) for model in settings["models"]]
     server.update(
         {f"{name}_port": port for name, port in ports.items()},
+        deployment_annotations=workload.deployment_annotations(settings, ",".join(models)),
+        questions=[
+            {"path": "/v2/health/ready"},
+            *({"path": f"/v2/models/{model}", "expect": model} for model in models if model != "*"),
+        ],
         image=workload.image(settings, platform),
         replicas=count,
         resources=resources,

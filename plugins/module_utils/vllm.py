@@ -226,6 +226,8 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
     )
     found.update(
         {f"{name}_port": port for name, port in ports.items()},
+        deployment_annotations=workload.deployment_annotations(settings, str(settings["model"])),
+        questions=_questions(settings),
         adapters=adapters,
         cache=cache,
         image=workload.image(settings, platform),
@@ -250,6 +252,16 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
         own.append("cache-claim.yaml.j2")
     found["templates"] = workload.templates(found, settings, *own)
     return found
+
+
+def _questions(settings: Settings) -> list[dict]:
+    """What a user of the server asks: which models there are, and one short completion."""
+    name = str(settings["served_model_name"] or settings["model"])
+    completion = {"model": name, "prompt": "One word:", "max_tokens": 1, "temperature": 0}
+    return [
+        {"path": "/v1/models", "expect": name},
+        {"path": "/v1/completions", "body": completion, "expect": '"choices"'},
+    ]
 
 
 def _facts(settings: Settings, models: Mapping) -> dict:

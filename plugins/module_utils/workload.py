@@ -651,6 +651,12 @@ def common(settings: Settings, platform: Mapping) -> dict:
     }
 
 
+def deployment_annotations(settings: Settings, model: str) -> dict[str, str]:
+    """Say on the Deployment what it serves and on which node pool: the closing table of a run reads it there."""
+    pool = str(settings["hardware_profile"] or "any node")
+    return {**annotations(settings, "annotations"), "modelyard/profile": pool, "modelyard/model": model}
+
+
 def templates(server: Mapping, settings: Settings, *own: str) -> list[str]:
     """List the templates of the objects that a server has; what is switched off is left out by name."""
     count = server["replicas"]

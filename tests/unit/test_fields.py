@@ -3,7 +3,9 @@
 import pytest
 from ansible_collections.modelyard.core.plugins.module_utils import fields
 
-POD = {"containers": [{"name": "c", "image": "a:1", "env": [{"name": "A", "value": "b"}, {"name": "FOO", "value": "bar"}]}]}
+POD = {
+    "containers": [{"name": "c", "image": "a:1", "env": [{"name": "A", "value": "b"}, {"name": "FOO", "value": "bar"}]}]
+}
 FOO = {"f:containers": {'k:{"name":"c"}': {"f:env": {'k:{"name":"FOO"}': {".": {}, "f:name": {}, "f:value": {}}}}}}
 
 
@@ -12,7 +14,14 @@ def live(*entries):
 
 
 def entry(manager, trie, operation="Update", **more):
-    return {"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": trie, **more}
+    return {
+        "manager": manager,
+        "operation": operation,
+        "apiVersion": "v1",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": trie,
+        **more,
+    }
 
 
 def test_union_keeps_both_and_changes_neither():
@@ -22,19 +31,25 @@ def test_union_keeps_both_and_changes_neither():
 
 
 def test_difference_is_by_leaf():
-    assert fields.difference({"f:a": {"f:b": {}, "f:c": {}}, "f:d": {}}, {"f:a": {"f:b": {}}}) == {"f:a": {"f:c": {}}, "f:d": {}}
+    assert fields.difference({"f:a": {"f:b": {}, "f:c": {}}, "f:d": {}}, {"f:a": {"f:b": {}}}) == {
+        "f:a": {"f:c": {}},
+        "f:d": {},
+    }
     assert fields.difference({"f:a": {"f:b": {}}}, {"f:a": {"f:b": {}}}) == {}
 
 
 @pytest.mark.parametrize(
-    ("manager", "taken"), [("kubectl", True), ("kubectl-edit", True), ("kubectl-rollout", False), ("kube-controller-manager", False)]
+    ("manager", "taken"),
+    [("kubectl", True), ("kubectl-edit", True), ("kubectl-rollout", False), ("kube-controller-manager", False)],
 )
 def test_a_restart_by_kubectl_is_never_taken_back(manager, taken):
     assert fields.matches(manager, ["kubectl", "kubectl-*", "!kubectl-rollout"]) is taken
 
 
 def test_remove_takes_one_item_of_a_keyed_list():
-    assert fields.remove(POD, FOO) == {"containers": [{"name": "c", "image": "a:1", "env": [{"name": "A", "value": "b"}]}]}
+    assert fields.remove(POD, FOO) == {
+        "containers": [{"name": "c", "image": "a:1", "env": [{"name": "A", "value": "b"}]}]
+    }
     assert len(POD["containers"][0]["env"]) == 2
 
 
@@ -45,28 +60,52 @@ def test_remove_takes_a_leaf_a_map_that_it_empties_and_a_set_item():
 
 
 def test_split_sorts_ours_adoptable_and_foreign():
-    ours, person, controller = entry("us", {"f:a": {}}, "Apply"), entry("kubectl-edit", {"f:b": {}}), entry("hpa", {"f:c": {}})
+    ours, person, controller = (
+        entry("us", {"f:a": {}}, "Apply"),
+        entry("kubectl-edit", {"f:b": {}}),
+        entry("hpa", {"f:c": {}}),
+    )
     status = entry("kubectl-edit", {"f:status": {}}, subresource="status")
-    assert fields.split(live(ours, person, controller, status), "us", ["kubectl-*"]) == ({"f:a": {}}, [person], [controller, status])
+    assert fields.split(live(ours, person, controller, status), "us", ["kubectl-*"]) == (
+        {"f:a": {}},
+        [person],
+        [controller, status],
+    )
 
 
 def test_absorbed_makes_a_persons_fields_ours_but_not_status_nor_the_restart_mark():
-    edit = {"f:data": {"f:k": {}}, "f:status": {"f:x": {}}, "f:metadata": {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}}}
+    edit = {
+        "f:data": {"f:k": {}},
+        "f:status": {"f:x": {}},
+        "f:metadata": {"f:annotations": {"f:kubectl.kubernetes.io/restartedAt": {}}},
+    }
     scale = entry("kubectl", {"f:spec": {"f:replicas": {}}}, subresource="scale", apiVersion="autoscaling/v1")
-    item = live(entry("us", {"f:data": {"f:a": {}}}, "Apply"), entry("kubectl-edit", edit), scale, entry("hpa", {"f:c": {}}))
+    item = live(
+        entry("us", {"f:data": {"f:a": {}}}, "Apply"), entry("kubectl-edit", edit), scale, entry("hpa", {"f:c": {}})
+    )
     kept, ours = fields.absorbed(item, "us", ["kubectl", "kubectl-*"])
     assert kept["manager"] == "hpa"
-    assert ours["fieldsV1"] == {"f:data": {"f:a": {}, "f:k": {}}, "f:metadata": {"f:annotations": {}}, "f:spec": {"f:replicas": {}}}
+    assert ours["fieldsV1"] == {
+        "f:data": {"f:a": {}, "f:k": {}},
+        "f:metadata": {"f:annotations": {}},
+        "f:spec": {"f:replicas": {}},
+    }
 
 
 def test_leftover_is_what_nobody_else_holds():
     person = entry("kubectl-edit", {"f:data": {"f:k": {}, "f:shared": {}, "f:extra": {}}})
-    item = live(entry("us", {"f:data": {"f:k": {}}}, "Apply"), person, entry("controller", {"f:data": {"f:shared": {}}}))
+    item = live(
+        entry("us", {"f:data": {"f:k": {}}}, "Apply"), person, entry("controller", {"f:data": {"f:shared": {}}})
+    )
     assert fields.leftover(item, "us", ["kubectl-*"]) == {"f:data": {"f:extra": {}}}
 
 
 def test_changes_compares_named_items_by_name():
-    other = {"containers": [{"name": "c", "image": "a:2", "env": [{"name": "FOO", "value": "bar"}, {"name": "A", "value": "b"}]}]}
+    other = {
+        "containers": [
+            {"name": "c", "image": "a:2", "env": [{"name": "FOO", "value": "bar"}, {"name": "A", "value": "b"}]}
+        ]
+    }
     found = fields.changes(POD, other)
     assert [(fields.dotted(path), old, new) for path, old, new in found] == [("containers[c].image", "a:1", "a:2")]
 

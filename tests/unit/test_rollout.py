@@ -6,7 +6,11 @@ from ansible_collections.modelyard.core.plugins.module_utils import rollout
 
 def deployment(replicas=2, generation=3, **status):
     counts = {"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2, "observedGeneration": 3}
-    return {"metadata": {"generation": generation}, "spec": {"replicas": replicas, "progressDeadlineSeconds": 100}, "status": {**counts, **status}}
+    return {
+        "metadata": {"generation": generation},
+        "spec": {"replicas": replicas, "progressDeadlineSeconds": 100},
+        "status": {**counts, **status},
+    }
 
 
 def pod(phase="Pending", **container):
@@ -19,7 +23,14 @@ def test_complete():
 
 @pytest.mark.parametrize(
     "change",
-    [{"generation": 4}, {"updatedReplicas": 1}, {"readyReplicas": 1}, {"availableReplicas": 1}, {"replicas": 3}, {"observedGeneration": 2}],
+    [
+        {"generation": 4},
+        {"updatedReplicas": 1},
+        {"readyReplicas": 1},
+        {"availableReplicas": 1},
+        {"replicas": 3},
+        {"observedGeneration": 2},
+    ],
     ids=str,
 )
 def test_incomplete(change):
@@ -49,7 +60,14 @@ def test_the_budget_is_longer_than_the_deadline_and_grows_with_replicas():
         (pod(state={"waiting": {"reason": "CreateContainerConfigError"}}), ("c", "CreateContainerConfigError")),
         (pod(state={"waiting": {"reason": "ImagePullBackOff"}}), ("c", "ImagePullBackOff")),
         (pod(state={"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1), ("c", "CrashLoopBackOff")),
-        (pod(state={"running": {}}, restartCount=3, lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}}), ("c", "OOMKilled")),
+        (
+            pod(
+                state={"running": {}},
+                restartCount=3,
+                lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+            ),
+            ("c", "OOMKilled"),
+        ),
         (pod(state={"running": {}}, restartCount=1, lastState={"terminated": {"reason": "Error"}}), ("", "")),
         ({"status": {"phase": "Failed", "reason": "Evicted"}}, ("", "Evicted")),
     ],
@@ -60,13 +78,21 @@ def test_fault(given, found):
 
 def test_an_init_container_comes_first():
     given = pod(state={"waiting": {"reason": "PodInitializing"}})
-    given["status"]["initContainerStatuses"] = [{"name": "load", "restartCount": 4, "state": {"terminated": {"reason": "Error"}}}]
+    given["status"]["initContainerStatuses"] = [
+        {"name": "load", "restartCount": 4, "state": {"terminated": {"reason": "Error"}}}
+    ]
     assert rollout.fault(given) == ("load", "Error")
 
 
 @pytest.mark.parametrize(
     "line",
-    ["using hf_abcdefghijklmnopqrstuvwxyz", "key AKIAABCDEFGHIJKLMNOP", "Authorization: Bearer abcdefghijklmnopqrstuv", "AWS_SECRET_ACCESS_KEY=abc123", "password: hunter2"],
+    [
+        "using hf_abcdefghijklmnopqrstuvwxyz",
+        "key AKIAABCDEFGHIJKLMNOP",
+        "Authorization: Bearer abcdefghijklmnopqrstuv",
+        "AWS_SECRET_ACCESS_KEY=abc123",
+        "password: hunter2",
+    ],
 )
 def test_redact_hides_credentials(line):
     text = rollout.redact(line)
