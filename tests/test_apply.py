@@ -426,3 +426,28 @@ def test_two_runs_at_once_end_as_one(run, cluster, kubectl, tmp_path):
     texts = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], "\n".join(texts)
     assert sorted("nothing to change" in text for text in texts) == [False, True]
+
+
+def sized(memory):
+    item = deployment(selector={"workload": "gpu-vllm"}, replicas=1)
+    item["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"memory": memory}}
+    return item
+
+
+def test_real_nodes_have_the_last_word_on_what_fits(run, cluster):
+    run(config_map("other", k="v"))
+    before = cluster.resource_versions()
+    done = run(sized("14Gi"), check=False)
+    assert "Deployment d fits on none of the 2 nodes that its node selector finds" in done.text
+    assert "the pod asks for 15032385536 memory, it has 14162Mi" in done.text
+    assert cluster.resource_versions() == before
+    # The inventory's table says no, the nodes say yes.
+    assert run(sized("12Gi"), __apply_misfits={"d": ["too large for the table"]}).changed
+
+
+def test_without_a_node_the_table_decides(run, cluster):
+    before = cluster.resource_versions()
+    item = deployment(selector={"workload": "starts-from-zero"})
+    done = run(item, check=False, __apply_misfits={"d": ["d is too large for the table"]})
+    assert "d is too large for the table" in done.text
+    assert cluster.resource_versions() == before

@@ -95,6 +95,7 @@ ARGUMENTS = {
     "kube_system_uid": {"type": "str", "default": ""},
     "objects": {"type": "list", "elements": "dict", "required": True},
     "components": {"type": "list", "elements": "str", "required": True},
+    "misfits": {"type": "dict", "default": {}},
     "namespaces": {"type": "list", "elements": "dict", "default": []},
     "prune": {"type": "list", "elements": "dict", "default": []},
     "field_manager": {"type": "str", "default": "modelyard"},

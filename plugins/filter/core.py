@@ -44,6 +44,11 @@ def questions(servers: list[Mapping]) -> list[dict]:
     return [{"name": item["name"], "service": item["service_name"], "questions": item["questions"]} for item in servers]
 
 
+def misfits(servers: list[Mapping]) -> dict[str, list[str]]:
+    """Keep of each server what the table of hardware profiles is too small for, by the name of its Deployment."""
+    return {item["name"]: item["misfits"] for item in servers if item["misfits"]}
+
+
 def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else list(value)  # type: ignore[call-overload]
 
@@ -58,6 +63,7 @@ class FilterModule:
             "distinct": distinct,
             "ecr_registry": names.ecr_registry,
             "judge_server": _checked(vllm.judge),
+            "misfits": misfits,
             "own": ownership.own,
             "patched": patch.patched,
             "questions": questions,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils import fields
+from ansible_collections.modelyard.core.plugins.module_utils import fields, quantity
 from ansible_collections.modelyard.core.plugins.module_utils.cluster import (
     JSON_PATCH,
     ApiError,
@@ -173,6 +174,7 @@ class Planner:
         problems = [
             text for found in self.cluster.parallel(lambda item: _rehearse(self.cluster, item), early) for text in found
         ]
+        problems += self._misfits(wanted)
         results = self.cluster.parallel(self._examine, present)
         problems += [text for result in results for text in result[0]]
         if problems:
@@ -289,6 +291,32 @@ class Planner:
         if problems:
             raise Refused(problems)
         return {item["name"] for item in plan.namespaces}
+
+    def _misfits(self, wanted: list[dict]) -> list[str]:
+        """Tell which Deployments no node can ever take.
+
+        The nodes that their selectors find have the last word; without any (a pool that starts from zero, a credential
+        that can't list nodes) it is the inventory's table of hardware profiles.
+        """
+        pods = {
+            item["metadata"]["name"]: item["spec"]["template"]["spec"]
+            for item in wanted
+            if item["kind"] == "Deployment"
+        }
+        nodes = []
+        if pods:
+            try:
+                nodes = self.cluster.list("v1", "Node", None)
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+        problems = []
+        for name in {**self.options["misfits"], **pods}:
+            pod = pods.get(name, {})
+            labels = pod.get("nodeSelector", {}).items()
+            pool = [node for node in nodes if labels and labels <= node["metadata"].get("labels", {}).items()]
+            problems += _too_large(name, pod, pool) if pool else self.options["misfits"].get(name, [])
+        return problems
 
     def _examine(self, item: dict) -> tuple[list[str], Change | None, list[str]]:
         """Compare one object with the live one; returns problems, the change (or none) and notices."""
@@ -415,6 +443,49 @@ class Planner:
             for item in sorted(gone, key=install_rank, reverse=True)
             if not item["metadata"].get("deletionTimestamp")
         ]
+
+
+def pod_requests(pod: dict) -> dict[str, Decimal]:
+    """What the scheduler looks for on a node: of each resource the containers' sum, or an init container's if that is more.
+
+    Args:
+        pod: a pod's spec.
+
+    Returns:
+        resource name to amount in base units. A limit without a request counts as the request, as the API server has it.
+    """
+    found: dict[str, Decimal] = {}
+    for kind in ("containers", "initContainers"):
+        total: dict[str, Decimal] = {}
+        for container in pod.get(kind, []):
+            resources = container.get("resources") or {}
+            for name, value in {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.items():
+                amount = quantity.parse(value)
+                total[name] = (
+                    max(total.get(name, amount), amount) if kind == "initContainers" else total.get(name, 0) + amount
+                )
+        found = {name: max(found.get(name, Decimal(0)), total.get(name, Decimal(0))) for name in {**found, **total}}
+    return found
+
+
+def _too_large(name: str, pod: dict, pool: list[dict]) -> list[str]:
+    """Say what a pod asks for that none of the nodes of its pool has."""
+    wanted = pod_requests(pod)
+
+    def lacking(node):
+        room = node["status"].get("allocatable", {})
+        return [
+            f"{value:f} {key}, it has {room.get(key, 0)}"
+            for key, value in wanted.items()
+            if value > quantity.parse(room.get(key, 0))
+        ]
+
+    shortest = min(((lacking(node), node["metadata"]["name"]) for node in pool), key=lambda found: len(found[0]))
+    if not shortest[0]:
+        return []
+    return [
+        f"Deployment {name} fits on none of the {len(pool)} nodes that its node selector finds; {shortest[1]} comes nearest: the pod asks for {'; '.join(shortest[0])}"
+    ]
 
 
 def create_namespace(cluster: Cluster, namespace: dict) -> None:

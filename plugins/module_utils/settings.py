@@ -38,12 +38,14 @@ class Settings:
 
     Attributes:
         values: the layers merged.
+        misfits: what the table of hardware profiles is too small for, in words; real nodes have the last word.
     """
 
     def __init__(self, layers: list[tuple[str, Mapping]], problems: Problems) -> None:
         self.layers = layers
         self.problems = problems
         self.values: dict[str, Any] = {}
+        self.misfits: list[str] = []
         for _prefix, values in layers:
             self.values = merge(self.values, values)
 

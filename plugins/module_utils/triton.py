@@ -65,6 +65,7 @@ def _server(settings: Settings, platform: Mapping) -> dict:
     models = [str(model) for model in settings["models"]]
     server.update(
         {f"{name}_port": port for name, port in ports.items()},
+        misfits=settings.misfits,
         deployment_annotations=workload.deployment_annotations(settings, ",".join(models)),
         questions=[
             {"path": "/v2/health/ready"},

@@ -226,6 +226,7 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
     )
     found.update(
         {f"{name}_port": port for name, port in ports.items()},
+        misfits=settings.misfits,
         deployment_annotations=workload.deployment_annotations(settings, str(settings["model"])),
         questions=_questions(settings),
         adapters=adapters,

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.modelyard.core.plugins.module_utils import names, quantity
 from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT, role_name_error
-from ansible_collections.modelyard.core.plugins.module_utils.problems import nearest
+from ansible_collections.modelyard.core.plugins.module_utils.problems import nearest, problem
 from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings
 
 GPU = "nvidia.com/gpu"
@@ -276,7 +276,7 @@ def _check_allocatable(settings: Settings, pool: Mapping, given: dict, parsed: d
         wanted = parsed[part].get(name)
         if wanted is not None and _is_quantity(available) and wanted > quantity.parse(available):
             allowed = f"a node of hardware profile {str(profile)!r} has {available} to give"
-            settings.wrong(given[part][name], allowed, key, part, name)
+            settings.misfits.append(problem(settings.path(key, part, name), given[part][name], allowed))
 
 
 def _check_memory_volumes(settings: Settings, limit: Any, memory: Iterable[str]) -> None:

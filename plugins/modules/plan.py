@@ -40,6 +40,12 @@ options:
     type: list
     elements: str
     required: true
+  misfits:
+    description:
+      - Name of a Deployment to what the inventory's hardware profile is too small for, in words.
+      - A Deployment whose node selector finds nodes is held against these instead, where the credential may list them.
+    type: dict
+    default: {}
   namespaces:
     description: Namespaces that may be created, each with C(name), C(create) and C(labels).
     type: list

@@ -285,8 +285,6 @@ EVERY_SERVER = [
     ({"tolerations": "none"}, "tolerations is 'none': must be a list of dictionaries"),
 ]
 VLLM = [
-    ({"resources": _limits(requests={"memory": "14Gi"})}, "a node of hardware profile 'gpu-vllm' has 14162Mi to give"),
-    ({"resources": _limits(limits={GPU: 2})}, "a node of hardware profile 'gpu-vllm' has 1 to give"),
     ({"tensor_parallel_size": 2}, "tensor_parallel_size is 2: must equal the number of GPUs, 1"),
     ({"tensor_parallel_size": 2}, "shm_size is '1Gi': must be 2Gi or more where 2 GPUs"),
     ({"gpu_memory_utilization": 1.2}, "gpu_memory_utilization is 1.2: must be a number between 0 and 1"),
@@ -377,10 +375,28 @@ def test_misspelt_key_of_a_profile_that_is_off(triton: Any) -> None:
 
 def test_triton_gpu_needs_eight_cpus(triton: Any, platform: dict) -> None:
     platform["hardware_profiles"]["gpu"]["allocatable"] = {"cpu": "3920m", "memory": "14481Mi"}
-    lines = triton(["gpu"])[1]
-    assert lines == [
+    servers, lines = triton(["gpu"])
+    assert lines == []
+    assert servers[0]["misfits"] == [
         "triton_profiles.gpu.resources.requests.cpu is 4: a node of hardware profile 'gpu' has 3920m to give"
     ]
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        (
+            {"requests": {"memory": "14Gi"}},
+            "vllm_resources.requests.memory is '14Gi': a node of hardware profile 'gpu-vllm' has 14162Mi to give",
+        ),
+        (
+            {"limits": {GPU: 2}},
+            "vllm_resources.limits.nvidia.com/gpu is 2: a node of hardware profile 'gpu-vllm' has 1 to give",
+        ),
+    ],
+)
+def test_what_the_table_is_too_small_for(vllm: Any, resources: dict, told: str) -> None:
+    assert vllm(resources=_limits(**resources))[0]["misfits"] == [told]
 
 
 def test_unknown_variant(judge: Any) -> None:
