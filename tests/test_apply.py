@@ -439,7 +439,7 @@ def test_real_nodes_have_the_last_word_on_what_fits(run, cluster):
     before = cluster.resource_versions()
     done = run(sized("14Gi"), check=False)
     assert "Deployment d fits on none of the 2 nodes that its node selector finds" in done.text
-    assert "the pod asks for 15032385536 memory, it has 14162Mi" in done.text
+    assert "the pod asks for 14336Mi memory, it has 14162Mi" in done.text
     assert cluster.resource_versions() == before
     # The inventory's table says no, the nodes say yes.
     assert run(sized("12Gi"), __apply_misfits={"d": ["too large for the table"]}).changed

@@ -315,7 +315,13 @@ class Planner:
             pod = pods.get(name, {})
             labels = pod.get("nodeSelector", {}).items()
             pool = [node for node in nodes if labels and labels <= node["metadata"].get("labels", {}).items()]
-            problems += _too_large(name, pod, pool) if pool else self.options["misfits"].get(name, [])
+            told = self.options["misfits"].get(name, [])
+            if pool:
+                told = [
+                    f"{text}. By the inventory: {'; '.join(told)}" if told else text
+                    for text in _too_large(name, pod, pool)
+                ]
+            problems += told
         return problems
 
     def _examine(self, item: dict) -> tuple[list[str], Change | None, list[str]]:
@@ -468,6 +474,10 @@ def pod_requests(pod: dict) -> dict[str, Decimal]:
     return found
 
 
+def _amount(name: str, value: Decimal) -> str:
+    return quantity.mebibytes(value) if name in ("memory", "ephemeral-storage") else f"{value:f}"
+
+
 def _too_large(name: str, pod: dict, pool: list[dict]) -> list[str]:
     """Say what a pod asks for that none of the nodes of its pool has."""
     wanted = pod_requests(pod)
@@ -475,7 +485,7 @@ def _too_large(name: str, pod: dict, pool: list[dict]) -> list[str]:
     def lacking(node):
         room = node["status"].get("allocatable", {})
         return [
-            f"{value:f} {key}, it has {room.get(key, 0)}"
+            f"{_amount(key, value)} {key}, it has {room.get(key, 0)}"
             for key, value in wanted.items()
             if value > quantity.parse(room.get(key, 0))
         ]
