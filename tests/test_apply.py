@@ -301,7 +301,7 @@ BAD = {
     "no such kubeconfig": (
         [config_map("one", k="v")],
         {"platform_connection": {"kubeconfig": "/nowhere/kubeconfig"}},
-        "the connection settings can't be used",
+        "the connection settings can't be used (/nowhere/kubeconfig)",
     ),
 }
 
@@ -451,3 +451,33 @@ def test_without_a_node_the_table_decides(run, cluster):
     done = run(item, check=False, __apply_misfits={"d": ["d is too large for the table"]})
     assert "d is too large for the table" in done.text
     assert cluster.resource_versions() == before
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"annotations": {"argocd.argoproj.io/tracking-id": "vllm-inference:apps/Deployment:ml-models/d"}},
+        {"labels": {"app.kubernetes.io/instance": "vllm-inference"}},
+    ],
+    ids=["annotation", "label"],
+)
+def test_what_argocd_keeps_in_sync_is_not_fought_over(run, cluster, kubectl, mark):
+    application = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Application",
+        "metadata": {"name": "vllm-inference", "namespace": "argocd"},
+        "spec": {"project": "default", "destination": {}, "source": {"repoURL": "x"}, "syncPolicy": {"automated": {}}},
+    }
+    cluster.kubectl("apply", "-f", "-", input=json.dumps(application))
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    item = deployment()
+    item["metadata"] |= mark
+    kubectl("apply", "--server-side", "--field-manager=argocd-controller", "-f", "-", input=json.dumps(item))
+    before = cluster.resource_versions()
+    done = run(deployment(), check=False)
+    assert "Deployment ml-models/d is kept in sync by Argo CD's Application argocd/vllm-inference" in done.text
+    assert {k: v for k, v in cluster.resource_versions().items() if "ml-models/d" not in k} == {
+        k: v for k, v in before.items() if "ml-models/d" not in k
+    }
+    cluster.kubectl("delete", "application", "vllm-inference", "-n", "argocd")
+    assert run(deployment()).changed

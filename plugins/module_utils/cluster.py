@@ -8,6 +8,7 @@ is kubernetes.core's, and the requests are plain ones on the same urllib3 pool.
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlencode, urlsplit
@@ -82,7 +83,12 @@ class Cluster:
         except (ApiException, DynamicApiError) as error:
             raise Unreachable(f"the API server refuses the connection: {error.status} {error.reason}") from error
         except (ConfigException, CoreException, OSError, ValueError, TypeError) as error:
-            raise Unreachable(f"the connection settings can't be used: {error}") from error
+            source = (
+                self._connection.get("kubeconfig")
+                or os.environ.get("K8S_AUTH_KUBECONFIG")
+                or "platform_connection, K8S_AUTH_*"
+            )
+            raise Unreachable(f"the connection settings can't be used ({source}): {error}") from error
         self._pool = self._api.rest_client.pool_manager
         # kubernetes.core turns these off at its import; Ansible's workers turn them on again.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)

@@ -26,6 +26,7 @@ PROJECT = "modelyard"
 COMPONENT = "modelyard/component"
 CLUSTER = "modelyard/cluster"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+INSTANCE = "app.kubernetes.io/instance"
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
 
 INSTALL_ORDER = [
@@ -402,7 +403,9 @@ class Planner:
 
     def _argocd_problems(self, live: dict) -> list[str]:
         """Refuse an object that a living Argo CD Application still keeps in sync: two tools would fight over it."""
-        tracking = (live["metadata"].get("annotations") or {}).get(TRACKING_ID)
+        # Argo CD marks what it applies with an annotation, or (before its version 3) with a label.
+        metadata = live["metadata"]
+        tracking = (metadata.get("annotations") or {}).get(TRACKING_ID) or (metadata.get("labels") or {}).get(INSTANCE)
         if not tracking or not self.cluster.resource("argoproj.io/v1alpha1", "Application"):
             return []
         namespace, _, name = tracking.partition(":")[0].rpartition("_")
@@ -419,7 +422,9 @@ class Planner:
             if error.status != 403:
                 raise
             return []
-        if not application or not (application["spec"].get("syncPolicy") or {}).get("automated"):
+        # An empty dictionary is automated sync without prune and self-heal.
+        automated = ((application or {"spec": {}})["spec"].get("syncPolicy") or {}).get("automated")
+        if automated is None or automated.get("enabled") is False:
             return []
         return [
             f"{describe(live)} is kept in sync by Argo CD's Application {namespace}/{name}: turn that off first (delete the Application without cascading), or deliver this cluster by GitOps (platform_delivery: gitops)"
