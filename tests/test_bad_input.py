@@ -1,0 +1,830 @@
+"""Bad input through the real playbook: each message says which variable, its value, what is allowed and where it is set, and
+the cluster is untouched.
+
+Many cases are hosts of one inventory, all of them on the same cluster, so that one run of the playbook tells about all.
+That run is made once on an empty cluster and once after a good deploy.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Bad:
+    """Wrong lines of a variables file, and what the run must say about them.
+
+    The message must point at the line of `text` that ends in "# bad". No line does where the message is about the cluster
+    or an object, or where the value can't know its place (true, false, null).
+
+    A case that is `apart` changes what other cases of its role would be told, so it is told on another host.
+    """
+
+    file: str
+    text: str
+    variable: str
+    value: str
+    allowed: str
+    apart: bool = False
+
+    @property
+    def keys(self) -> set[str]:
+        """The variables that it sets."""
+        return set(yaml.safe_load(self.text))
+
+
+# Told by the check of all variables, all at once.
+CHECKED = {
+    "whole-number": Bad("triton", "triton_replicas: two # bad", "triton_replicas", "'two'", "must be a whole number"),
+    "decimal": Bad("vllm", "vllm_replicas: 1.5 # bad", "vllm_replicas", "1.5", "must be a whole number"),
+    "truth": Bad(
+        "vllm_judge", "vllm_judge_parked: perhaps # bad", "vllm_judge_parked", "'perhaps'", "must be true or false"
+    ),
+    "text-for-list": Bad(
+        "triton", "triton_models: resnet18_imagenette # bad", "triton_models", "'resnet18_imagenette'", "must be a list"
+    ),
+    "text-for-dictionary": Bad("vllm", "vllm_env: A=b # bad", "vllm_env", "'A=b'", "must be a dictionary"),
+    "list-for-dictionary": Bad("vllm", "vllm_resources: [4] # bad", "vllm_resources", "[4]", "must be a dictionary"),
+    "dictionary-for-text": Bad("triton", "triton_name: {a: b} # bad", "triton_name", "{'a': 'b'}", "must be a text"),
+    "number-for-text": Bad(
+        "triton", "triton_image: 25.10 # bad", "triton_image", "25.1", "must be a text: put it in quotes"
+    ),
+    "true-for-list": Bad(
+        "triton", "triton_enabled_profiles: true # bad", "triton_enabled_profiles", "True", "must be a list"
+    ),
+    "null-for-list": Bad(
+        "triton", "triton_enabled_profiles: # bad", "triton_enabled_profiles", "None", "must be a list"
+    ),
+    "profile-is-no-dictionary": Bad(
+        "platform",
+        "platform_hardware_profiles:\n  gpu: g4dn # bad",
+        "platform_hardware_profiles.gpu",
+        "'g4dn'",
+        "must be a dictionary",
+    ),
+    "type-inside-a-profile": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    replicas: two # bad",
+        "triton_profiles.cpu.replicas",
+        "'two'",
+        "must be a whole number",
+    ),
+    "type-inside-a-list": Bad(
+        "triton", "triton_models:\n  - a\n  - {b: c} # bad", "triton_models[1]", "{'b': 'c'}", "must be a text"
+    ),
+    "delivery": Bad(
+        "platform", "platform_delivery: flux # bad", "platform_delivery", "'flux'", "must be one of direct, gitops"
+    ),
+    "pull-policy": Bad(
+        "vllm",
+        "vllm_image_pull_policy: Sometimes # bad",
+        "vllm_image_pull_policy",
+        "'Sometimes'",
+        "must be one of Always, IfNotPresent, Never",
+    ),
+    "control-mode": Bad(
+        "triton", "triton_model_control_mode: manual # bad", "triton_model_control_mode", "'manual'", "explicit"
+    ),
+    "cache-type": Bad(
+        "vllm",
+        "vllm_cache:\n  type: disk # bad\n  size: 8Gi",
+        "vllm_cache.type",
+        "'disk'",
+        "must be one of empty_dir, claim",
+    ),
+    "misspelt": Bad("triton", "triton_repilcas: 3 # bad", "triton_repilcas", "3", "did you mean triton_replicas?"),
+    "misspelt-role": Bad(
+        "platform",
+        "platfrom_namespace: models # bad",
+        "platfrom_namespace",
+        "'models'",
+        "did you mean platform_namespace?",
+    ),
+    "misspelt-judge": Bad(
+        "vllm_judge",
+        "vllm_jugde_variant: judge # bad",
+        "vllm_jugde_variant",
+        "'judge'",
+        "did you mean vllm_judge_variant?",
+    ),
+    "misspelt-apply": Bad("apply", "apply_lock_wiat: 5 # bad", "apply_lock_wiat", "5", "did you mean apply_lock_wait?"),
+    "misspelt-in-a-profile": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    repilcas: 3 # bad",
+        "triton_profiles.cpu.repilcas",
+        "3",
+        "did you mean replicas?",
+    ),
+    "misspelt-in-a-profile-that-is-off": Bad(
+        "vllm_judge",
+        "vllm_judge_variants:\n  judge-large:\n    max_modle_len: 8192 # bad",
+        "vllm_judge_variants.judge-large.max_modle_len",
+        "8192",
+        "did you mean max_model_len?",
+    ),
+    "misspelt-in-a-hardware-profile": Bad(
+        "platform",
+        "platform_hardware_profiles:\n  gpu:\n    alocatable: {cpu: 1} # bad",
+        "platform_hardware_profiles.gpu.alocatable",
+        "{'cpu': 1}",
+        "did you mean allocatable?",
+    ),
+    "misspelt-resources": Bad(
+        "vllm",
+        "vllm_resources:\n  requets: {cpu: 1} # bad",
+        "vllm_resources.requets",
+        "{'cpu': 1}",
+        "did you mean requests?",
+    ),
+    "misspelt-connection": Bad(
+        "platform",
+        "platform_connection:\n  api_kye: very-secret # bad",
+        "platform_connection.api_kye",
+        "(hidden)",
+        "did you mean api_key?",
+    ),
+    "misspelt-application-key": Bad(
+        "argocd_apps",
+        "argocd_apps_overrides:\n  vllm-inference:\n    sync_wav: 1 # bad",
+        "argocd_apps_overrides.vllm-inference.sync_wav",
+        "1",
+        "did you mean sync_wave?",
+    ),
+    "allocatable-of-a-pool": Bad(
+        "platform",
+        "platform_hardware_profiles:\n  gpu:\n    allocatable:\n      memory: lots # bad",
+        "platform_hardware_profiles.gpu.allocatable.memory",
+        "'lots'",
+        "must be a quantity such as 14162Mi",
+    ),
+    "unfinished-pool": Bad(
+        "platform",
+        "platform_hardware_profiles:\n  mine:\n    instance_type: g6.xlarge # bad",
+        "platform_hardware_profiles.mine",
+        "{'instance_type': 'g6.xlarge'}",
+        "needs labels",
+    ),
+    "namespace-name": Bad(
+        "platform",
+        "platform_namespace: ML_Models # bad",
+        "platform_namespace",
+        "'ML_Models'",
+        "lower-case letters, digits and -",
+    ),
+    "label": Bad(
+        "platform",
+        "platform_extra_labels:\n  team: a b # bad",
+        "platform_extra_labels.team",
+        "'a b'",
+        "must be up to 63 letters",
+    ),
+    "label-number": Bad(
+        "platform",
+        "platform_extra_labels:\n  cost-centre: 42 # bad",
+        "platform_extra_labels.cost-centre",
+        "42",
+        "put it in quotes",
+    ),
+    "our-label": Bad(
+        "platform",
+        "platform_extra_labels:\n  modelyard/cluster: x # bad",
+        "platform_extra_labels.modelyard/cluster",
+        "'x'",
+        "modelyard sets this key itself",
+    ),
+    "taint": Bad(
+        "platform",
+        "platform_hardware_profiles:\n  gpu:\n    taints:\n      - {key: nvidia.com/gpu, effect: NoShedule} # bad",
+        "platform_hardware_profiles.gpu.taints[0].effect",
+        "'NoShedule'",
+        "must be one of NoSchedule",
+    ),
+    "mirror": Bad(
+        "platform",
+        "platform_image_registry_mirrors:\n  nvcr.io: https://mirror.example # bad",
+        "platform_image_registry_mirrors.nvcr.io",
+        "'https://mirror.example'",
+        "without a scheme",
+    ),
+    "proxy": Bad(
+        "platform",
+        "platform_proxy:\n  http_proxy: proxy.example:3128 # bad",
+        "platform_proxy.http_proxy",
+        "'proxy.example:3128'",
+        "must be a URL",
+    ),
+    "arn": Bad(
+        "triton",
+        "triton_role_name: arn:aws:iam::123:role/reader # bad",
+        "triton_role_name",
+        "'arn:aws:iam::123:role/reader'",
+        "arn:",
+    ),
+    "role-name": Bad(
+        "irsa",
+        "irsa_workflow_role_name: my role # bad",
+        "irsa_workflow_role_name",
+        "'my role'",
+        "must be up to 64 letters, digits and +=,.@_-, or a whole ARN",
+    ),
+    "account": Bad(
+        "platform",
+        'platform_aws_account_id: "1234" # bad',
+        "platform_aws_account_id",
+        "'1234'",
+        "must be the 12 digits of the AWS account",
+    ),
+    "no-account": Bad(
+        "platform",
+        'platform_aws_account_id: "" # bad',
+        "platform_aws_account_id",
+        "''",
+        "must be the 12 digits of the AWS account",
+    ),
+    "region": Bad(
+        "platform",
+        "platform_aws_region: Frankfurt # bad",
+        "platform_aws_region",
+        "'Frankfurt'",
+        "must be an AWS region such as eu-central-1",
+    ),
+    "partition": Bad(
+        "platform",
+        "platform_aws_partition: aws-cn # bad",
+        "platform_aws_partition",
+        "'aws-cn'",
+        "must be aws, the partition of the region eu-central-1",
+        apart=True,
+    ),
+    "uid": Bad(
+        "platform",
+        "platform_kube_system_uid: kube-system # bad",
+        "platform_kube_system_uid",
+        "'kube-system'",
+        "must be a UID such as",
+    ),
+    "connection-host": Bad(
+        "platform",
+        "platform_connection:\n  host: 127.0.0.1:6443 # bad",
+        "platform_connection.host",
+        "'127.0.0.1:6443'",
+        "must be a URL",
+    ),
+}
+
+# Told by the role that computes its servers, all of one role at once.
+COMPUTED = {
+    "negative": Bad("vllm", "vllm_replicas: -1 # bad", "vllm_replicas", "-1", "must be a whole number of 0 or more"),
+    "triton-profile": Bad(
+        "triton",
+        "triton_enabled_profiles:\n  - cpu\n  - gpu\n  - gpuu # bad",
+        "triton_enabled_profiles[2]",
+        "'gpuu'",
+        "did you mean 'gpu'? Known: cpu, gpu",
+    ),
+    "hardware-profile-of-a-profile": Bad(
+        "triton",
+        "triton_profiles:\n  gpu:\n    hardware_profile: a10 # bad",
+        "triton_profiles.gpu.hardware_profile",
+        "'a10'",
+        "unknown. Known: cpu-compute, gpu",
+    ),
+    "hardware-profile-of-a-variant": Bad(
+        "vllm_judge",
+        "vllm_judge_variants:\n  judge:\n    hardware_profile: gpu-vllm-lage # bad",
+        "vllm_judge_variants.judge.hardware_profile",
+        "'gpu-vllm-lage'",
+        "did you mean 'gpu-vllm-large'?",
+    ),
+    "two-profiles-one-name": Bad(
+        "triton",
+        "triton_profiles:\n  gpu:\n    name: triton-inference # bad",
+        "triton_profiles.gpu.name",
+        "'triton-inference'",
+        "another server's object",
+    ),
+    "a-profile-twice": Bad(
+        "triton",
+        "triton_enabled_profiles:\n  - cpu\n  - gpu\n  - cpu # bad",
+        "triton_enabled_profiles[2]",
+        "'cpu'",
+        "is listed twice",
+    ),
+    "judge-named-as-vllm": Bad(
+        "vllm_judge", "vllm_judge_name: vllm # bad", "vllm_judge_name", "'vllm'", "is the name that vllm_name gives"
+    ),
+    "request-above-limit": Bad(
+        "vllm",
+        "vllm_resources:\n  requests: {cpu: 3, memory: 13Gi} # bad\n  limits: {cpu: 4, memory: 12Gi, nvidia.com/gpu: 1}",
+        "vllm_resources.requests.memory",
+        "'13Gi'",
+        "must not be above the limit, 12Gi",
+    ),
+    "request-above-limit-in-a-profile": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    resources:\n      requests:\n        cpu: 4500m # bad",
+        "triton_profiles.cpu.resources.requests.cpu",
+        "'4500m'",
+        "must not be above the limit, 4",
+    ),
+    "quantity": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    resources:\n      limits:\n        memory: 8GiB # bad",
+        "triton_profiles.cpu.resources.limits.memory",
+        "'8GiB'",
+        "must be a Kubernetes quantity such as 500m, 4 or 14Gi",
+    ),
+    "negative-quantity": Bad(
+        "vllm",
+        "vllm_resources:\n  requests: {cpu: -1, memory: 12Gi} # bad\n  limits: {cpu: 4, memory: 14Gi, nvidia.com/gpu: 1}",
+        "vllm_resources.requests.cpu",
+        "-1",
+        "must not be negative",
+    ),
+    "size-of-a-volume": Bad(
+        "vllm", "vllm_tmp_size: 1 Gi # bad", "vllm_tmp_size", "'1 Gi'", "must be a Kubernetes quantity"
+    ),
+    "more-gpus-than-a-node-has": Bad(
+        "triton",
+        "triton_profiles:\n  gpu:\n    resources:\n      limits:\n        nvidia.com/gpu: 2 # bad",
+        "triton_profiles.gpu.resources.limits.nvidia.com/gpu",
+        "2",
+        "a node of hardware profile 'gpu' has 1 to give",
+    ),
+    "half-a-gpu": Bad(
+        "triton",
+        "triton_profiles:\n  gpu:\n    resources:\n      limits:\n        nvidia.com/gpu: 500m # bad",
+        "triton_profiles.gpu.resources.limits.nvidia.com/gpu",
+        "'500m'",
+        "must be a whole number of GPUs",
+    ),
+    "shared-memory-above-memory": Bad(
+        "vllm", "vllm_shm_size: 14Gi # bad", "vllm_shm_size", "'14Gi'", "must be below its memory limit"
+    ),
+    "tensor-parallel": Bad(
+        "vllm",
+        "vllm_tensor_parallel_size: 2 # bad",
+        "vllm_tensor_parallel_size",
+        "2",
+        "must equal the number of GPUs, 1",
+        apart=True,
+    ),
+    "lora-rank": Bad(
+        "vllm",
+        "vllm_max_lora_rank: 24 # bad",
+        "vllm_max_lora_rank",
+        "24",
+        "must be one of 1, 8, 16, 32, 64, 128, 256, 320, 512",
+    ),
+    "model-too-large": Bad(
+        "vllm",
+        "vllm_gpu_memory_utilization: 0.2 # bad",
+        "vllm_gpu_memory_utilization",
+        "0.2",
+        "TheBloke/Mistral-7B-v0.1-AWQ does not fit",
+    ),
+    "no-room-for-graphs": Bad(
+        "vllm", "vllm_gpu_memory_utilization: 0.98 # bad", "vllm_gpu_memory_utilization", "0.98", "CUDA graphs need 1"
+    ),
+    "more-than-all-memory": Bad(
+        "vllm",
+        "vllm_gpu_memory_utilization: 88 # bad",
+        "vllm_gpu_memory_utilization",
+        "88",
+        "must be a number between 0 and 1",
+    ),
+    "claim-for-two": Bad(
+        "vllm",
+        "vllm_replicas: 2\nvllm_cache:\n  type: claim\n  size: 8Gi\n  access_mode: ReadWriteOnce # bad",
+        "vllm_cache.access_mode",
+        "'ReadWriteOnce'",
+        "serves one pod, and there are 2; use ReadWriteMany or an empty_dir",
+    ),
+    "surge-on-a-claim": Bad(
+        "vllm",
+        "vllm_cache: {type: claim, size: 8Gi}\nvllm_strategy: # bad\n  rollingUpdate: {maxSurge: 1}",
+        "vllm_strategy",
+        "{'rollingUpdate': {'maxSurge': 1}}",
+        "set maxSurge to 0",
+        apart=True,
+    ),
+    "eager-judge": Bad(
+        "vllm_judge",
+        "vllm_judge_extra_args:\n  enforce-eager: true",
+        "vllm_judge_extra_args.enforce-eager",
+        "True",
+        "never for the judge",
+    ),
+    "argument-with-a-variable": Bad(
+        "vllm",
+        "vllm_extra_args:\n  max-model-len: 8192 # bad",
+        "vllm_extra_args.max-model-len",
+        "8192",
+        "has a variable of its own",
+    ),
+    "model-name": Bad(
+        "vllm",
+        "vllm_model: https://hf.example/model # bad",
+        "vllm_model",
+        "'https://hf.example/model'",
+        "must be a Hugging Face repository",
+        apart=True,
+    ),
+    "start-shorter-than-download": Bad(
+        "vllm", "vllm_startup_seconds: 20 # bad", "vllm_startup_seconds", "20", "GiB of weights alone take"
+    ),
+    "port": Bad(
+        "triton", "triton_http_port: 70000 # bad", "triton_http_port", "70000", "must be a whole number from 1 to 65535"
+    ),
+    "port-zero": Bad(
+        "vllm", "vllm_http_port: 0 # bad", "vllm_http_port", "0", "must be a whole number from 1 to 65535"
+    ),
+    "port-twice": Bad(
+        "triton", "triton_metrics_port: 8000 # bad", "triton_metrics_port", "8000", "the ports must differ", apart=True
+    ),
+    "image": Bad(
+        "vllm",
+        "vllm_image: 'Vllm/vLLM: latest' # bad",
+        "vllm_image",
+        "'Vllm/vLLM: latest'",
+        "must be an image reference",
+    ),
+    "image-without-tag": Bad(
+        "vllm", "vllm_image: vllm/vllm-openai # bad", "vllm_image", "'vllm/vllm-openai'", "must have a tag or a digest"
+    ),
+    "image-with-scheme": Bad(
+        "triton",
+        "triton_image: https://nvcr.io/nvidia/tritonserver:25.11-py3 # bad",
+        "triton_image",
+        "'https://nvcr.io/nvidia/tritonserver:25.11-py3'",
+        "must be an image",
+    ),
+    "name": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    name: Triton_CPU # bad",
+        "triton_profiles.cpu.name",
+        "'Triton_CPU'",
+        "must be a DNS label",
+    ),
+    "selector-label": Bad(
+        "vllm", "vllm_pod_labels:\n  app: other # bad", "vllm_pod_labels.app", "'other'", "is the selector"
+    ),
+    "grace": Bad(
+        "triton",
+        "triton_termination_grace_seconds: 35 # bad",
+        "triton_termination_grace_seconds",
+        "35",
+        "must be above drain_seconds",
+    ),
+    "deadline": Bad(
+        "triton",
+        "triton_progress_deadline_seconds: 60 # bad",
+        "triton_progress_deadline_seconds",
+        "60",
+        "must be more than the start alone",
+    ),
+}
+
+# The first of these that is met hides the others, or they have another meaning together: a host for each.
+ALONE = {
+    "undefined": Bad(
+        "triton", 'triton_name: "{{ nowhere }}" # bad', "triton_name", "'{{ nowhere }}'", "'nowhere' is undefined"
+    ),
+    "judge-variant": Bad(
+        "vllm_judge",
+        "vllm_judge_variant: judge-lage # bad",
+        "vllm_judge_variant",
+        "'judge-lage'",
+        "did you mean 'judge-large'? Known: judge, judge-large, none",
+    ),
+    "hardware-profile": Bad(
+        "vllm",
+        "vllm_hardware_profile: gpu-vlm # bad",
+        "vllm_hardware_profile",
+        "'gpu-vlm'",
+        "did you mean 'gpu-vllm'? Known: cpu-compute, gpu, gpu-vllm",
+    ),
+    "service-of-another-role": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    service_name: vllm-service",
+        "Service vllm-service",
+        "",
+        "is made by triton already: give one of the two another name",
+    ),
+    "account-of-another-role": Bad(
+        "irsa",
+        "irsa_workflow_service_account: vllm-sa",
+        "ServiceAccount vllm-sa",
+        "",
+        "is made by irsa already: give one of the two another name",
+    ),
+    "two-applications-one-name": Bad(
+        "argocd_apps",
+        "argocd_apps_extra:\n  vllm-inference: {path: extra} # bad",
+        "argocd_apps_extra.vllm-inference",
+        "{'path': 'extra'}",
+        "is there already",
+    ),
+    "overridden-application": Bad(
+        "argocd_apps",
+        "argocd_apps_overrides:\n  vllm-inferense: # bad\n    sync_wave: 1",
+        "argocd_apps_overrides.vllm-inferense",
+        "'vllm-inferense'",
+        "did you mean 'vllm-inference'?",
+    ),
+    "above-allocatable": Bad(
+        "vllm",
+        "vllm_resources:\n  requests: {cpu: 3, memory: 14Gi} # bad\n  limits: {cpu: 4, memory: 14Gi, nvidia.com/gpu: 1}",
+        "vllm_resources.requests.memory",
+        "'14Gi'",
+        "a node of hardware profile 'gpu-vllm' has 14162Mi to give",
+    ),
+    "tensor-parallel-of-a-variant": Bad(
+        "vllm_judge",
+        "vllm_judge_variant: judge-large\nvllm_judge_variants:\n  judge-large:\n    tensor_parallel_size: 2 # bad",
+        "vllm_judge_variants.judge-large.tensor_parallel_size",
+        "2",
+        "must equal the number of GPUs, 4",
+    ),
+    "unknown-model-without-a-time": Bad(
+        "vllm",
+        "vllm_model: my-org/my-model\nvllm_startup_seconds: null",
+        "vllm_startup_seconds",
+        "None",
+        "the model is not known",
+    ),
+    "no-adapters-without-lora": Bad(
+        "vllm",
+        "vllm_lora_enabled: false",
+        "vllm_adapter_slots",
+        "{'aws-rag-qa-live'",
+        "adapters need vllm_lora_enabled",
+    ),
+    "octal-account": Bad(
+        "platform", "platform_aws_account_id: 012345670123 # bad", "platform_aws_account_id", "", "octal"
+    ),
+    "no-cluster-named": Bad("platform", 'platform_api_server: ""', "platform_api_server", "", "set at least one"),
+    "another-cluster": Bad(
+        "platform",
+        "platform_api_server: https://10.0.0.1:6443",
+        "platform_api_server",
+        "https://10.0.0.1:6443",
+        "but the connection (platform_connection or K8S_AUTH_*) leads to https://127.0.0.1",
+    ),
+    "another-uid": Bad(
+        "platform",
+        'platform_api_server: ""\nplatform_kube_system_uid: 0b5c6d2e-7f3a-4a8e-9d51-2c1f0e9b7a64',
+        "platform_kube_system_uid",
+        "0b5c6d2e-7f3a-4a8e-9d51-2c1f0e9b7a64",
+        "but the cluster at",
+    ),
+    "unreachable": Bad(
+        "platform",
+        "platform_connection: {host: 'https://127.0.0.1:1', api_key: x}\nplatform_api_server: https://127.0.0.1:1",
+        "cluster unreachable",
+        "",
+        "127.0.0.1:1 does not answer",
+    ),
+    "no-kubeconfig": Bad(
+        "platform",
+        "platform_connection: {kubeconfig: /nowhere/kubeconfig}",
+        "/nowhere/kubeconfig",
+        "",
+        "the connection settings can't be used",
+    ),
+    "no-context": Bad(
+        "platform",
+        "platform_connection:\n  kubeconfig: \"{{ lookup('ansible.builtin.env', 'MODELYARD_KUBECONFIG') }}\"\n  context: nowhere",
+        "cluster no-context",
+        "nowhere",
+        "the connection settings can't be used",
+    ),
+    "no-namespace": Bad(
+        "platform",
+        "platform_namespace: nowhere\nplatform_create_namespaces: false",
+        "namespace nowhere",
+        "",
+        "does not exist, and nothing here creates it: create it, or set platform_create_namespaces to true",
+    ),
+    "no-argocd": Bad(
+        "platform",
+        "platform_delivery: gitops\nplatform_argocd_namespace: nowhere",
+        "namespace nowhere",
+        "",
+        "does not exist, and nothing here creates it",
+    ),
+    "patch": Bad(
+        "vllm",
+        "vllm_patch:\n  spec: {replcas: 2}",
+        "Deployment ml-models/vllm",
+        "spec.replcas",
+        "a field that Kubernetes does not know",
+    ),
+    "probe": Bad(
+        "triton",
+        "triton_liveness_probe: {periodSecs: 5}",
+        "Deployment ml-models/triton-inference",
+        "periodSecs",
+        "a field that Kubernetes does not know",
+    ),
+}
+
+CASES = CHECKED | COMPUTED | ALONE
+
+# What is not told as it should be; an entry that is repaired makes its test fail until it is removed here.
+KNOWN_GAPS = {
+    "size-of-a-volume": "vllm_tmp_size is not checked: the API server answers with a 500 that names no field",
+    "surge-on-a-claim": "the message has no place",
+    "selector-label": "the message has no place",
+    "deadline": "the message has no place",
+    "port-twice": "the message has no place",
+    "two-applications-one-name": "the message has no place",
+}
+
+
+def bins() -> dict[str, list[str]]:
+    """Put cases that can be told together on one host: {host: its cases}."""
+    hosts: dict[str, list[str]] = {name: [name] for name in ALONE}
+    taken: dict[str, set[str]] = {}
+    for group, cases in (("checked", CHECKED), ("computed", COMPUTED)):
+        for name, case in cases.items():
+            number = 1
+            role = "all" if group == "checked" else case.file
+            role += "-apart" if case.apart else ""
+            while taken.setdefault(host := f"{group}-{role}-{number}", set()) & case.keys:
+                number += 1
+            taken[host] |= case.keys
+            hosts.setdefault(host, []).append(name)
+    return hosts
+
+
+HOSTS = bins()
+HOST_OF = {name: host for host, names in HOSTS.items() for name in names}
+TOKENS = {
+    "no-rights": "this credential may not create, delete, patch deployments (apps) in namespace ml-models",
+    "no-such-token": "cluster no-such-token: Unauthorized",
+}
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def common(folder: Path) -> None:
+    """Write what all hosts have: the variables of the local inventory."""
+    for file in (ROOT / "inventories/local/group_vars/clusters").glob("*.yml"):
+        write(folder / "group_vars/clusters" / file.name, file.read_text())
+
+
+def inventory(folder: Path, cluster, token: str) -> None:
+    """Write the inventory: the hosts of the cases, two with credentials that may not, and `good`."""
+    common(folder)
+    write(folder / "hosts.yml", yaml.safe_dump({"clusters": {"hosts": dict.fromkeys(["good", *HOSTS, *TOKENS])}}))
+    for host, names in HOSTS.items():
+        for role in {CASES[name].file for name in names}:
+            texts = [CASES[name].text.replace("# bad", f"# bad: {name}") for name in names if CASES[name].file == role]
+            write(folder / f"host_vars/{host}/{role}.yml", "---\n# Written by a test.\n" + "\n\n".join(texts) + "\n")
+    for host, key in {"no-rights": token, "no-such-token": "not-a-token"}.items():
+        connection = {"host": cluster.url, "api_key": key, "validate_certs": False}
+        write(folder / f"host_vars/{host}/platform.yml", yaml.safe_dump({"platform_connection": connection}))
+
+
+def place(folder: Path, name: str) -> str:
+    """Where a case's wrong line is, as a message says it; '' for none."""
+    file = folder / f"host_vars/{HOST_OF[name]}/{CASES[name].file}.yml"
+    lines = file.read_text().splitlines()
+    return next((f"(set at {file}:{n})" for n, line in enumerate(lines, 1) if line.endswith(f"# bad: {name}")), "")
+
+
+@dataclass
+class Outcome:
+    """What a run of the playbook on all hosts told, and whether it changed anything."""
+
+    folder: Path
+    code: int
+    text: str
+    messages: dict[str, str]
+    stats: dict[str, dict]
+    touched: list[str]
+    token: str
+
+
+def play(cluster, folder: Path, token: str, *args) -> Outcome:
+    before = cluster.resource_versions()
+    callback = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
+    done = cluster.playbook("site", *args, inventory=folder, env=callback, check=False)
+    after = cluster.resource_versions()
+    touched = sorted(key for key in before | after if before.get(key) != after.get(key))
+    # Actions tell what they do in lines of their own, before the JSON text.
+    report = json.loads(done.stdout[done.stdout.index("{\n") :])
+    tasks = [task for played in report["plays"] for task in played["tasks"]]
+    messages = {host: found["msg"] for task in tasks for host, found in task["hosts"].items() if found.get("failed")}
+    return Outcome(folder, done.returncode, done.stdout + done.stderr, messages, report["stats"], touched, token)
+
+
+@pytest.fixture(scope="module", params=["empty cluster", "after a deploy"])
+def outcome(request, cluster, tmp_path_factory):
+    """The one run that all cases are judged by."""
+    cluster.reset()
+    cluster.kubectl("create", "serviceaccount", "reader", "-n", "default")
+    cluster.kubectl("create", "clusterrolebinding", "reader", "--clusterrole=view", "--serviceaccount=default:reader")
+    token = cluster.kubectl("create", "token", "reader", "-n", "default").stdout.strip()
+    folder = tmp_path_factory.mktemp("bad")
+    inventory(folder, cluster, token)
+    if request.param == "empty cluster":
+        return play(cluster, folder, token, "--limit", "clusters:!good")
+    cluster.playbook("site", "--limit", "good", inventory=folder)
+    return play(cluster, folder, token)
+
+
+def test_the_cluster_is_untouched(outcome):
+    assert outcome.code
+    assert outcome.touched == []
+    assert [host for host, numbers in outcome.stats.items() if numbers["changed"]] == []
+
+
+def test_all_fail_but_the_good_one(outcome):
+    assert set(outcome.messages) == {*HOSTS, *TOKENS}
+
+
+def judged(name):
+    gap = KNOWN_GAPS.get(name)
+    return pytest.param(name, marks=[pytest.mark.xfail(reason=gap)] if gap else [])
+
+
+@pytest.mark.parametrize("name", [judged(name) for name in CASES])
+def test_the_message_names_variable_value_rule_and_place(outcome, name):
+    case, text = CASES[name], outcome.messages[HOST_OF[name]]
+    lines = [line for line in text.splitlines() if case.variable in line and case.allowed in line]
+    assert lines, text
+    assert case.value in lines[0]
+    where = place(outcome.folder, name)
+    if where:
+        assert f"{case.variable} is {case.value}" in lines[0]
+        assert where in lines[0]
+
+
+@pytest.mark.parametrize("host", TOKENS)
+def test_a_credential_that_may_not(outcome, host):
+    assert TOKENS[host] in outcome.messages[host]
+
+
+def test_no_secret_is_shown(outcome):
+    assert outcome.token not in outcome.text
+    assert "very-secret" not in outcome.text
+
+
+def refused(cluster, folder, *args) -> str:
+    """Run the playbook, which must fail and touch nothing; returns what it said, as one line."""
+    before = cluster.resource_versions()
+    done = cluster.playbook("site", *args, inventory=folder, check=False)
+    assert done.returncode
+    assert cluster.resource_versions() == before
+    assert "changed=1" not in done.stdout
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def test_a_misspelt_extra_variable_is_refused(clean_platform):
+    said = refused(clean_platform, "inventories/local", "-e", "triton_repilcas=3", "-e", "vllm_replicas=many")
+    assert "triton_repilcas is '3': no such variable of the role triton, did you mean triton_replicas?" in said
+    assert "vllm_replicas is 'many': must be a whole number" in said
+
+
+def test_the_place_is_found_in_groups_files_and_the_hosts_file(clean_platform, tmp_path):
+    common(tmp_path)
+    write(tmp_path / "group_vars/europe/triton.yml", "---\ntriton_autoscaled: perhaps\n")
+    write(tmp_path / "more.yml", "---\n# more\nvllm_max_loras: few\n")
+    children = {"europe": {"hosts": {"one": {"platform_do_not_disrupt": 3}}}}
+    write(tmp_path / "hosts.yml", yaml.safe_dump({"clusters": {"children": children}}))
+    said = refused(clean_platform, tmp_path / "hosts.yml", "-e", f"@{tmp_path}/more.yml")
+    assert (
+        f"triton_autoscaled is 'perhaps': must be true or false (set at {tmp_path}/group_vars/europe/triton.yml:2)"
+        in said
+    )
+    assert f"vllm_max_loras is 'few': must be a whole number (set at {tmp_path}/more.yml:3)" in said
+    assert f"platform_do_not_disrupt is 3: must be true or false (set at {tmp_path}/hosts.yml:" in said
+
+
+def test_a_cluster_that_the_inventory_lacks_is_refused(clean_platform):
+    assert "nowhere" in refused(clean_platform, "inventories/local", "--limit", "nowhere")
+
+
+def test_a_bad_cluster_beside_is_not_the_limited_ones_business(clean_platform, tmp_path):
+    common(tmp_path)
+    write(tmp_path / "hosts.yml", yaml.safe_dump({"clusters": {"hosts": dict.fromkeys(["right", "wrong"])}}))
+    write(tmp_path / "host_vars/wrong/triton.yml", "---\ntriton_replicas: two\n")
+    done = clean_platform.playbook("site", "--limit", "right", "--check", inventory=tmp_path)
+    assert re.search(r"right +: ok=.* failed=0", done.stdout)
+    assert "wrong" not in done.stdout
+
+
+def test_an_inventory_that_does_not_parse_is_refused(clean_platform, tmp_path):
+    write(tmp_path / "hosts.yml", "clusters: [\n")
+    assert str(tmp_path) in refused(clean_platform, tmp_path)
