@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jsonschema
 import kubernetes_validate
+import promql_parser
 import pytest
 import yaml
 
@@ -187,7 +188,7 @@ def test_custom_resources_are_valid(rendered, crds) -> None:
                     schemas[key] = jsonschema.Draft202012Validator(_strict(schema))
                 schemas[key].validate(item)
                 seen.add(item["kind"])
-    assert seen == {"ServiceMonitor", "Application"}
+    assert seen == {"ServiceMonitor", "PrometheusRule", "Application"}
 
 
 # --- The contract ----------------------------------------------------------------------------------
@@ -245,6 +246,36 @@ def test_services_and_monitors(find, name: str) -> None:
     assert "jobLabel" not in monitor["spec"]
     assert monitor["spec"]["endpoints"] == [{"port": "metrics", "path": "/metrics", "interval": "30s"}]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+
+# vLLM 0.14.1, vllm/v1/metrics/loggers.py, and the HTTP metrics of prometheus-fastapi-instrumentator.
+METRICS = {
+    "up",
+    "vllm:num_requests_waiting",
+    "vllm:kv_cache_usage_perc",
+    "vllm:num_preemptions_total",
+    "vllm:request_success_total",
+    "http_requests_total",
+}
+
+
+def selectors(expression) -> list:
+    """The vector selectors in a parsed PromQL expression."""
+    if isinstance(expression, promql_parser.VectorSelector):
+        return [expression]
+    parts = [getattr(expression, name, None) for name in ("lhs", "rhs", "expr", "vector_selector")]
+    return [found for part in [*parts, *getattr(expression, "args", [])] if part for found in selectors(part)]
+
+
+@pytest.mark.parametrize(("name", "job"), [("vllm", "vllm-service"), ("judge-vllm", "judge-vllm-service")])
+def test_alerts_ask_for_metrics_that_exist(find, name: str, job: str) -> None:
+    rules = find("contract", "PrometheusRule", name)["spec"]["groups"][0]["rules"]
+    assert len(rules) >= 6
+    for rule in rules:
+        asked = selectors(promql_parser.parse(rule["expr"]))
+        assert asked, rule
+        assert {selector.name for selector in asked} <= METRICS
+        assert all(("job", job) in {(m.name, m.value) for m in selector.matchers.matchers} for selector in asked)
 
 
 ACCOUNTS = {

@@ -29,7 +29,7 @@ def summary(result: dict, cluster: str, namespace: str, connection: dict) -> str
     changed = len(result["changes"])
     lines = [f"cluster {cluster}: " + (f"{changed} changes" if changed else "nothing to change")]
     if result["workloads"]:
-        lines += ["", *columns(result["workloads"])]
+        lines += ["", *columns(sorted(result["workloads"], key=lambda row: row["workload"]))]
     kubectl = ["kubectl"]
     for option in ("kubeconfig", "context"):
         if isinstance(connection.get(option), str) and connection[option]:

@@ -251,6 +251,8 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
     own = ["startup-configmap.yaml.j2"]
     if cache["create"]:
         own.append("cache-claim.yaml.j2")
+    if workload.flag(settings, "alerts_enabled"):
+        own.append("prometheusrule.yaml.j2")
     found["templates"] = workload.templates(found, settings, *own)
     return found
 
