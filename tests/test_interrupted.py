@@ -1,0 +1,260 @@
+"""Killed at any moment and run again, or run twice at once, the result is that of one run left alone.
+
+Moments are random; INTERRUPT_SEED repeats those of an earlier run, whose seed is in the output of a failed test.
+"""
+
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+NAMESPACE = "ml-models"
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/modelyard"
+JUDGE = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/judge-vllm"
+LARGE = ["-e", "vllm_judge_variant=judge-large"]
+
+# What controllers make of the rest, differently each time.
+MADE = {"Node", "Lease", "Event", "Pod", "ReplicaSet", "EndpointSlice", "Endpoints", "ControllerRevision", "PodMetrics"}
+OF_THE_SERVER = {"uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"}
+REVISION = "deployment.kubernetes.io/revision"
+ADDRESSES = {"clusterIP", "clusterIPs"}
+
+
+def state(cluster) -> dict[str, dict]:
+    """Return every object of the platform's namespace without what differs from run to run, with its fields' managers."""
+    found = {}
+    for key, _, item in cluster.objects():
+        kind, namespace, name = key.split("/")
+        if kind in MADE or NAMESPACE not in (namespace, name):
+            continue
+        metadata = {k: v for k, v in item["metadata"].items() if k not in OF_THE_SERVER}
+        metadata["annotations"] = {k: v for k, v in metadata.get("annotations", {}).items() if k != REVISION}
+        rest = {k: v for k, v in item.items() if k not in ("metadata", "status", "apiVersion", "kind")}
+        if kind == "Service":
+            rest["spec"] = {k: v for k, v in rest["spec"].items() if k not in ADDRESSES}
+        entries = item["metadata"].get("managedFields", [])
+        managers = sorted({(entry["manager"], entry.get("subresource", "")) for entry in entries})
+        found[key] = {"metadata": metadata, "managers": managers, **rest}
+    return found
+
+
+def differences(found: dict, wanted: dict) -> list[str]:
+    """Name the objects that are not the same, with both, for the message of a failed test."""
+    keys = sorted(key for key in found | wanted if found.get(key) != wanted.get(key))
+    return [f"{key}: {found.get(key)} instead of {wanted.get(key)}" for key in keys]
+
+
+def assert_as(cluster, wanted: dict) -> None:
+    """The platform is as wanted, and every workload is rolled out."""
+    assert differences(state(cluster), wanted) == []
+    for item in cluster.get("deployments", "-n", NAMESPACE)["items"]:
+        assert item["status"]["readyReplicas"] == item["spec"]["replicas"] == item["status"]["replicas"]
+
+
+# --- Killing ---------------------------------------------------------------------------------------
+
+
+def descendants(pid: int) -> list[int]:
+    """Numbers of the processes that a process started, and of those that they started."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue
+    found, new = [], [pid]
+    while new:
+        new = [child for child, parent in parents.items() if parent in new]
+        found += new
+    return found
+
+
+def kill(process, everything: bool) -> None:
+    """End a run at once.
+
+    Its process group is the playbook alone: Ansible's workers have groups of their own and finish what they are at.
+    `everything` ends these too, as a machine does that loses its power.
+    """
+    os.killpg(process.pid, signal.SIGSTOP)
+    workers = descendants(process.pid) if everything else []
+    os.killpg(process.pid, signal.SIGKILL)
+    for worker in workers:
+        try:
+            os.kill(worker, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.stdout.close()
+    process.wait()
+
+
+def wait_until(true, process=None, seconds: float = 60) -> bool:
+    """Poll until something is true, or the process has ended."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if true():
+            return True
+        if process and process.poll() is not None:
+            return False
+        time.sleep(0.05)
+    raise AssertionError(f"it did not happen in {seconds} s")
+
+
+def holder(cluster) -> str:
+    """Say who holds the lock."""
+    return cluster.api("GET", LEASE).get("spec", {}).get("holderIdentity", "")
+
+
+def killed(cluster, moment: float, everything: bool, *args) -> None:
+    """Start site.yml and kill it so many seconds after it has begun to write; one that is faster ends by itself."""
+    process = cluster.start_playbook("site", *args)
+    writes = wait_until(lambda: holder(cluster), process)
+    if writes:
+        time.sleep(moment)
+    kill(process, everything)
+
+
+# --- Runs left alone -------------------------------------------------------------------------------
+
+
+@dataclass
+class Reference:
+    """What runs that nobody disturbed have made, and how long one of them takes from its first write to its end."""
+
+    deployed: dict
+    switched: dict
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def reference(cluster):
+    cluster.reset()
+    process = cluster.start_playbook("site")
+    assert wait_until(lambda: holder(cluster), process)
+    started = time.monotonic()
+    text = process.communicate(timeout=120)[0]
+    seconds = time.monotonic() - started
+    assert process.returncode == 0, text
+    deployed = state(cluster)
+    cluster.playbook("site", *LARGE)
+    switched = state(cluster)
+    assert [text.split(":")[0] for text in differences(deployed, switched)]
+    return Reference(deployed, switched, seconds)
+
+
+@pytest.fixture(scope="module")
+def moments():
+    seed = int(os.environ.get("INTERRUPT_SEED") or random.randrange(2**32))
+    return random.Random(seed), seed
+
+
+@pytest.fixture
+def moment(moments, reference):
+    """Give a random moment of a run's writing, in seconds since its first write."""
+    source, seed = moments
+
+    def moment_():
+        seconds = source.uniform(0, reference.seconds)
+        print(f"INTERRUPT_SEED={seed}: killed {seconds:.2f} of {reference.seconds:.2f} s after the first write")  # noqa: T201
+        return seconds
+
+    return moment_
+
+
+# --- The playbook is killed ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("everything", [True, False], ids=["everything dies", "workers go on"])
+def test_a_killed_deploy_run_again_ends_the_same(clean_platform, reference, moment, everything):
+    killed(clean_platform, moment(), everything)
+    killed(clean_platform, moment() / 2, everything)
+    clean_platform.playbook("site")
+    assert_as(clean_platform, reference.deployed)
+    assert "changed=0" in clean_platform.playbook("site").stdout
+
+
+def test_a_deploy_killed_before_its_first_write_leaves_nothing(clean_platform, moments):
+    before = clean_platform.resource_versions()
+    process = clean_platform.start_playbook("site")
+    time.sleep(moments[0].uniform(0.5, 1.5))
+    kill(process, everything=True)
+    assert clean_platform.resource_versions() == before
+
+
+@pytest.mark.parametrize("everything", [True, False], ids=["everything dies", "workers go on"])
+def test_a_killed_switch_of_the_judge_can_be_taken_back_or_finished(clean_platform, reference, moment, everything):
+    clean_platform.playbook("site")
+    killed(clean_platform, moment(), everything, *LARGE)
+    clean_platform.playbook("site")
+    assert_as(clean_platform, reference.deployed)
+    killed(clean_platform, moment(), everything, *LARGE)
+    clean_platform.playbook("site", *LARGE)
+    assert_as(clean_platform, reference.switched)
+
+
+# --- The control plane is killed -------------------------------------------------------------------
+
+
+def components(cluster) -> dict[str, int]:
+    """{program: number} of this cluster's own processes."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            program = (entry / "cmdline").read_text().split("\0")[0]
+        except OSError:
+            continue
+        if program.startswith(f"{cluster.home}/"):
+            found[Path(program).name] = int(entry.name)
+    return found
+
+
+def test_a_deploy_whose_api_server_died_ends_the_same(clean_platform, reference, moment, moments):
+    victims = moments[0].choice([["kube-apiserver"], ["kube-apiserver", "etcd"]])
+    print(victims)  # noqa: T201
+    process = clean_platform.start_playbook("site")
+    try:
+        assert wait_until(lambda: holder(clean_platform), process)
+        time.sleep(moment())
+        for victim in victims:
+            os.kill(components(clean_platform)[victim], signal.SIGKILL)
+        # Longer than a request is repeated.
+        time.sleep(2)
+    finally:
+        clean_platform.control("up")
+    text = process.communicate(timeout=180)[0]
+    # It has waited for the API server, or said that it was away.
+    assert process.returncode == 0 or "does not answer" in text or "refused" in text.lower(), text
+    clean_platform.playbook("site")
+    assert_as(clean_platform, reference.deployed)
+
+
+# --- Two runs --------------------------------------------------------------------------------------
+
+
+def test_two_runs_at_once_end_as_one(clean_platform, reference):
+    both = [clean_platform.start_playbook("site") for _ in range(2)]
+    texts = [process.communicate(timeout=180)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], "\n".join(texts)
+    assert_as(clean_platform, reference.deployed)
+
+
+def test_a_second_run_stops_with_the_holders_name_and_takes_over_when_it_is_killed(clean_platform, reference):
+    stuck = ["-e", '{"vllm_node_selector": {"nowhere": "at-all"}}']
+    first = clean_platform.start_playbook("site", *stuck, env={"JOB_ID": "4711"})
+    try:
+        assert wait_until(lambda: clean_platform.api("GET", JUDGE), first)
+        since = clean_platform.api("GET", LEASE)["spec"]["acquireTime"]
+        before = state(clean_platform)
+        second = clean_platform.playbook("site", *LARGE, "-e", "apply_lock_wait=1", check=False)
+        assert second.returncode
+        assert f"(AWX job 4711) since {since}" in " ".join(second.stdout.split())
+        assert first.poll() is None
+        assert differences(state(clean_platform), before) == []
+    finally:
+        kill(first, everything=True)
+    clean_platform.playbook("site", "-e", "apply_lock_wait=1")
+    assert_as(clean_platform, reference.deployed)
+    assert holder(clean_platform) == ""
