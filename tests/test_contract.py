@@ -64,7 +64,7 @@ class Snapshot:
             f"{kind} {namespace}/{name}"
             for (kind, namespace, name), item in self._objects.items()
             if item["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "modelyard"
-            and kind not in ("Lease", "Namespace")
+            and kind not in ("Lease", "Namespace", "Endpoints")
             and "ownerReferences" not in item["metadata"]
         )
 
