@@ -92,6 +92,7 @@ def test_check_mode_tells_truly_and_writes_nothing_on_a_first_run(run, cluster):
     before = cluster.resource_versions()
     done = run(deployment(), config_map("one", k="v"), args=["--check", "--diff"])
     assert done.changed == 1
+    assert "create Namespace ml-models" in done.text
     assert "create Deployment ml-models/d" in done.text
     assert "+ k: v" in done.text
     assert cluster.resource_versions() == before
@@ -356,6 +357,51 @@ def test_a_credential_that_may_not_is_told_which_verb_on_which_kind(run, cluster
     assert "this credential may not create, delete, patch deployments (apps) in namespace ml-models" in done.text
     assert viewer not in done.text
     assert cluster.resource_versions() == before
+
+
+def test_a_role_that_grants_more_than_the_credential_holds_is_refused_on_a_first_run(run, cluster):
+    cluster.kubectl(
+        "create",
+        "clusterrole",
+        "deployer",
+        "--verb=*",
+        "--resource=configmaps,roles.rbac.authorization.k8s.io,namespaces,nodes",
+    )
+    extra = "leases.coordination.k8s.io,serviceaccounts,rolebindings,networkpolicies,services,poddisruptionbudgets,deployments.apps,servicemonitors.monitoring.coreos.com,prometheusrules.monitoring.coreos.com"
+    cluster.kubectl("create", "clusterrole", "deployer-more", "--verb=*", f"--resource={extra}")
+    cluster.kubectl("create", "serviceaccount", "deployer", "-n", "default")
+    for role in ("deployer", "deployer-more"):
+        cluster.kubectl(
+            "create", "clusterrolebinding", role, f"--clusterrole={role}", "--serviceaccount=default:deployer"
+        )
+    token = cluster.kubectl("create", "token", "deployer", "-n", "default").stdout.strip()
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "too-much"},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}],
+    }
+    before = cluster.resource_versions()
+    connection = {"host": cluster.url, "api_key": token, "validate_certs": False}
+    done = run(role, check=False, platform_connection=connection)
+    assert "attempting to grant RBAC permissions not currently held" in done.text
+    assert cluster.resource_versions() == before
+    assert run(config_map("one", k="v"), platform_connection=connection).changed
+
+
+def test_a_binding_may_wait_for_its_role(run):
+    group = "rbac.authorization.k8s.io"
+    role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": {"name": "r"}, "rules": []}
+    subject = {"kind": "ServiceAccount", "name": "default", "namespace": NAMESPACE}
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "b"},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": "r"},
+        "subjects": [subject],
+    }
+    run(config_map("one", k="v"))
+    assert run(binding, role).changed
 
 
 def test_a_rollout_that_finds_no_node_is_explained(run):

@@ -98,7 +98,6 @@ def texts():
 THEIRS = {
     "Unauthorized",
     "attempting to grant RBAC permissions not currently held",
-    'rolebindings.rbac.authorization.k8s.io "workflow-manager" not found',
 }
 
 

@@ -36,6 +36,8 @@ class ActionModule(ActionBase):
     def _run(self, options: dict) -> dict:
         # Rendered objects are Ansible's tagged values; the API and the YAML writer want plain ones.
         options = json.loads(json.dumps(options))
+        if options["problems"]:
+            raise planning.Refused(options["problems"])
         cluster = Cluster(options["connection"])
         planning.check_cluster(cluster, options)
         planner = planning.Planner(cluster, options)
@@ -51,8 +53,10 @@ class ActionModule(ActionBase):
                 created, plan = plan.namespaces, self._again(planner, lock)
                 plan.namespaces += created
             prepared = self._prepare(cluster, lock, plan, options)
-        for change in [*plan.changes, *plan.prune]:
-            self._tell(change.summary())
+        made = [planning.Change("create", {"kind": "Namespace", "metadata": item}) for item in plan.namespaces]
+        changes = [change.summary() for change in [*made, *plan.changes, *plan.prune]]
+        for line in changes:
+            self._tell(line)
         return {
             "changed": bool(plan.changes or plan.prune) if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
@@ -61,7 +65,7 @@ class ActionModule(ActionBase):
                 | {"metadata": {key: change.item["metadata"].get(key) for key in ("name", "namespace", "uid")}}
                 for change in plan.prune
             ],
-            "changes": [change.summary() for change in [*plan.changes, *plan.prune]],
+            "changes": changes,
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,
             "diff": [change.diff() for change in [*plan.changes, *plan.prune]],
@@ -95,6 +99,7 @@ ARGUMENTS = {
     "kube_system_uid": {"type": "str", "default": ""},
     "objects": {"type": "list", "elements": "dict", "required": True},
     "components": {"type": "list", "elements": "str", "required": True},
+    "problems": {"type": "list", "elements": "str", "default": []},
     "misfits": {"type": "dict", "default": {}},
     "namespaces": {"type": "list", "elements": "dict", "default": []},
     "prune": {"type": "list", "elements": "dict", "default": []},

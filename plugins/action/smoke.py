@@ -25,6 +25,8 @@ class ActionModule(ActionBase):
         _, options = self.validate_argument_spec(ARGUMENTS)
         options = json.loads(json.dumps(options))
         try:
+            if options["problems"]:
+                raise Refused(options["problems"])
             cluster = Cluster(options["connection"])
             check_cluster(cluster, options)
             answers = [answer for server in options["servers"] for answer in _ask(cluster, server, options)]
@@ -46,6 +48,7 @@ ARGUMENTS = {
     "cluster_name": {"type": "str", "required": True},
     "api_server": {"type": "str", "default": ""},
     "kube_system_uid": {"type": "str", "default": ""},
+    "problems": {"type": "list", "elements": "str", "default": []},
     "namespace": {"type": "str", "required": True},
     "servers": {"type": "list", "elements": "dict", "required": True},
     "urls": {"type": "dict", "default": {}},

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest
+from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest, where
 from ansible_collections.modelyard.core.plugins.module_utils.settings import merge
 
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
@@ -14,7 +13,7 @@ SYNC_WAVE = "argocd.argoproj.io/sync-wave"
 NAME = re.compile(r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
-def applications(selection: Mapping, settings: Mapping, overrides: Mapping, extra: Mapping) -> list[dict]:
+def applications(selection: Mapping, settings: Mapping, overrides: Mapping, extra: Mapping) -> dict:
     """Find the Applications of a cluster and their settings.
 
     Args:
@@ -25,10 +24,8 @@ def applications(selection: Mapping, settings: Mapping, overrides: Mapping, extr
         extra: by name, further ones. Their path is as it is given.
 
     Returns:
-        for each Application a dictionary for its template, sorted by name.
-
-    Raises:
-        AnsibleFilterError: all that is wrong, worded for the operator.
+        ``applications``: for each a dictionary for its template, sorted by name; none when there are ``problems``: what
+        is wrong, worded for the operator.
     """
     problems = Problems()
     root = str(settings["path"]).strip("/")
@@ -40,15 +37,16 @@ def applications(selection: Mapping, settings: Mapping, overrides: Mapping, extr
         found[name] = _effective(name, own, settings, overrides.get(name) or {})
     for name, own in extra.items():
         if name in found:
-            problems.add(f"argocd_apps_extra.{name}", dict(own), "is there already: use argocd_apps_overrides")
+            problems.add(
+                f"argocd_apps_extra.{name}", dict(own), "is there already: use argocd_apps_overrides", where(own)
+            )
         if not own.get("path"):
-            problems.add(f"argocd_apps_extra.{name}", dict(own), "needs path, its folder in the repository")
+            problems.add(f"argocd_apps_extra.{name}", dict(own), "needs path, its folder in the repository", where(own))
         found[name] = _effective(name, {}, settings, own)
     _check_overrides(selection, overrides, found, problems)
     _check_owners(found, problems)
-    if problems.lines:
-        raise AnsibleFilterError(problems.report())
-    return [found[name] for name in sorted(found)]
+    right = [] if problems.lines else [found[name] for name in sorted(found)]
+    return {"applications": right, "problems": problems.lines}
 
 
 def _wanted(selection: Mapping) -> list[tuple[str, str]]:

@@ -7,20 +7,17 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.modelyard.core.plugins.module_utils import names, ownership, patch, triton, vllm
 from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems
 
 
-def _checked(compute: Callable[..., list[dict]]) -> Callable[..., list[dict]]:
-    """Raise everything that is wrong at once, instead of giving servers that are half right."""
+def _checked(compute: Callable[..., list[dict]]) -> Callable[..., dict]:
+    """Give the servers, or none and what is wrong: the plan reports the problems of all roles together."""
 
-    def filter_(*args: Any, **kwargs: Any) -> list[dict]:
+    def filter_(*args: Any, **kwargs: Any) -> dict:
         problems = Problems()
         found = compute(*args, **kwargs, problems=problems)
-        if problems.lines:
-            raise AnsibleFilterError(problems.report())
-        return found
+        return {"servers": [] if problems.lines else found, "problems": problems.lines}
 
     return filter_
 
@@ -29,14 +26,6 @@ def checksum(value: object) -> str:
     """Give the sha256 of a value, for an annotation that rolls pods when it changes."""
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def distinct(objects: list[dict], registered: list[dict], component: str) -> list[dict]:
-    """Give the objects back, unless another component makes one of them too."""
-    lines = ownership.shared(objects, registered, component)
-    if lines:
-        raise AnsibleFilterError("\n".join(lines))
-    return objects
 
 
 def questions(servers: list[Mapping]) -> list[dict]:
@@ -60,7 +49,6 @@ class FilterModule:
         """Name the filters."""
         return {
             "checksum": checksum,
-            "distinct": distinct,
             "ecr_registry": names.ecr_registry,
             "judge_server": _checked(vllm.judge),
             "misfits": misfits,

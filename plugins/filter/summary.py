@@ -27,7 +27,7 @@ def summary(result: dict, cluster: str, namespace: str, connection: dict) -> str
         what changed, the table, and the line that points kubectl at the cluster.
     """
     changed = len(result["changes"])
-    lines = [f"cluster {cluster}: " + (f"{changed} changes" if changed else "nothing to change")]
+    lines = [f"cluster {cluster}: " + (f"{changed} change{'s'[: changed > 1]}" if changed else "nothing to change")]
     if result["workloads"]:
         lines += ["", *columns(sorted(result["workloads"], key=lambda row: row["workload"]))]
     kubectl = ["kubectl"]

@@ -67,6 +67,7 @@ class Lock:
         self.cluster = cluster
         self.path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self.name = name
+        self.pid = pid
         self.process = process_id(pid)
         job = os.environ.get("JOB_ID") or os.environ.get("AWX_JOB_ID")
         self.holder = (
@@ -114,6 +115,7 @@ class Lock:
         """
         ends, told = time.monotonic() + wait_seconds, 0.0
         while True:
+            self._end_with_the_run()
             lease = self.read()
             other = self.holder_of(lease)
             if not other and self._write(lease):
@@ -163,11 +165,17 @@ class Lock:
         Raises:
             Held: another run has taken the lock.
         """
+        self._end_with_the_run()
         lease = self.read()
         other = self.holder_of(lease)
         if other:
             raise Held(f"this run was silent for over {DURATION_SECONDS} s and lost the lock to {other}")
         self._write(lease)
+
+    def _end_with_the_run(self) -> None:
+        """Stop this worker when its ansible-playbook was killed: nobody else does, and it would keep the lock for ever."""
+        if self.process and process_id(self.pid) != self.process:
+            os._exit(1)
 
     def release(self) -> None:
         """Free the lock if it is ours."""

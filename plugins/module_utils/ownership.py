@@ -49,26 +49,3 @@ def own(
             metadata.pop("annotations", None)
         result.append({**item, "metadata": metadata})
     return result
-
-
-def shared(objects: list[Mapping], registered: list[Mapping], component: str) -> list[str]:
-    """Find objects that another component makes too: one owner for each object.
-
-    Args:
-        objects: what a component renders.
-        registered: what was rendered before, labelled by :func:`own`.
-        component: the component.
-
-    Returns:
-        a line for each.
-    """
-    name = component.replace("_", "-")
-    owners = {
-        (item["kind"], item["metadata"]["name"]): item["metadata"]["labels"]["modelyard/component"]
-        for item in registered
-    }
-    return [
-        f"{item['kind']} {item['metadata']['name']} is made by {owner} already: give one of the two another name"
-        for item in objects
-        if (owner := owners.get((item["kind"], item["metadata"]["name"]), name)) != name
-    ]

@@ -171,12 +171,15 @@ class Planner:
         self._check_access(wanted)
         absent = self._namespaces(wanted, plan)
         present = [item for item in wanted if item["metadata"].get("namespace") not in absent]
+        roles = {item["metadata"]["name"] for item in wanted if item["kind"] == "Role"}
         early = [item for item in wanted if item["metadata"].get("namespace") in absent]
         problems = [
-            text for found in self.cluster.parallel(lambda item: _rehearse(self.cluster, item), early) for text in found
+            text
+            for found in self.cluster.parallel(lambda item: _rehearse(self.cluster, item, roles), early)
+            for text in found
         ]
         problems += self._misfits(wanted)
-        results = self.cluster.parallel(self._examine, present)
+        results = self.cluster.parallel(lambda item: self._examine(item, roles), present)
         problems += [text for result in results for text in result[0]]
         if problems:
             raise Refused(list(dict.fromkeys(problems)))
@@ -253,16 +256,14 @@ class Planner:
         for verb, *place in self.cluster.denied(sorted(set(entries))):
             denied.setdefault(tuple(place), []).append(verb)
         if denied:
-            name = self.options["cluster_name"]
-            raise Refused(
-                [
-                    f"cluster {name}: this credential may not {', '.join(verbs)} {resource}"
-                    + (f" ({group})" if group else "")
-                    + (f" in namespace {namespace}" if namespace else "")
-                    for (group, resource, namespace), verbs in denied.items()
-                ]
-                + ["docs/security.md lists the rights that a run needs"]
-            )
+            problems = [
+                f"cluster {self.options['cluster_name']}: this credential may not {', '.join(verbs)} {resource}"
+                + (f" ({group})" if group else "")
+                + (f" in namespace {namespace}" if namespace else "")
+                for (group, resource, namespace), verbs in denied.items()
+            ]
+            problems[-1] += "; docs/rbac.yaml has the rights that a run needs"
+            raise Refused(problems)
 
     def _namespaces(self, wanted: list[dict], plan: Plan) -> set[str]:
         """Find the namespaces that are absent, to be created; refuse those that must exist."""
@@ -325,7 +326,7 @@ class Planner:
             problems += told
         return problems
 
-    def _examine(self, item: dict) -> tuple[list[str], Change | None, list[str]]:
+    def _examine(self, item: dict, roles: set[str]) -> tuple[list[str], Change | None, list[str]]:
         """Compare one object with the live one; returns problems, the change (or none) and notices."""
         try:
             live = self.cluster.get(item)
@@ -341,7 +342,7 @@ class Planner:
                     owners = "; ".join(f"{name} owns {', '.join(paths)}" for name, paths in foreign.items())
                     return (
                         [
-                            f"{describe(item)}: {owners}. Leave that field to its owner (set its variable to null), or take it with apply_force=true"
+                            f"{describe(item)}: {owners}. Leave the field to its owner (replicas: set autoscaled), or take it with apply_force=true"
                         ],
                         None,
                         [],
@@ -353,6 +354,8 @@ class Planner:
                 return [f"{describe(item)} is being deleted: wait until it is gone, then run again"], None, []
             return self._compare(item, live, result)
         except ApiError as error:
+            if _waits_for_role(item, error, roles):
+                return [], Change("create", item, None, item), []
             return [_explain(item, error)], None, []
 
     def _compare(self, item: dict, live: dict, result: dict) -> tuple[list[str], Change | None, list[str]]:
@@ -372,7 +375,7 @@ class Planner:
                 for path, old, new in fields.changes(shown(live), shown(result))
                 if fields.covers(entry["fieldsV1"], path) and path[-1] != LAST_APPLIED
             ]
-            when = f"{entry['manager']} ({entry.get('time', 'at an unknown time')})"
+            when = f"{entry['manager']} ({entry['time']})" if "time" in entry else entry["manager"]
             if taken:
                 notices.append(f"{describe(item)}: taking back what {when} changed: {'; '.join(taken)}")
             elif not own:
@@ -552,7 +555,12 @@ def _explain(item: dict, error: ApiError) -> str:
     return f"{name}: the API server refuses it ({error.status}): {text}"
 
 
-def _rehearse(cluster: Cluster, item: dict) -> list[str]:
+def _waits_for_role(item: dict, error: ApiError, roles: set[str]) -> bool:
+    """Tell whether a binding can't be dry-run only because the same run is to make its Role first."""
+    return item["kind"] == "RoleBinding" and error.status == 404 and item["roleRef"]["name"] in roles
+
+
+def _rehearse(cluster: Cluster, item: dict, roles: set[str]) -> list[str]:
     """Dry-run the creation of an object whose namespace does not exist yet, in one that always does.
 
     Policies of that namespace say nothing about the real one, so only what is wrong with the object itself counts.
@@ -562,7 +570,8 @@ def _rehearse(cluster: Cluster, item: dict) -> list[str]:
     try:
         cluster.request("POST", path, {"dryRun": "All", "fieldValidation": "Strict"}, there)
     except ApiError as error:
-        if error.status in (403, 409) or "admission" in str(error):
+        foreign = error.status in (403, 409) and "attempting to grant" not in str(error)
+        if foreign or "admission" in str(error) or _waits_for_role(item, error, roles):
             return []
         return [_explain(item, error)]
     return []

@@ -75,9 +75,9 @@ class Problems:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def add(self, path: str, value: object, allowed: str) -> None:
+    def add(self, path: str, value: object, allowed: str, place: str = "") -> None:
         """Note one wrong input; the arguments are those of :func:`problem`."""
-        line = problem(path, value, allowed)
+        line = problem(path, value, allowed, place)
         if line not in self.lines:
             self.lines.append(line)
 

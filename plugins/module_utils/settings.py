@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest
+from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest, where
 
 
 def merge(base: Mapping, over: Mapping) -> dict:
@@ -18,14 +18,15 @@ def merge(base: Mapping, over: Mapping) -> dict:
     return result
 
 
-def _holds(values: object, keys: tuple) -> bool:
+def _find(values: object, keys: tuple) -> tuple[bool, Any]:
+    """Look a nested value up; whether it is there, and what it is."""
     for key in keys:
         inside = isinstance(values, Mapping) and key in values
         if inside or (isinstance(values, (list, tuple)) and isinstance(key, int) and key < len(values)):
             values = values[key]  # type: ignore[index]
         else:
-            return False
-    return True
+            return False, None
+    return True, values
 
 
 class Settings:
@@ -63,14 +64,18 @@ class Settings:
         """Name the variable that sets a value, e.g. ``triton_profiles.gpu.resources.limits.cpu``."""
         path = ".".join(str(key) for key in keys)
         for prefix, values in reversed(self.layers):
-            if _holds(values, keys):
+            if _find(values, keys)[0]:
                 return prefix + path
         # A key that is nowhere belongs where its dictionary is set.
         return f"{self.path(*keys[:-1])}.{keys[-1]}" if len(keys) > 1 else self.layers[-1][0] + path
 
     def wrong(self, value: object, allowed: str, *keys: object) -> None:
         """Note that the value under these keys is wrong."""
-        self.problems.add(self.path(*keys), value, allowed)
+        # What was computed from a value does not know where that was written; the layer does.
+        written = next(
+            (found for _, layer in reversed(self.layers) for there, found in [_find(layer, keys)] if there), None
+        )
+        self.problems.add(self.path(*keys), value, allowed, where(written))
 
 
 def choose(

@@ -45,6 +45,7 @@ def servers(
 def _server(settings: Settings, platform: Mapping) -> dict:
     pool = workload.hardware(settings, platform)
     server = {**workload.common(settings, platform), **workload.object_names(settings, *_NAMES)}
+    workload.amount(settings, "tmp_size")
     resources = workload.resources(settings, pool, [settings["tmp_size"]], ["shm_size"])
     ports = {
         name: workload.whole(settings, f"{name}_port", least=1, most=65535) for name in ("http", "grpc", "metrics")

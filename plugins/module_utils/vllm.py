@@ -195,10 +195,12 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
     workload.folder(settings, "cache_path")
     adapters = _adapters(settings)
     cache = _cache(settings, found["name"])
+    workload.amount(settings, "tmp_size")
     ephemeral = [settings["tmp_size"]]
     if cache["claim"] is None:
         ephemeral.append(cache["size"])
     if adapters["slots"]:
+        workload.amount(settings, "adapters_size")
         ephemeral.append(settings["adapters_size"])
     resources = workload.resources(settings, pool, ephemeral, ["shm_size"])
     count = workload.replicas(settings)

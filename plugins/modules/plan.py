@@ -40,6 +40,11 @@ options:
     type: list
     elements: str
     required: true
+  problems:
+    description: What roles found wrong with their variables. Nothing is planned when there is anything.
+    type: list
+    elements: str
+    default: []
   misfits:
     description:
       - Name of a Deployment to what the inventory's hardware profile is too small for, in words.

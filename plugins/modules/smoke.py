@@ -30,6 +30,11 @@ options:
     description: Namespace of the servers.
     type: str
     required: true
+  problems:
+    description: What roles found wrong with their variables. Nothing is asked when there is anything.
+    type: list
+    elements: str
+    default: []
   servers:
     description:
       - The servers, each with C(name) of its Deployment, C(service), and C(questions).

@@ -42,10 +42,3 @@ def test_ownership_is_in_metadata_only() -> None:
     }
     assert first["spec"] == deployment["spec"]
     assert "namespace" not in second["metadata"]
-
-
-def test_an_object_has_one_owner() -> None:
-    service = {"kind": "Service", "metadata": {"name": "a"}}
-    registered = ownership.own([service], "vllm", "c", "ml")
-    assert ownership.shared([service], registered, "vllm") == []
-    assert "Service a is made by vllm already" in ownership.shared([service], registered, "vllm_judge")[0]
