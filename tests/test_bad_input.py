@@ -733,22 +733,28 @@ def play(cluster, folder: Path, token: str, *args) -> Outcome:
     return Outcome(folder, done.returncode, done.stdout + done.stderr, messages, report["stats"], touched, token)
 
 
-STATES = {"empty cluster": FIRST, "after a deploy": list(HOSTS)}
+# What is run in which state of the cluster.
+STATES = {"empty cluster": [*FIRST, *TOKENS], "after a deploy": ["good", *HOSTS, *TOKENS]}
 
 
-@pytest.fixture(scope="module", params=STATES)
-def outcome(request, cluster, tmp_path_factory):
-    """The one run that all cases are judged by."""
+@pytest.fixture(scope="module")
+def outcomes(cluster, tmp_path_factory):
+    """The runs that all cases are judged by, one for each state."""
     cluster.reset()
     cluster.kubectl("create", "serviceaccount", "reader", "-n", "default")
     cluster.kubectl("create", "clusterrolebinding", "reader", "--clusterrole=view", "--serviceaccount=default:reader")
     token = cluster.kubectl("create", "token", "reader", "-n", "default").stdout.strip()
     folder = tmp_path_factory.mktemp("bad")
     inventory(folder, cluster, token)
-    if request.param == "empty cluster":
-        return play(cluster, folder, token, "--limit", ",".join([*FIRST, *TOKENS]))
+    empty, deployed = (["--limit", ",".join(hosts)] for hosts in STATES.values())
+    first = play(cluster, folder, token, *empty)
     cluster.playbook("site", "--limit", "good", inventory=folder)
-    return play(cluster, folder, token)
+    return dict(zip(STATES, (first, play(cluster, folder, token, *deployed)), strict=True))
+
+
+@pytest.fixture(params=STATES)
+def outcome(request, outcomes):
+    return outcomes[request.param]
 
 
 def test_the_cluster_is_untouched(outcome):
@@ -757,21 +763,22 @@ def test_the_cluster_is_untouched(outcome):
     assert [host for host, numbers in outcome.stats.items() if numbers["changed"]] == []
 
 
-def test_all_fail_but_the_good_one(outcome):
-    assert set(outcome.messages) == set(outcome.stats) - {"good"}
+def test_all_fail_but_the_good_one(outcomes):
+    for state, hosts in STATES.items():
+        assert set(outcomes[state].stats) == set(hosts)
+        assert set(outcomes[state].messages) == set(hosts) - {"good"}
 
 
 @pytest.mark.parametrize(
-    ("outcome", "name"),
-    [(state, name) for state, hosts in STATES.items() for host in hosts for name in HOSTS[host]],
-    indirect=["outcome"],
+    ("state", "name"),
+    [(state, name) for state, hosts in STATES.items() for host in hosts for name in HOSTS.get(host, [])],
 )
-def test_the_message_names_variable_value_rule_and_place(outcome, name):
-    case, text = CASES[name], outcome.messages[HOST_OF[name]]
+def test_the_message_names_variable_value_rule_and_place(outcomes, state, name):
+    case, text = CASES[name], outcomes[state].messages[HOST_OF[name]]
     lines = [line for line in text.splitlines() if case.variable in line and case.allowed in line]
     assert lines, text
     assert case.value in lines[0]
-    where = place(outcome.folder, name)
+    where = place(outcomes[state].folder, name)
     if where:
         assert f"{case.variable} is {case.value}" in lines[0]
         assert where in lines[0]

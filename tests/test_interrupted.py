@@ -73,6 +73,28 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+# Numbers of the processes that killed runs may have left. A worker with a long result waits for ever for its reader.
+WORKERS: set[int] = set()
+
+
+def end_workers() -> None:
+    """End what killed runs have left."""
+    while WORKERS:
+        worker = WORKERS.pop()
+        try:
+            if b"ansible" in Path(f"/proc/{worker}/cmdline").read_bytes():
+                os.kill(worker, signal.SIGKILL)
+        except (OSError, ProcessLookupError):
+            continue
+
+
+@pytest.fixture(autouse=True)
+def no_workers_left():
+    """No process of a test outlives it."""
+    yield
+    end_workers()
+
+
 def kill(process, everything: bool) -> None:
     """End a run at once.
 
@@ -80,13 +102,10 @@ def kill(process, everything: bool) -> None:
     `everything` ends these too, as a machine does that loses its power.
     """
     os.killpg(process.pid, signal.SIGSTOP)
-    workers = descendants(process.pid) if everything else []
+    WORKERS.update(descendants(process.pid))
     os.killpg(process.pid, signal.SIGKILL)
-    for worker in workers:
-        try:
-            os.kill(worker, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    if everything:
+        end_workers()
     process.stdout.close()
     process.wait()
 
