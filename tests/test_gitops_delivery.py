@@ -127,12 +127,24 @@ def test_direct_delivery_refuses_what_argocd_keeps_in_sync(deliver, cluster):
     assert cluster.resource_versions() == before
 
 
+def test_direct_delivery_refuses_beside_applications_that_have_not_synced_yet(deliver, cluster):
+    deliver("gitops")
+    before = cluster.resource_versions()
+    done = deliver("direct", check=False)
+    assert done.returncode
+    assert "Applications of this cluster sync by themselves" in done.text
+    assert "kubectl -n argocd delete applications ml-models-shared triton-inference-cpu" in done.text
+    assert cluster.resource_versions() == before
+    # Those of another cluster that share this Argo CD are no hindrance.
+    assert deliver("direct", platform_cluster_name="another").returncode == 0
+
+
 def test_direct_delivery_takes_over_when_the_application_is_gone(deliver, cluster):
     deliver("direct")
     deliver("gitops")
     adopt_by_argocd(cluster, "vllm-inference", ("deployment", "vllm"))
     pods = {pod["metadata"]["uid"] for pod in cluster.get("pods", "-n", NAMESPACE)["items"]}
-    cluster.kubectl("delete", "application", "vllm-inference", "-n", "argocd", "--cascade=orphan")
+    cluster.kubectl("delete", "applications", "--all", "-n", "argocd", "--cascade=orphan")
     deliver("direct")
     live = cluster.get("deployment", "vllm", "-n", NAMESPACE)
     assert TRACKING not in live["metadata"].get("annotations", {})

@@ -14,13 +14,13 @@ def columns(rows: list[dict]) -> list[str]:
     return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def summary(result: dict, cluster: str, namespace: str, connection: dict) -> str:
+def summary(result: dict, cluster: str, connection: dict) -> str:
     """Close a run.
 
     Args:
-        result: ``changes`` (one line each) and ``workloads`` (rows of ``rollout.table``).
+        result: ``changes`` (one line each), ``workloads`` (rows of ``rollout.table``), and where to look next:
+            ``namespace`` and ``kind``.
         cluster: its name.
-        namespace: of the model servers.
         connection: ``platform_connection``.
 
     Returns:
@@ -34,7 +34,7 @@ def summary(result: dict, cluster: str, namespace: str, connection: dict) -> str
     for option in ("kubeconfig", "context"):
         if isinstance(connection.get(option), str) and connection[option]:
             kubectl += [f"--{option}", connection[option]]
-    lines += ["", shlex.join([*kubectl, "-n", namespace, "get", "pods"])]
+    lines += ["", shlex.join([*kubectl, "-n", result["namespace"], "get", result["kind"]])]
     return "\n".join(lines)
 
 

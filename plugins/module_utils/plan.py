@@ -25,6 +25,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 PROJECT = "modelyard"
 COMPONENT = "modelyard/component"
 CLUSTER = "modelyard/cluster"
+GITOPS = "argocd-apps"
+ARGOCD = "argoproj.io/v1alpha1"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 INSTANCE = "app.kubernetes.io/instance"
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
@@ -178,6 +180,7 @@ class Planner:
             for found in self.cluster.parallel(lambda item: _rehearse(self.cluster, item, roles), early)
             for text in found
         ]
+        problems += self._applications()
         problems += self._misfits(wanted)
         results = self.cluster.parallel(lambda item: self._examine(item, roles), present)
         problems += [text for result in results for text in result[0]]
@@ -409,14 +412,14 @@ class Planner:
         # Argo CD marks what it applies with an annotation, or (before its version 3) with a label.
         metadata = live["metadata"]
         tracking = (metadata.get("annotations") or {}).get(TRACKING_ID) or (metadata.get("labels") or {}).get(INSTANCE)
-        if not tracking or not self.cluster.resource("argoproj.io/v1alpha1", "Application"):
+        if not tracking or not self.cluster.resource(ARGOCD, "Application"):
             return []
         namespace, _, name = tracking.partition(":")[0].rpartition("_")
         namespace = namespace or self.options["argocd_namespace"]
         try:
             application = self.cluster.get(
                 {
-                    "apiVersion": "argoproj.io/v1alpha1",
+                    "apiVersion": ARGOCD,
                     "kind": "Application",
                     "metadata": {"namespace": namespace, "name": name},
                 }
@@ -425,12 +428,31 @@ class Planner:
             if error.status != 403:
                 raise
             return []
-        # An empty dictionary is automated sync without prune and self-heal.
-        automated = ((application or {"spec": {}})["spec"].get("syncPolicy") or {}).get("automated")
-        if automated is None or automated.get("enabled") is False:
+        if not application or not _syncs(application):
             return []
         return [
             f"{describe(live)} is kept in sync by Argo CD's Application {namespace}/{name}: turn that off first (delete the Application without cascading), or deliver this cluster by GitOps (platform_delivery: gitops)"
+        ]
+
+    def _applications(self) -> list[str]:
+        """Refuse to deliver directly what Applications of ours for this cluster would sync from Git."""
+        if GITOPS in self.options["components"] or not self.cluster.resource(ARGOCD, "Application"):
+            return []
+        selector = f"{MANAGED_BY}={PROJECT},{CLUSTER}={self.options['cluster_name']},{COMPONENT}={GITOPS}"
+        namespace = self.options["argocd_namespace"]
+        try:
+            found = self.cluster.list(ARGOCD, "Application", namespace, selector)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return []
+        names = [item["metadata"]["name"] for item in found if _syncs(item)]
+        if not names:
+            return []
+        return [
+            f"Applications of this cluster sync by themselves, and would fight over what is applied here: {', '.join(names)}. "
+            f"Delete them (without a finalizer what they deployed stays): kubectl -n {namespace} delete applications {' '.join(names)}; "
+            "or deliver this cluster by GitOps (platform_delivery: gitops)"
         ]
 
     def _prunable(self) -> list[dict]:
@@ -457,6 +479,12 @@ class Planner:
             for item in sorted(gone, key=install_rank, reverse=True)
             if not item["metadata"].get("deletionTimestamp")
         ]
+
+
+def _syncs(application: dict) -> bool:
+    """Tell whether Argo CD syncs an Application by itself. An empty dictionary does, without prune and self-heal."""
+    automated = (application["spec"].get("syncPolicy") or {}).get("automated")
+    return automated is not None and automated.get("enabled") is not False
 
 
 def pod_requests(pod: dict) -> dict[str, Decimal]:

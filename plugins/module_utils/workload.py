@@ -674,12 +674,11 @@ def check_distinct(servers: list[tuple[Settings, Mapping]], keys: tuple[str, ...
     for key in keys:
         seen: dict[str, Settings] = {}
         for settings, server in servers:
-            name = server[key]
+            # A name that follows the server's own is told with that.
+            name = server[key] if key == "name" or settings[key] is not None else None
             if name in seen:
-                other = seen[name].path(key)
-                settings.wrong(
-                    settings[key] if settings[key] is not None else name,
-                    f"is the name that {other} gives to another server's object",
-                    key,
-                )
-            seen.setdefault(name, settings)
+                allowed = f"is the name that {seen[name].path(key)} gives to another server's object"
+                # The profile is where it belongs, also when the name comes from the base.
+                settings.problems.add(f"{settings.layers[-1][0]}{key}", name, allowed)
+            elif name is not None:
+                seen[name] = settings
