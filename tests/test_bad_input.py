@@ -23,7 +23,7 @@ class Bad:
     The message must point at the line of `text` that ends in "# bad". No line does where the message is about the cluster
     or an object, or where the value can't know its place (true, false, null).
 
-    A case that is `apart` changes what other cases of its role would be told, so it is told on another host.
+    A case that is `apart` changes what would be told of others, so it is on another host.
     """
 
     file: str
@@ -278,7 +278,7 @@ CHECKED = {
     ),
 }
 
-# Told by the role that computes its servers, all of one role at once.
+# Told by the roles that compute servers and Applications, all at once.
 COMPUTED = {
     "negative": Bad("vllm", "vllm_replicas: -1 # bad", "vllm_replicas", "-1", "must be a whole number of 0 or more"),
     "triton-profile": Bad(
@@ -489,19 +489,13 @@ COMPUTED = {
         "60",
         "must be more than the start alone",
     ),
-}
-
-# The first of these that is met hides the others, or they have another meaning together: a host for each.
-ALONE = {
-    "undefined": Bad(
-        "triton", 'triton_name: "{{ nowhere }}" # bad', "triton_name", "'{{ nowhere }}'", "'nowhere' is undefined"
-    ),
     "judge-variant": Bad(
         "vllm_judge",
         "vllm_judge_variant: judge-lage # bad",
         "vllm_judge_variant",
         "'judge-lage'",
         "did you mean 'judge-large'? Known: judge, judge-large, none",
+        apart=True,
     ),
     "hardware-profile": Bad(
         "vllm",
@@ -509,20 +503,31 @@ ALONE = {
         "vllm_hardware_profile",
         "'gpu-vlm'",
         "did you mean 'gpu-vllm'? Known: cpu-compute, gpu, gpu-vllm",
+        apart=True,
     ),
-    "service-of-another-role": Bad(
-        "triton",
-        "triton_profiles:\n  cpu:\n    service_name: vllm-service",
-        "Service ml-models/vllm-service",
-        "is rendered twice",
-        "two objects can't have one name",
+    "tensor-parallel-of-a-variant": Bad(
+        "vllm_judge",
+        "vllm_judge_variant: judge-large\nvllm_judge_variants:\n  judge-large:\n    tensor_parallel_size: 2 # bad",
+        "vllm_judge_variants.judge-large.tensor_parallel_size",
+        "2",
+        "must equal the number of GPUs, 4",
+        apart=True,
     ),
-    "account-of-another-role": Bad(
-        "irsa",
-        "irsa_workflow_service_account: vllm-sa",
-        "ServiceAccount ml-models/vllm-sa",
-        "is rendered twice",
-        "two objects can't have one name",
+    "unknown-model-without-a-time": Bad(
+        "vllm",
+        "vllm_model: my-org/my-model\nvllm_startup_seconds: null",
+        "vllm_startup_seconds",
+        "None",
+        "the model is not known",
+        apart=True,
+    ),
+    "no-adapters-without-lora": Bad(
+        "vllm",
+        "vllm_lora_enabled: false",
+        "vllm_adapter_slots",
+        "{'aws-rag-qa-live'",
+        "adapters need vllm_lora_enabled",
+        apart=True,
     ),
     "two-applications-one-name": Bad(
         "argocd_apps",
@@ -538,26 +543,26 @@ ALONE = {
         "'vllm-inferense'",
         "did you mean 'vllm-inference'?",
     ),
-    "tensor-parallel-of-a-variant": Bad(
-        "vllm_judge",
-        "vllm_judge_variant: judge-large\nvllm_judge_variants:\n  judge-large:\n    tensor_parallel_size: 2 # bad",
-        "vllm_judge_variants.judge-large.tensor_parallel_size",
-        "2",
-        "must equal the number of GPUs, 4",
+}
+
+# The first of these that is met hides the others, or they have another meaning together: a host for each.
+ALONE = {
+    "undefined": Bad(
+        "triton", 'triton_name: "{{ nowhere }}" # bad', "triton_name", "'{{ nowhere }}'", "'nowhere' is undefined"
     ),
-    "unknown-model-without-a-time": Bad(
-        "vllm",
-        "vllm_model: my-org/my-model\nvllm_startup_seconds: null",
-        "vllm_startup_seconds",
-        "None",
-        "the model is not known",
+    "service-of-another-role": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    service_name: vllm-service",
+        "Service ml-models/vllm-service",
+        "is rendered twice",
+        "two objects can't have one name",
     ),
-    "no-adapters-without-lora": Bad(
-        "vllm",
-        "vllm_lora_enabled: false",
-        "vllm_adapter_slots",
-        "{'aws-rag-qa-live'",
-        "adapters need vllm_lora_enabled",
+    "account-of-another-role": Bad(
+        "irsa",
+        "irsa_workflow_service_account: vllm-sa",
+        "ServiceAccount ml-models/vllm-sa",
+        "is rendered twice",
+        "two objects can't have one name",
     ),
     "octal-account": Bad(
         "platform", "platform_aws_account_id: 012345670123 # bad", "platform_aws_account_id", "", "octal"
@@ -649,9 +654,8 @@ def bins() -> dict[str, list[str]]:
     for group, cases in (("checked", CHECKED), ("computed", COMPUTED)):
         for name, case in cases.items():
             number = 1
-            role = "all" if group == "checked" else case.file
-            role += "-apart" if case.apart else ""
-            while taken.setdefault(host := f"{group}-{role}-{number}", set()) & case.keys:
+            apart = "-apart" if case.apart else ""
+            while taken.setdefault(host := f"{group}{apart}-{number}", set()) & case.keys:
                 number += 1
             taken[host] |= case.keys
             hosts.setdefault(host, []).append(name)
@@ -670,7 +674,7 @@ TOKENS = {
 FIRST = [host for host in HOSTS if host in CLUSTER or host.endswith("-1")]
 
 # A host renders no more than its case needs; these are about several roles.
-WHOLE = {"service-of-another-role", "account-of-another-role", "two-applications-one-name", "overridden-application"}
+WHOLE = {"service-of-another-role", "account-of-another-role"}
 OFF = {"triton": "triton_enabled_profiles: []", "vllm": "vllm_enabled: false", "vllm_judge": "vllm_judge_variant: none"}
 
 
