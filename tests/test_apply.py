@@ -126,8 +126,7 @@ def test_what_a_person_changed_is_taken_back_with_a_notice(run, kubectl):
     kubectl("set", "env", "deployment/d", "FOO=bar")
     kubectl("label", "cm/one", "x=y")
     done = run(*objects)
-    assert "taking back what kubectl (" in done.text
-    assert "spec.replicas 5 -> 2" in done.text
+    assert "taking back what kubectl changed: spec.replicas 5 -> 2" in done.text
     assert "taking back what kubectl-set (" in done.text
     live = kubectl("get", "deployment", "d", "-o", "json")["spec"]
     assert live["replicas"] == 2
@@ -360,15 +359,15 @@ def test_a_credential_that_may_not_is_told_which_verb_on_which_kind(run, cluster
 
 
 def test_a_role_that_grants_more_than_the_credential_holds_is_refused_on_a_first_run(run, cluster):
-    cluster.kubectl(
-        "create",
-        "clusterrole",
-        "deployer",
-        "--verb=*",
-        "--resource=configmaps,roles.rbac.authorization.k8s.io,namespaces,nodes",
+    # No "*": it would hold the verb escalate.
+    verbs = "--verb=get,list,create,update,patch,delete"
+    core = "--resource=namespaces,serviceaccounts,configmaps,services,deployments.apps,leases.coordination.k8s.io"
+    groups = (
+        "--resource=roles.rbac.authorization.k8s.io,rolebindings.rbac.authorization.k8s.io,networkpolicies.networking.k8s.io,"
+        "poddisruptionbudgets.policy,servicemonitors.monitoring.coreos.com,prometheusrules.monitoring.coreos.com"
     )
-    extra = "leases.coordination.k8s.io,serviceaccounts,rolebindings,networkpolicies,services,poddisruptionbudgets,deployments.apps,servicemonitors.monitoring.coreos.com,prometheusrules.monitoring.coreos.com"
-    cluster.kubectl("create", "clusterrole", "deployer-more", "--verb=*", f"--resource={extra}")
+    cluster.kubectl("create", "clusterrole", "deployer", verbs, core)
+    cluster.kubectl("create", "clusterrole", "deployer-more", verbs, groups)
     cluster.kubectl("create", "serviceaccount", "deployer", "-n", "default")
     for role in ("deployer", "deployer-more"):
         cluster.kubectl(
