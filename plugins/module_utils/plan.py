@@ -9,10 +9,9 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils import fields, quantity
+from ansible_collections.modelyard.core.plugins.module_utils import fields
 from ansible_collections.modelyard.core.plugins.module_utils.cluster import (
     JSON_PATCH,
     ApiError,
@@ -20,6 +19,7 @@ from ansible_collections.modelyard.core.plugins.module_utils.cluster import (
     describe,
     same_url,
 )
+from ansible_collections.modelyard.core.plugins.module_utils.fit import too_large
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 PROJECT = "modelyard"
@@ -324,7 +324,7 @@ class Planner:
             if pool:
                 told = [
                     f"{text}. By the inventory: {'; '.join(told)}" if told else text
-                    for text in _too_large(name, pod, pool)
+                    for text in too_large(name, pod, pool)
                 ]
             problems += told
         return problems
@@ -485,53 +485,6 @@ def _syncs(application: dict) -> bool:
     """Tell whether Argo CD syncs an Application by itself. An empty dictionary does, without prune and self-heal."""
     automated = (application["spec"].get("syncPolicy") or {}).get("automated")
     return automated is not None and automated.get("enabled") is not False
-
-
-def pod_requests(pod: dict) -> dict[str, Decimal]:
-    """What the scheduler looks for on a node: of each resource the containers' sum, or an init container's if that is more.
-
-    Args:
-        pod: a pod's spec.
-
-    Returns:
-        resource name to amount in base units. A limit without a request counts as the request, as the API server has it.
-    """
-    found: dict[str, Decimal] = {}
-    for kind in ("containers", "initContainers"):
-        total: dict[str, Decimal] = {}
-        for container in pod.get(kind, []):
-            resources = container.get("resources") or {}
-            for name, value in {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.items():
-                amount = quantity.parse(value)
-                total[name] = (
-                    max(total.get(name, amount), amount) if kind == "initContainers" else total.get(name, 0) + amount
-                )
-        found = {name: max(found.get(name, Decimal(0)), total.get(name, Decimal(0))) for name in {**found, **total}}
-    return found
-
-
-def _amount(name: str, value: Decimal) -> str:
-    return quantity.mebibytes(value) if name in ("memory", "ephemeral-storage") else f"{value:f}"
-
-
-def _too_large(name: str, pod: dict, pool: list[dict]) -> list[str]:
-    """Say what a pod asks for that none of the nodes of its pool has."""
-    wanted = pod_requests(pod)
-
-    def lacking(node):
-        room = node["status"].get("allocatable", {})
-        return [
-            f"{_amount(key, value)} {key}, it has {room.get(key, 0)}"
-            for key, value in wanted.items()
-            if value > quantity.parse(room.get(key, 0))
-        ]
-
-    shortest = min(((lacking(node), node["metadata"]["name"]) for node in pool), key=lambda found: len(found[0]))
-    if not shortest[0]:
-        return []
-    return [
-        f"Deployment {name} fits on none of the {len(pool)} nodes that its node selector finds; {shortest[1]} comes nearest: the pod asks for {'; '.join(shortest[0])}"
-    ]
 
 
 def create_namespace(cluster: Cluster, namespace: dict) -> None:
