@@ -99,8 +99,11 @@ def kill(process, everything: bool) -> None:
     """End a run at once.
 
     Its process group is the playbook alone: Ansible's workers have groups of their own and finish what they are at.
-    `everything` ends these too, as a machine does that loses its power.
+    `everything` ends these too, as a machine does that loses its power. A run that has ended by itself is left at that.
     """
+    if process.poll() is not None:
+        process.stdout.close()
+        return
     os.killpg(process.pid, signal.SIGSTOP)
     WORKERS.update(descendants(process.pid))
     os.killpg(process.pid, signal.SIGKILL)

@@ -10,6 +10,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
 from ansible_collections.modelyard.core.plugins.module_utils.plan import Refused, check_cluster
+from ansible_collections.modelyard.core.plugins.module_utils.problems import nearest, problem
 
 SIMULATED = "kwok.x-k8s.io/node"
 
@@ -25,8 +26,9 @@ class ActionModule(ActionBase):
         _, options = self.validate_argument_spec(ARGUMENTS)
         options = json.loads(json.dumps(options))
         try:
-            if options["problems"]:
-                raise Refused(options["problems"])
+            problems = options["problems"] + _unknown_urls(options)
+            if problems:
+                raise Refused(problems)
             cluster = Cluster(options["connection"])
             check_cluster(cluster, options)
             answers = [answer for server in options["servers"] for answer in _ask(cluster, server, options)]
@@ -53,6 +55,15 @@ ARGUMENTS = {
     "servers": {"type": "list", "elements": "dict", "required": True},
     "urls": {"type": "dict", "default": {}},
 }
+
+
+def _unknown_urls(options: dict) -> list[str]:
+    names = [server["name"] for server in options["servers"]]
+    return [
+        problem(f"smoke_urls.{name}", url, nearest(name, names))
+        for name, url in options["urls"].items()
+        if name not in names
+    ]
 
 
 def _ask(cluster: Cluster, server: dict, options: dict) -> list[dict]:

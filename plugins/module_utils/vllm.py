@@ -265,7 +265,7 @@ def _questions(settings: Settings) -> list[dict]:
     completion = {"model": name, "prompt": "One word:", "max_tokens": 1, "temperature": 0}
     return [
         {"path": "/v1/models", "expect": name},
-        {"path": "/v1/completions", "body": completion, "expect": '"choices"'},
+        {"path": "/v1/completions", "body": completion, "expect": '"text"'},
     ]
 
 
