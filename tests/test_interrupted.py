@@ -132,9 +132,9 @@ def holder(cluster) -> str:
 
 def killed(cluster, moment: float, everything: bool, *args) -> None:
     """Start site.yml and kill it so many seconds after it has begun to write; one that is faster ends by itself."""
+    stale = holder(cluster)  # what an earlier killed run has left
     process = cluster.start_playbook("site", *args)
-    writes = wait_until(lambda: holder(cluster), process)
-    if writes:
+    if wait_until(lambda: holder(cluster) not in ("", stale), process):
         time.sleep(moment)
     kill(process, everything)
 
@@ -233,15 +233,13 @@ def components(cluster) -> dict[str, int]:
     return found
 
 
-def test_a_deploy_whose_api_server_died_ends_the_same(clean_platform, reference, moment, moments):
-    victims = moments[0].choice([["kube-apiserver"], ["kube-apiserver", "etcd"]])
-    print(victims)  # noqa: T201
+def test_a_deploy_whose_api_server_died_ends_the_same(clean_platform, reference, moment):
     process = clean_platform.start_playbook("site")
     try:
         assert wait_until(lambda: holder(clean_platform), process)
         time.sleep(moment())
-        for victim in victims:
-            os.kill(components(clean_platform)[victim], signal.SIGKILL)
+        # Not etcd: a cluster that starts beside this one might take its ports before it is back.
+        os.kill(components(clean_platform)["kube-apiserver"], signal.SIGKILL)
         # Longer than a request is repeated.
         time.sleep(2)
     finally:
