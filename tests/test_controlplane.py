@@ -5,7 +5,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -102,11 +101,9 @@ def test_a_restricted_namespace_refuses_a_careless_pod(clean_platform):
     assert "violates PodSecurity" in refused.stderr
 
 
-def test_up_again_changes_nothing_and_is_fast(cluster):
+def test_up_again_changes_nothing(cluster):
     before = cluster.resource_versions(), uids(cluster), processes(cluster.home)
-    start = time.monotonic()
     cluster.control("up")
-    assert time.monotonic() - start < 3  # 0.3 s on an idle machine
     assert (cluster.resource_versions(), uids(cluster), processes(cluster.home)) == before
 
 
@@ -119,6 +116,14 @@ def test_up_puts_back_what_was_deleted(cluster):
     cluster.control("up")
     test_nodes_are_those_of_the_contract(cluster, "gpu")
     test_crds_are_established(cluster)
+
+
+def test_no_cluster_can_fill_anothers_etcd(cluster):
+    # By itself kwokctl takes any port that is free just now: that of an etcd which is down, too.
+    number = processes(cluster.home)["kube-apiserver"]
+    options = dict(word[2:].partition("=")[::2] for word in Path(f"/proc/{number}/cmdline").read_text().split("\0")[1:])
+    assert options["etcd-servers"] == f"http://127.0.0.1:{cluster.port + 10000}"
+    assert str(cluster.port) in options["etcd-prefix"]
 
 
 def test_nothing_listens_beyond_this_machine(cluster):
