@@ -60,9 +60,10 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@$(BIN)/shellcheck $(SHELL_FILES)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_INVENTORY=inventories/local $(BIN)/ansible-lint --offline
 
-# pytest runs the molecule scenarios too, so its last line is the verdict on everything.
+# pytest runs the molecule scenarios too, so its last line is the verdict on everything. Two workers, a file to each, since
+# much of a test is waiting; each has a cluster of its own.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 molecule: env build ## Run one molecule scenario: make molecule SCENARIO=default
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --scenario-name $(or $(SCENARIO),default)

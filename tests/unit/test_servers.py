@@ -432,3 +432,12 @@ def test_all_problems_are_told_at_once(triton: Any) -> None:
 def test_account_is_needed_for_a_role(vllm: Any, platform: dict) -> None:
     platform["aws_account_id"] = ""
     assert "platform_aws_account_id is '': must be 12 digits" in "\n".join(vllm()[1])
+
+
+def test_the_base_is_the_cpu_profiles_own(triton: Any) -> None:
+    servers, lines = triton(["cpu", "gpu"], replicas=5)
+    assert lines == []
+    assert {server["name"]: server["replicas"] for server in servers} == {
+        "triton-inference": 5,
+        "triton-inference-gpu": 1,
+    }
