@@ -89,6 +89,18 @@ class Cluster:
             self.control("down", check=False)
             self.__dict__.pop("_http", None)
 
+    def processes(self) -> dict[str, int]:
+        """{program: number} of the cluster's own processes."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                program = (entry / "cmdline").read_text().split("\0")[0]
+            except OSError:
+                continue
+            if program.startswith(f"{self.home}/"):
+                found[Path(program).name] = int(entry.name)
+        return found
+
     def kubectl(self, *args, **more) -> subprocess.CompletedProcess:
         """kubectl ARGS; `input` is its standard input."""
         return self.run(self.bin / "kubectl", "--kubeconfig", self.kubeconfig, *args, **more)

@@ -45,19 +45,6 @@ spec:
 """
 
 
-def processes(home: Path) -> dict[str, int]:
-    """{program: number} of what runs below `home`."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            program = (entry / "cmdline").read_text().split("\0")[0]
-        except OSError:
-            continue
-        if program.startswith(f"{home}/"):
-            found[Path(program).name] = int(entry.name)
-    return found
-
-
 @pytest.mark.parametrize("profile", POOLS)
 def test_nodes_are_those_of_the_contract(cluster, profile):
     count, instance, cpu, memory, gpus, (key, value) = POOLS[profile]
@@ -102,9 +89,9 @@ def test_a_restricted_namespace_refuses_a_careless_pod(clean_platform):
 
 
 def test_up_again_changes_nothing(cluster):
-    before = cluster.resource_versions(), uids(cluster), processes(cluster.home)
+    before = cluster.resource_versions(), uids(cluster), cluster.processes()
     cluster.control("up")
-    assert (cluster.resource_versions(), uids(cluster), processes(cluster.home)) == before
+    assert (cluster.resource_versions(), uids(cluster), cluster.processes()) == before
 
 
 def uids(cluster):
@@ -120,7 +107,7 @@ def test_up_puts_back_what_was_deleted(cluster):
 
 def test_no_cluster_can_fill_anothers_etcd(cluster):
     # By itself kwokctl takes any port that is free just now: that of an etcd which is down, too.
-    number = processes(cluster.home)["kube-apiserver"]
+    number = cluster.processes()["kube-apiserver"]
     options = dict(word[2:].partition("=")[::2] for word in Path(f"/proc/{number}/cmdline").read_text().split("\0")[1:])
     assert options["etcd-servers"] == f"http://127.0.0.1:{cluster.port + 10000}"
     assert str(cluster.port) in options["etcd-prefix"]
@@ -129,7 +116,7 @@ def test_no_cluster_can_fill_anothers_etcd(cluster):
 def test_nothing_listens_beyond_this_machine(cluster):
     inodes = {
         link.readlink().name.removeprefix("socket:[").rstrip("]")
-        for pid in processes(cluster.home).values()
+        for pid in cluster.processes().values()
         for link in Path(f"/proc/{pid}/fd").iterdir()
         if str(link.readlink()).startswith("socket:")
     }
@@ -143,20 +130,20 @@ def test_a_cluster_from_first_start_to_the_end(other_cluster, tmp_path):
     """One story, since each start costs seconds: up, a killed API server, a wedged one, a port in use, down."""
     with other_cluster.running():
         other_cluster.kubectl("create", "namespace", "kept")
-        assert set(processes(other_cluster.home)) == COMPONENTS
+        assert set(other_cluster.processes()) == COMPONENTS
         assert stat.S_IMODE(other_cluster.kubeconfig.stat().st_mode) == 0o600
 
         for killed in (["kube-apiserver"], ["etcd", "kwok-controller"], sorted(COMPONENTS)):
             for program in killed:
-                os.kill(processes(other_cluster.home)[program], signal.SIGKILL)
+                os.kill(other_cluster.processes()[program], signal.SIGKILL)
             other_cluster.control("up")
-            assert set(processes(other_cluster.home)) == COMPONENTS
+            assert set(other_cluster.processes()) == COMPONENTS
             other_cluster.kubectl("get", "namespace", "kept")
         other_cluster.kubectl("apply", "-f", "-", input=POD)  # controllers and nodes are at work at once, too
         other_cluster.kubectl("wait", "--for=condition=Ready", "pod/server", "--timeout=20s")
         other_cluster.kubectl("delete", "pod/server", "--timeout=20s")
 
-        os.kill(processes(other_cluster.home)["kube-apiserver"], signal.SIGSTOP)
+        os.kill(other_cluster.processes()["kube-apiserver"], signal.SIGSTOP)
         other_cluster.control("up")
         other_cluster.kubectl("get", "namespace", "kept")
 
@@ -166,7 +153,7 @@ def test_a_cluster_from_first_start_to_the_end(other_cluster, tmp_path):
         assert f"port {other_cluster.port} is in use by another program: set CLUSTER_PORT" in refused.stderr
         assert rival.control("down").returncode == 0
 
-    assert processes(other_cluster.home) == {}
+    assert other_cluster.processes() == {}
     assert not other_cluster.home.exists()
 
 

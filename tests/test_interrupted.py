@@ -220,26 +220,13 @@ def test_a_killed_switch_of_the_judge_can_be_taken_back_or_finished(clean_platfo
 # --- The control plane is killed -------------------------------------------------------------------
 
 
-def components(cluster) -> dict[str, int]:
-    """{program: number} of this cluster's own processes."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            program = (entry / "cmdline").read_text().split("\0")[0]
-        except OSError:
-            continue
-        if program.startswith(f"{cluster.home}/"):
-            found[Path(program).name] = int(entry.name)
-    return found
-
-
 def test_a_deploy_whose_api_server_died_ends_the_same(clean_platform, reference, moment):
     process = clean_platform.start_playbook("site")
     try:
         assert wait_until(lambda: holder(clean_platform), process)
         time.sleep(moment())
         # Not etcd: a cluster that starts beside this one might take its ports before it is back.
-        os.kill(components(clean_platform)["kube-apiserver"], signal.SIGKILL)
+        os.kill(clean_platform.processes()["kube-apiserver"], signal.SIGKILL)
         # Longer than a request is repeated.
         time.sleep(2)
     finally:

@@ -14,22 +14,6 @@ description:
     fields of the managers in O(adopt_managers). C(modelyard.core.rollout) frees the lock.
   - Writes nothing when nothing differs.
 options:
-  connection:
-    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
-    type: dict
-    required: true
-  cluster_name:
-    description: Value of the label C(modelyard/cluster) of the objects, and the cluster's name in messages.
-    type: str
-    required: true
-  api_server:
-    description: URL of the API server that is meant. One of O(api_server) and O(kube_system_uid) must be given.
-    type: str
-    default: ""
-  kube_system_uid:
-    description: UID of the namespace kube-system of the cluster that is meant.
-    type: str
-    default: ""
   objects:
     description: The objects that are wanted.
     type: list
@@ -40,11 +24,6 @@ options:
     type: list
     elements: str
     required: true
-  problems:
-    description: What roles found wrong with their variables. Nothing is planned when there is anything.
-    type: list
-    elements: str
-    default: []
   misfits:
     description:
       - Name of a Deployment to what the inventory's hardware profile is too small for, in words.
@@ -82,18 +61,14 @@ options:
     description: Where Argo CD's Applications are.
     type: str
     default: argocd
-  lock_namespace:
-    description: Namespace of the Lease.
-    type: str
-    required: true
-  lock_name:
-    description: Name of the Lease.
-    type: str
-    default: modelyard
   lock_wait:
     description: Seconds to wait for another run.
     type: int
     default: 180
+extends_documentation_fragment:
+  - modelyard.core.cluster
+  - modelyard.core.cluster.identity
+  - modelyard.core.cluster.lock
 author: modelyard
 """
 

@@ -14,14 +14,6 @@ description:
     container, the reason, the last events and the last log lines, without what looks like a credential.
   - Renews the lock meanwhile, and frees it at the end.
 options:
-  connection:
-    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
-    type: dict
-    required: true
-  cluster_name:
-    description: The cluster's name in messages.
-    type: str
-    required: true
   workloads:
     description: The Deployments to wait for.
     type: list
@@ -48,14 +40,9 @@ options:
     description: Whether this run holds the lock.
     type: bool
     default: false
-  lock_namespace:
-    description: Namespace of the Lease.
-    type: str
-    required: true
-  lock_name:
-    description: Name of the Lease.
-    type: str
-    default: modelyard
+extends_documentation_fragment:
+  - modelyard.core.cluster
+  - modelyard.core.cluster.lock
 author: modelyard
 """
 

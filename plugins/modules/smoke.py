@@ -10,31 +10,10 @@ description:
   - Asks through the API server's proxy to the server's Service, or at a given URL.
   - A parked server, and one whose nodes are simulated, is not asked; the answer says so.
 options:
-  connection:
-    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
-    type: dict
-    required: true
-  cluster_name:
-    description: The cluster's name in messages.
-    type: str
-    required: true
-  api_server:
-    description: URL of the API server that is meant.
-    type: str
-    default: ""
-  kube_system_uid:
-    description: UID of the namespace kube-system of the cluster that is meant.
-    type: str
-    default: ""
   namespace:
     description: Namespace of the servers.
     type: str
     required: true
-  problems:
-    description: What roles found wrong with their variables. Nothing is asked when there is anything.
-    type: list
-    elements: str
-    default: []
   servers:
     description:
       - The servers, each with C(name) of its Deployment, C(service), and C(questions).
@@ -46,6 +25,9 @@ options:
     description: Name of a server to the URL at which it is asked instead.
     type: dict
     default: {}
+extends_documentation_fragment:
+  - modelyard.core.cluster
+  - modelyard.core.cluster.identity
 author: modelyard
 """
 
