@@ -526,3 +526,58 @@ def test_what_argocd_keeps_in_sync_is_not_fought_over(run, cluster, kubectl, mar
     }
     cluster.kubectl("delete", "application", "vllm-inference", "-n", "argocd")
     assert run(deployment()).changed
+
+
+CRASHED = {
+    "name": "c",
+    "image": "a:1",
+    "imageID": "",
+    "ready": False,
+    "restartCount": 4,
+    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting failed container=c"}},
+    "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+}
+UNCONFIGURED = {
+    **CRASHED,
+    "restartCount": 0,
+    "state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "hf" not found'}},
+    "lastState": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (CRASHED, ["container c: CrashLoopBackOff", "last exit OOMKilled (code 137); 4 restarts"]),
+        (UNCONFIGURED, ["container c: CreateContainerConfigError", 'secret "hf" not found']),
+    ],
+    ids=["crash loop", "configuration"],
+)
+def test_a_container_that_will_not_start_is_explained_at_once(run, cluster, kubectl, tmp_path, status, told):
+    """While kwok stands still, the test is the kubelet's stand-in: it writes what a kubelet would."""
+    file = tmp_path / "crash.json"
+    file.write_text(json.dumps({"objects": [deployment(replicas=1)]}))
+    kwok = cluster.processes()["kwok-controller"]
+    os.kill(kwok, signal.SIGSTOP)
+    try:
+        process = cluster.start_playbook("tests/playbooks/apply.yml", "-e", f"@{file}")
+        for _ in range(200):
+            time.sleep(0.2)
+            pods = cluster.api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods").get("items", [])
+            if pods and pods[0]["spec"].get("nodeName"):
+                break
+        pod = pods[0]["metadata"]["name"]
+        patch = json.dumps({"status": {"phase": "Pending", "containerStatuses": [status]}})
+        kubectl("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", patch)
+        text = " ".join(process.communicate(timeout=120)[0].split())
+    finally:
+        os.kill(kwok, signal.SIGCONT)
+    assert process.returncode
+    for words in [
+        "Deployment ml-models/d is not rolled out",
+        f"pod {pod} on cpu-compute-",
+        *told,
+        "Nothing serves now",
+    ]:
+        assert words in text
+    assert "kubectl -n ml-models rollout undo deployment/d" in text

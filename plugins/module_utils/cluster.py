@@ -24,6 +24,7 @@ JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
+IMPATIENT = urllib3.Timeout(connect=5, read=10)
 PARALLEL = 8
 
 
@@ -98,7 +99,15 @@ class Cluster:
         """The API server's URL as the connection settings name it."""
         return self._api.configuration.host.rstrip("/")
 
-    def request(self, method: str, path: str, query: dict | None = None, body=None, content_type: str = JSON):
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: dict | None = None,
+        body=None,
+        content_type: str = JSON,
+        patient: bool = True,
+    ):
         """Send one request.
 
         Args:
@@ -107,6 +116,7 @@ class Cluster:
             query: query parameters.
             body: object to send as JSON.
             content_type: of the body.
+            patient: wait long, and try again. Not for what only helps to explain: a node that is gone never answers.
 
         Returns:
             the decoded JSON answer, or the text when it isn't JSON (logs).
@@ -115,11 +125,11 @@ class Cluster:
             ApiError: an answer with a status of 400 or more.
             Unreachable: no answer.
         """
-        answer = self._send(method, path, query, body, content_type)
+        answer = self._send(method, path, query, body, content_type, patient)
         if answer.status == 401:
             # Tokens from an exec plugin (EKS: 15 minutes) end during a long wait: read the settings anew, once.
             self._connect()
-            answer = self._send(method, path, query, body, content_type)
+            answer = self._send(method, path, query, body, content_type, patient)
         if "Date" in answer.headers:
             self.now = parsedate_to_datetime(answer.headers["Date"])
         for warning in answer.headers.getlist("Warning") if hasattr(answer.headers, "getlist") else []:
@@ -134,7 +144,7 @@ class Cluster:
             else answer.data.decode(errors="replace")
         )
 
-    def _send(self, method, path, query, body, content_type):
+    def _send(self, method, path, query, body, content_type, patient):
         configuration = self._api.configuration
         headers = {"Accept": "application/json, */*", "Content-Type": content_type, **self._api.default_headers}
         for auth in configuration.auth_settings().values():
@@ -147,8 +157,8 @@ class Cluster:
                 url,
                 body=data,
                 headers=headers,
-                timeout=TIMEOUT,
-                retries=urllib3.Retry(2, backoff_factor=0.2, raise_on_status=False),
+                timeout=TIMEOUT if patient else IMPATIENT,
+                retries=urllib3.Retry(2 if patient else 0, backoff_factor=0.2, raise_on_status=False),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             reason = getattr(error, "reason", None) or error

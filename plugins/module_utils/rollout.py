@@ -256,7 +256,7 @@ class Watch:
         if not state.get("restartCount"):
             del query["previous"]
         try:
-            text = self.cluster.request("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query)
+            text = self.cluster.request("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query, patient=False)
         except (ApiError, Unreachable) as error:
             # A container that never started has no log; simulated nodes have no kubelet to ask.
             return [f"      (no log: {error})"]
