@@ -182,6 +182,16 @@ def test_replicas_left_out_belong_to_the_autoscaler(run, kubectl):
     assert kubectl("get", "deployment", "d", "-o", "json")["spec"]["replicas"] == 4
 
 
+def test_replicas_are_handed_over_as_they_are(run, kubectl):
+    run(deployment(replicas=3))
+    before = pod_uids(kubectl)
+    assert len(before) == 3
+    run(deployment(replicas=None))
+    assert kubectl("get", "deployment", "d", "-o", "json")["spec"]["replicas"] == 3
+    assert pod_uids(kubectl) == before
+    assert run(deployment(replicas=None)).changed == 0
+
+
 @pytest.mark.parametrize(
     "how",
     [

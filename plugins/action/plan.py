@@ -80,7 +80,7 @@ class ActionModule(ActionBase):
 
     def _prepare(self, cluster: Cluster, lock: Lock, plan: planning.Plan, options: dict) -> bool:
         """Adopt what others hold; tells whether anything was written."""
-        adopted = [change for change in plan.changes if change.adopt]
+        adopted = [change for change in plan.changes if change.takeover]
         try:
             for change in adopted:
                 planning.adopt(cluster, change, options["field_manager"], options["adopt_managers"])

@@ -74,10 +74,27 @@ def without_status(trie: dict) -> dict:
     return {key: prune(value) for key, value in trie.items() if key != "f:status"}
 
 
-def absorbed(live: dict, manager: str, adoptable: list[str]) -> list[dict]:
+def handed_over(item: dict, own: dict) -> dict:
+    """Find fields that leave our hands without going: replicas that an autoscaler is to own from now on.
+
+    Leaving them out of an apply would remove them, and the API server would put its default there: one pod.
+
+    Args:
+        item: the object to be applied.
+        own: our fields of the live one.
+    """
+    ours = "f:replicas" in own.get("f:spec", {})
+    return (
+        {"f:spec": {"f:replicas": {}}}
+        if ours and item["kind"] == "Deployment" and "replicas" not in item["spec"]
+        else {}
+    )
+
+
+def absorbed(live: dict, item: dict, manager: str, adoptable: list[str]) -> list[dict]:
     """The ``managedFields`` with every adoptable manager's fields made ours, so that the next apply removes what we don't set.
 
-    This is what client-go's ``csaupgrade`` does for kubectl's client-side apply.
+    This is what client-go's ``csaupgrade`` does for kubectl's client-side apply. What ``item`` hands over is nobody's then.
     """
     own, absorb, others = split(live, manager, adoptable)
     for entry in absorb:
@@ -85,6 +102,7 @@ def absorbed(live: dict, manager: str, adoptable: list[str]) -> list[dict]:
             own = union(own, without_status(entry["fieldsV1"]))
         elif "f:replicas" in entry["fieldsV1"].get("f:spec", {}):
             own = union(own, {"f:spec": {"f:replicas": {}}})
+    own = difference(own, handed_over(item, own))
     ours = {
         "manager": manager,
         "operation": "Apply",

@@ -57,7 +57,7 @@ class Change:
     item: dict
     before: dict | None = None
     after: dict | None = None
-    adopt: list[str] = field(default_factory=list)
+    takeover: bool = False
 
     def summary(self) -> str:
         """One line: ``update Deployment ml-models/vllm: spec.replicas 2 -> 1``."""
@@ -366,11 +366,17 @@ class Planner:
         rest = fields.leftover(result, self.manager, self.adoptable)
         if rest:
             result = self._without(item, result, rest)
-        names = list(dict.fromkeys(entry["manager"] for entry in absorb))
+        takeover = bool(absorb)
+        if fields.handed_over(item, own):
+            takeover, result["spec"]["replicas"] = True, live["spec"]["replicas"]
         problems = self._argocd_problems(live)
-        if shown(live) == shown(result) and not absorb and own == fields.split(result, self.manager, self.adoptable)[0]:
+        if (
+            shown(live) == shown(result)
+            and not takeover
+            and own == fields.split(result, self.manager, self.adoptable)[0]
+        ):
             return problems, None, []
-        change = Change("update", item, live, result, names)
+        change = Change("update", item, live, result, takeover)
         notices = []
         for entry in absorb:
             taken = [
@@ -502,15 +508,21 @@ def create_namespace(cluster: Cluster, namespace: dict) -> None:
 
 
 def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) -> None:
-    """Make the fields of adoptable managers ours, so that applying the object removes what it does not set.
+    """Make the fields of adoptable managers ours, so that applying the object removes what it does not set; let go of replicas.
 
     Raises:
         ApiError: 409 when the object changed meanwhile.
     """
     live = cluster.get(change.item)
+    if not live:
+        return
     patch = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
-        {"op": "replace", "path": "/metadata/managedFields", "value": fields.absorbed(live, manager, adoptable)},
+        {
+            "op": "replace",
+            "path": "/metadata/managedFields",
+            "value": fields.absorbed(live, change.item, manager, adoptable),
+        },
     ]
     cluster.request("PATCH", cluster.object_path(change.item), {"fieldManager": manager}, patch, JSON_PATCH)
 

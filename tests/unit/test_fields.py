@@ -83,13 +83,22 @@ def test_absorbed_makes_a_persons_fields_ours_but_not_status_nor_the_restart_mar
     item = live(
         entry("us", {"f:data": {"f:a": {}}}, "Apply"), entry("kubectl-edit", edit), scale, entry("hpa", {"f:c": {}})
     )
-    kept, ours = fields.absorbed(item, "us", ["kubectl", "kubectl-*"])
+    kept, ours = fields.absorbed(item, {"kind": "ConfigMap"}, "us", ["kubectl", "kubectl-*"])
     assert kept["manager"] == "hpa"
     assert ours["fieldsV1"] == {
         "f:data": {"f:a": {}, "f:k": {}},
         "f:metadata": {"f:annotations": {}},
         "f:spec": {"f:replicas": {}},
     }
+
+
+def test_replicas_that_are_left_out_are_handed_over_and_nothing_else_is():
+    own = {"f:spec": {"f:replicas": {}, "f:paused": {}}}
+    left_out, given = {"kind": "Deployment", "spec": {}}, {"kind": "Deployment", "spec": {"replicas": 1}}
+    assert fields.handed_over(left_out, own) == {"f:spec": {"f:replicas": {}}}
+    assert fields.handed_over(given, own) == fields.handed_over(left_out, {}) == {}
+    item = live(entry("us", own, "Apply"))
+    assert fields.absorbed(item, left_out, "us", [])[0]["fieldsV1"] == {"f:spec": {"f:paused": {}}}
 
 
 def test_leftover_is_what_nobody_else_holds():
