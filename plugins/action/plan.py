@@ -47,10 +47,9 @@ class ActionModule(ActionBase):
         plan = planner.make()
         prepared = False
         if (plan.changes or plan.prune) and not self._task.check_mode:
-            for namespace in plan.namespaces:
-                planning.create_namespace(cluster, namespace)
+            created = [item for item in plan.namespaces if planning.create_namespace(cluster, item)]
             if lock.acquire(seen, options["lock_wait"], self._tell) or plan.namespaces:
-                created, plan = plan.namespaces, self._again(planner, lock)
+                plan = self._again(planner, lock)
                 plan.namespaces += created
             prepared = self._prepare(cluster, lock, plan, options)
         made = [planning.Change("create", {"kind": "Namespace", "metadata": item}) for item in plan.namespaces]

@@ -493,8 +493,8 @@ def _syncs(application: dict) -> bool:
     return automated is not None and automated.get("enabled") is not False
 
 
-def create_namespace(cluster: Cluster, namespace: dict) -> None:
-    """Create a namespace; one that exists meanwhile is left as it is."""
+def create_namespace(cluster: Cluster, namespace: dict) -> bool:
+    """Create a namespace; ``False`` for one that exists meanwhile, which is left as it is."""
     labels = {MANAGED_BY: PROJECT, **(namespace.get("labels") or {})}
     try:
         cluster.request(
@@ -505,6 +505,8 @@ def create_namespace(cluster: Cluster, namespace: dict) -> None:
     except ApiError as error:
         if error.status != 409:
             raise
+        return False
+    return True
 
 
 def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) -> None:
