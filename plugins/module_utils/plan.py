@@ -6,7 +6,6 @@ is invalid and whose field is in the way. An object whose live state would not c
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import dataclass, field
 
@@ -333,7 +332,6 @@ class Planner:
         """Compare one object with the live one; returns problems, the change (or none) and notices."""
         try:
             live = self.cluster.get(item)
-            conflicts = {}
             try:
                 result = self.cluster.apply(item, self.manager, self.options["force"], dry_run=True)
             except ApiError as error:
@@ -406,7 +404,6 @@ class Planner:
         ]
         query = {"dryRun": "All", "fieldManager": self.manager}
         answer = self.cluster.request("PATCH", self.cluster.object_path(item), query, changed, JSON_PATCH)
-        answer = copy.deepcopy(answer)
         for key in ("labels", "annotations"):
             if not answer["metadata"].get(key):
                 answer["metadata"].pop(key, None)
