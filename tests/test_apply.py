@@ -64,6 +64,13 @@ def kubectl(cluster):
     return kubectl_
 
 
+def autoscale(kubectl, replicas):
+    """Do what an autoscaler does: set the replicas through the scale subresource, as a field manager of its own."""
+    patch = json.dumps({"spec": {"replicas": replicas}})
+    who = "--field-manager=some-autoscaler"
+    kubectl("patch", "deployment", "d", "--subresource=scale", "--type=merge", "-p", patch, who)
+
+
 def pod_uids(kubectl):
     return sorted(pod["metadata"]["uid"] for pod in kubectl("get", "pods", "-o", "json")["items"])
 
@@ -146,16 +153,7 @@ def test_a_restart_by_kubectl_is_left_alone(run, kubectl):
 
 def test_a_controllers_field_is_a_conflict_that_names_it(run, cluster, kubectl):
     run(deployment())
-    kubectl(
-        "patch",
-        "deployment",
-        "d",
-        "--subresource=scale",
-        "--type=merge",
-        "-p",
-        '{"spec":{"replicas":4}}',
-        "--field-manager=some-autoscaler",
-    )
+    autoscale(kubectl, 4)
     before = cluster.resource_versions()
     done = run(deployment(), check=False)
     assert done.returncode
@@ -167,16 +165,7 @@ def test_a_controllers_field_is_a_conflict_that_names_it(run, cluster, kubectl):
 
 def test_replicas_left_out_belong_to_the_autoscaler(run, kubectl):
     run(deployment(replicas=None))
-    kubectl(
-        "patch",
-        "deployment",
-        "d",
-        "--subresource=scale",
-        "--type=merge",
-        "-p",
-        '{"spec":{"replicas":4}}',
-        "--field-manager=some-autoscaler",
-    )
+    autoscale(kubectl, 4)
     kubectl("rollout", "status", "deployment/d", "--timeout=30s")
     assert run(deployment(replicas=None)).changed == 0
     assert kubectl("get", "deployment", "d", "-o", "json")["spec"]["replicas"] == 4
