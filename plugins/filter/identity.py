@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT, role_name_error
+from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT, compose_arn, role_name_error
 from ansible_collections.modelyard.core.plugins.module_utils.problems import problem
 
 
@@ -27,13 +27,11 @@ def role_arn(role_name: str, account: str, partition: str = "aws", path: str = "
     wrong = role_name_error(role_name)
     if wrong:
         raise AnsibleFilterError(problem("IAM role", role_name, wrong))
-    if str(role_name).startswith("arn:"):
-        return str(role_name)
-    if not ACCOUNT.fullmatch(str(account)):
+    if not str(role_name).startswith("arn:") and not ACCOUNT.fullmatch(str(account)):
         raise AnsibleFilterError(
             problem("platform_aws_account_id", account, "must be the 12 digits of the AWS account, in quotes")
         )
-    return f"arn:{partition}:iam::{account}:role{path}{role_name}"
+    return compose_arn(role_name, account, partition, path)
 
 
 class FilterModule:

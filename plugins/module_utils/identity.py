@@ -16,3 +16,8 @@ def role_name_error(role_name: object) -> str | None:
     else:
         right, allowed = ROLE_NAME, "must be up to 64 letters, digits and +=,.@_-, or a whole ARN"
     return None if right.fullmatch(str(role_name)) else allowed
+
+
+def compose_arn(role: object, account: object, partition: str, path: str) -> str:
+    """Compose the ARN of an IAM role from its name; a whole ARN stays as it is (a role in another account)."""
+    return str(role) if str(role).startswith("arn:") else f"arn:{partition}:iam::{account}:role{path}{role}"

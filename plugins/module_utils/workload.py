@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.modelyard.core.plugins.module_utils import names, quantity
-from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT, role_name_error
+from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT, compose_arn, role_name_error
 from ansible_collections.modelyard.core.plugins.module_utils.problems import nearest, problem
 from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings
 
@@ -439,11 +439,9 @@ def account_annotations(settings: Settings, platform: Mapping) -> dict:
     if wrong:
         settings.wrong(role, wrong, "role_name")
     account = str(platform["aws_account_id"])
-    arn = str(role)
-    if not arn.startswith("arn:"):
-        if not ACCOUNT.fullmatch(account):
-            settings.problems.add("platform_aws_account_id", account, f"must be 12 digits, for the role {arn!r}")
-        arn = f"arn:{platform['aws_partition']}:iam::{account}:role{platform['irsa_role_path']}{arn}"
+    if not str(role).startswith("arn:") and not ACCOUNT.fullmatch(account):
+        settings.problems.add("platform_aws_account_id", account, f"must be 12 digits, for the role {str(role)!r}")
+    arn = compose_arn(role, account, platform["aws_partition"], platform["irsa_role_path"])
     return {"eks.amazonaws.com/role-arn": arn}
 
 
