@@ -6,10 +6,12 @@ MAKEFLAGS += --no-print-directory
 
 UV := tools/uv
 BIN := .venv/bin
-CLUSTER := controlplane/cluster
-# The local inventory reads where the local cluster is from the environment.
-PLAY := MODELYARD_KUBECONFIG="$$($(CLUSTER) kubeconfig)" $(BIN)/ansible-playbook -i inventories/local
-SHELL_FILES := $(CLUSTER) tools/uv .ci/run
+# On which cluster: local (the embedded control plane) or kind (real containers).
+CLUSTER := local
+CONTROL := controlplane/$(or $(if $(filter local,$(CLUSTER)),cluster),$(filter kind,$(CLUSTER)),$(error CLUSTER=$(CLUSTER): must be local or kind))
+# The inventories of both read where their cluster is from the environment.
+PLAY := MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/ansible-playbook -i inventories/$(CLUSTER)
+SHELL_FILES := controlplane/cluster controlplane/kind images/build tools/uv .ci/run
 
 # An environment may forbid Python to write bytecode, and the plays then spend seconds on compiling what they import.
 # All of the environment would take minutes and half a gigabyte: only these.
@@ -21,25 +23,25 @@ COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validat
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-deploy: env ## Deploy the whole platform to the local cluster, which is built and started as needed
-	@$(CLUSTER) up
+deploy: env ## Deploy the whole platform to the local cluster, which is built and started as needed (CLUSTER=kind: to a kind cluster)
+	@$(CONTROL) up
 	@$(PLAY) playbooks/site.yml
 
 check: env ## Show what deploy would change on the local cluster, and change nothing
-	@$(CLUSTER) up
+	@$(CONTROL) up
 	@$(PLAY) playbooks/site.yml --check --diff
 
 smoke: env ## Ask each model server a real question
 	@$(PLAY) playbooks/smoke.yml
 
 destroy: ## Remove the local cluster and every trace of it but the cache
-	@$(CLUSTER) down
+	@$(CONTROL) down
 
 kubeconfig: ## Print the path of the local cluster's kubeconfig
-	@$(CLUSTER) kubeconfig
+	@$(CONTROL) kubeconfig
 
 build: ## Build the control plane into the cache, without starting it
-	@$(CLUSTER) build
+	@controlplane/cluster build
 
 env: .venv/.ready ## Install the tools from the lock file into .venv
 
@@ -63,7 +65,12 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 # pytest runs the molecule scenarios too, so its last line is the verdict on everything. Two workers, a file to each, since
 # much of a test is waiting; each has a cluster of its own.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
-	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@controlplane/kind prepare
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-kind: env build ## Run the tests on a kind cluster alone
+	@controlplane/kind prepare
+	@$(BIN)/pytest tests/kind $(ARGS)
 
 molecule: env build ## Run one molecule scenario: make molecule SCENARIO=default
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --scenario-name $(or $(SCENARIO),default)

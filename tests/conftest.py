@@ -1,13 +1,15 @@
-"""What tests share: our collection importable, and a cluster of their own.
+"""What tests share: our collection importable, and clusters of their own.
 
 `cluster` brings up a control plane of its own (port 16444 or the next free one, state in .local/test-PORT) and removes
 it at the end. `clean_platform` empties it before a test: nothing is left of earlier ones.
 """
 
+import base64
 import contextlib
 import fcntl
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ import pytest
 import urllib3
 import yaml
 from ansible.plugins.loader import init_plugin_loader
+from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -35,7 +38,10 @@ EVERYWHERE = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 
 
 class Cluster:
-    """A local cluster below `home`; `env` makes inventories/local and controlplane/cluster talk to it."""
+    """A local cluster below `home`; `env` makes its inventory and its control program talk to it."""
+
+    program = "controlplane/cluster"
+    inventory = "inventories/local"
 
     def __init__(self, name: str, port: int, home: Path):
         self.home = home
@@ -75,8 +81,8 @@ class Cluster:
         return done
 
     def control(self, verb: str, **more) -> subprocess.CompletedProcess:
-        """controlplane/cluster VERB."""
-        return self.run("controlplane/cluster", verb, **more)
+        """The control program's VERB."""
+        return self.run(self.program, verb, **more)
 
     @contextlib.contextmanager
     def running(self):
@@ -87,7 +93,7 @@ class Cluster:
                 warnings.warn(f"the cluster did not start at once:\n{first.stdout}{first.stderr}", stacklevel=1)
                 self.control("down", check=False)
                 self.control("up")
-            self.bin = Path(self.control("bin").stdout.strip())
+            self.bin = Path(self.run("controlplane/cluster", "bin").stdout.strip())
             self.baseline = {key for key, _, _ in self.objects()}
             yield self
         finally:
@@ -114,15 +120,11 @@ class Cluster:
         """kubectl get ARGS, decoded."""
         return json.loads(self.kubectl("get", *args, "-o", "json").stdout)
 
-    def playbook(
-        self, name: str, *args, inventory: str | None = "inventories/local", **more
-    ) -> subprocess.CompletedProcess:
-        """Run a playbook to its end; `name` is site, or a path that ends in .yml."""
+    def playbook(self, name: str, *args, inventory: str | None = "", **more) -> subprocess.CompletedProcess:
+        """Run a playbook to its end; `name` is site, or a path that ends in .yml. Inventory "": this cluster's; None: none."""
         return self.run(*self._playbook(name, inventory), *args, **more)
 
-    def start_playbook(
-        self, name: str, *args, inventory: str | None = "inventories/local", env=None
-    ) -> subprocess.Popen:
+    def start_playbook(self, name: str, *args, inventory: str | None = "", env=None) -> subprocess.Popen:
         """Start a playbook in a process group of its own, to be watched or killed; its output is one text."""
         return subprocess.Popen(
             [str(a) for a in (*self._playbook(name, inventory), *args)],
@@ -137,6 +139,7 @@ class Cluster:
 
     def _playbook(self, name: str, inventory: str | None) -> list:
         path = name if name.endswith(".yml") else f"playbooks/{name}.yml"
+        inventory = self.inventory if inventory == "" else inventory
         return [BIN / "ansible-playbook", *(["-i", inventory] if inventory else []), path]
 
     def api(self, method: str, path: str, body: dict | None = None) -> dict:
@@ -209,11 +212,25 @@ class Cluster:
             config = yaml.safe_load(self.kubeconfig.read_text())
             user, server = config["users"][0]["user"], config["clusters"][0]["cluster"]
             self._http = urllib3.PoolManager(
-                ca_certs=server["certificate-authority"],
-                cert_file=user["client-certificate"],
-                key_file=user["client-key"],
+                ca_certs=self._file(server, "certificate-authority"),
+                cert_file=self._file(user, "client-certificate"),
+                key_file=self._file(user, "client-key"),
             )
         return self._http
+
+    def _file(self, entry: dict, name: str) -> str:
+        if name in entry:
+            return entry[name]
+        file = self.home / f"{name}.pem"
+        file.write_bytes(base64.b64decode(entry[f"{name}-data"]))
+        return str(file)
+
+
+class KindCluster(Cluster):
+    """A kind cluster: its containers are real."""
+
+    program = "controlplane/kind"
+    inventory = "inventories/kind"
 
 
 def rank(key: str) -> int:
@@ -221,8 +238,13 @@ def rank(key: str) -> int:
     return MAKERS.index(kind) if kind in MAKERS else len(MAKERS)
 
 
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextlib.contextmanager
-def unused_cluster(first_port: int):
+def unused_cluster(first_port: int, kind: type[Cluster] = Cluster):
     """A cluster that no other test process on this machine uses: xdist workers and test runs side by side get one each."""
     for port in range(first_port, first_port + 20):
         with (Path(tempfile.gettempdir()) / f"modelyard-test-{port}.lock").open("w") as lock:
@@ -230,7 +252,9 @@ def unused_cluster(first_port: int):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            yield Cluster(f"modelyard-test-{port}", port, ROOT / ".local" / f"test-{port}")
+            if answers(port):  # left behind by a run that was killed, or a stranger's
+                continue
+            yield kind(f"modelyard-test-{port}", port, ROOT / ".local" / f"test-{port}")
             return
     pytest.fail(f"ports {first_port} to {first_port + 19} are all taken by other test runs")
 
@@ -239,6 +263,13 @@ def unused_cluster(first_port: int):
 def cluster():
     """A running cluster of the tests' own."""
     with unused_cluster(16444) as unused, unused.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kind():
+    """A running kind cluster of the tests' own."""
+    with unused_cluster(16644, KindCluster) as unused, unused.running() as running:
         yield running
 
 
@@ -255,3 +286,14 @@ def other_cluster():
     with unused_cluster(16480) as unused:
         yield unused
         unused.control("down", check=False)
+
+
+class OneKindCluster(LoadFileScheduling):
+    """Files are handed out to the workers, and all files that need a kind cluster as if they were one file."""
+
+    def _split_scope(self, nodeid):
+        return "tests/kind" if nodeid.startswith("tests/kind/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return OneKindCluster(config, log)

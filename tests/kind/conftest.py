@@ -1,0 +1,54 @@
+"""What the tests on kind share."""
+
+import json
+import time
+
+import pytest
+
+NAMESPACE = "ml-models"
+
+
+class Platform:
+    """The platform on the kind cluster, and what tests do to it."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def deploy(self, playbook: str = "site", check: bool = True, **variables):
+        """Run a playbook with these extra variables."""
+        return self.kind.playbook(playbook, "--extra-vars", json.dumps(variables), check=check)
+
+    def kubectl(self, *args, **more):
+        """kubectl ARGS in the platform's namespace."""
+        return self.kind.kubectl("--namespace", NAMESPACE, *args, **more)
+
+    def pods(self, app: str) -> list[dict]:
+        """The pods of a server that are not on their way out, oldest first."""
+        items = self.kind.get("pods", "--namespace", NAMESPACE, "--selector", f"app={app}")["items"]
+        staying = [pod for pod in items if not pod["metadata"].get("deletionTimestamp")]
+        return sorted(staying, key=lambda pod: pod["metadata"]["creationTimestamp"])
+
+    def pod(self, app: str) -> str:
+        """The name of the newest of them."""
+        return self.pods(app)[-1]["metadata"]["name"]
+
+    def inside(self, app: str, script: str, check: bool = True):
+        """Run a shell script in the server's main container."""
+        return self.kubectl("exec", self.pod(app), "--", "sh", "-c", script, check=check)
+
+    def until(self, condition, what: str, seconds: float = 120):
+        """Poll until the condition holds, and give what it returned; the deadline is for a machine that is slow."""
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+            time.sleep(0.5)
+        return found
+
+
+@pytest.fixture(scope="module")
+def platform(kind):
+    """The platform, deployed anew with inventories/kind."""
+    kind.reset()
+    platform = Platform(kind)
+    platform.deploy()
+    return platform
