@@ -22,9 +22,13 @@ class Platform:
         """kubectl ARGS in the platform's namespace."""
         return self.kind.kubectl("--namespace", NAMESPACE, *args, **more)
 
+    def get(self, *args) -> dict:
+        """kubectl get ARGS in the platform's namespace, decoded."""
+        return self.kind.get("--namespace", NAMESPACE, *args)
+
     def pods(self, app: str) -> list[dict]:
         """The pods of a server that are not on their way out, oldest first."""
-        items = self.kind.get("pods", "--namespace", NAMESPACE, "--selector", f"app={app}")["items"]
+        items = self.get("pods", "--selector", f"app={app}")["items"]
         staying = [pod for pod in items if not pod["metadata"].get("deletionTimestamp")]
         return sorted(staying, key=lambda pod: pod["metadata"]["creationTimestamp"])
 

@@ -1,0 +1,158 @@
+"""Rollouts, drains and the node's last GPU, with real containers and real requests."""
+
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+IMAGE = "vllm/vllm-openai:v0.14.1-cu130"
+CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
+
+# Asks until its file "stop" appears, over a new connection each time, and counts.
+ASK = """
+import http.client, json, os, sys, time
+host, path, body = sys.argv[1:4]
+counts = {"answered": 0, "failed": 0}
+while not os.path.exists("/tmp/stop"):
+    try:
+        connection = http.client.HTTPConnection(host, 8000, timeout=30)
+        connection.request("POST" if body else "GET", path, body or None, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        ok = answer.status == 200
+    except OSError as error:
+        print(error, file=sys.stderr, flush=True)
+        ok = False
+    finally:
+        connection.close()
+    counts["answered" if ok else "failed"] += 1
+    with open("/tmp/counts.new", "w") as file:
+        json.dump(counts, file)
+    os.replace("/tmp/counts.new", "/tmp/counts")
+    time.sleep(0.02)
+time.sleep(3600)
+"""
+
+
+class Client:
+    """A pod that asks a Service without a pause, and counts."""
+
+    def __init__(self, platform, host, path, body=""):
+        self.platform, self.name = platform, f"client-{host}"
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": self.name},
+            "spec": {
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 0,
+                "securityContext": {
+                    "runAsNonRoot": True,
+                    "runAsUser": 1000,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "volumes": [{"name": "tmp", "emptyDir": {}}],
+                "containers": [
+                    {
+                        "name": "client",
+                        "image": IMAGE,
+                        "imagePullPolicy": "Never",
+                        "command": ["python3", "-c", ASK, host, path, body],
+                        "securityContext": CONFINED,
+                        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                    }
+                ],
+            },
+        }
+        platform.kubectl("apply", "--filename", "-", input=json.dumps(pod))
+        platform.until(lambda: self.counts().get("answered", 0) >= 5, "five answers for the client")
+
+    def counts(self):
+        done = self.platform.kubectl("exec", self.name, "--", "cat", "/tmp/counts", check=False)
+        return json.loads(done.stdout) if done.returncode == 0 and done.stdout else {}
+
+    def stop(self):
+        """Stop it, and give the counts and what it said of failures."""
+        self.platform.kubectl("exec", self.name, "--", "touch", "/tmp/stop")
+        time.sleep(1)
+        counts, said = self.counts(), self.platform.kubectl("logs", self.name).stdout
+        self.platform.kubectl("delete", "pod", self.name, "--wait=false")
+        return counts, said
+
+
+def uids(platform, app):
+    return {pod["metadata"]["uid"] for pod in platform.pods(app)}
+
+
+def test_a_rolling_update_of_triton_loses_no_request(platform):
+    infer = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [0]}]})
+    client = Client(platform, "triton-inference", "/v2/models/resnet18_imagenette/infer", infer)
+    before, old = client.counts()["answered"], uids(platform, "triton-inference")
+    platform.deploy("triton", triton_pod_annotations={"roll": "me"}, triton_env={"STANDIN_REQUEST_SECONDS": "0.2"})
+    platform.until(lambda: not old & uids(platform, "triton-inference"), "all pods replaced")
+    counts, said = client.stop()
+    assert counts["failed"] == 0, said
+    assert counts["answered"] > before
+
+
+# One completion, asked of vLLM's Service from the judge's container: prints the status.
+COMPLETE = """python3 -c '
+import json, urllib.request
+body = json.dumps({"model": "TheBloke/Mistral-7B-v0.1-AWQ", "prompt": "x", "max_tokens": 4}).encode()
+request = urllib.request.Request("http://vllm-service:8000/v1/completions", body, {"Content-Type": "application/json"})
+print(urllib.request.urlopen(request, timeout=60).status)
+'"""
+RUNNING = "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:8000/metrics\").read().decode())'"
+
+
+def ask_while_it_leaves(platform):
+    """Delete vLLM's pod while a request of ten seconds runs, and give the client's result."""
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(platform.inside, "judge-vllm", COMPLETE, check=False)
+        name = platform.pod("vllm")
+        platform.until(
+            lambda: re.search(
+                r"^vllm:num_requests_running\{.*\} 1", platform.inside("vllm", RUNNING).stdout, re.MULTILINE
+            ),
+            "a request is running",
+        )
+        platform.kubectl("delete", "pod", name, "--wait=false")
+        return asked.result()
+
+
+def test_a_running_request_outlives_its_pod(platform):
+    platform.deploy("vllm", vllm_env={"STANDIN_REQUEST_SECONDS": "10"})
+    done = ask_while_it_leaves(platform)
+    assert done.stdout.strip() == "200", done.stderr
+
+
+def test_without_the_drain_it_would_not(platform):
+    no_drain = {"spec": {"template": {"spec": {"containers": [{"name": "vllm", "lifecycle": None}]}}}}
+    platform.deploy("vllm", vllm_env={"STANDIN_REQUEST_SECONDS": "10"}, vllm_patch=no_drain)
+    assert ask_while_it_leaves(platform).returncode != 0
+    platform.deploy("vllm")
+
+
+def test_the_last_gpu_of_the_node_changes_hands(platform):
+    """Triton's GPU profile, vLLM and the judge hold all three; an update of vLLM has to free its own first."""
+    old = uids(platform, "vllm")
+    platform.deploy("vllm", vllm_pod_annotations={"roll": "me"})
+    assert len(uids(platform, "vllm")) == 1
+    assert not old & uids(platform, "vllm")
+
+
+def test_a_drain_leaves_what_the_budget_asks_for(platform):
+    """Two pods of Triton, one may go: the node can't be emptied while the other has nowhere to go."""
+    node = platform.pods("triton-inference")[0]["spec"]["nodeName"]
+    old = uids(platform, "triton-inference")
+    try:
+        done = platform.kind.kubectl(
+            "drain", node, "--pod-selector=app=triton-inference", "--delete-emptydir-data", "--timeout=60s", check=False
+        )
+        assert done.returncode != 0
+        assert "violate the pod's disruption budget" in done.stderr
+        assert len(old & uids(platform, "triton-inference")) == 1
+        assert platform.get("deployment", "triton-inference")["status"]["readyReplicas"] == 1
+    finally:
+        platform.kind.kubectl("uncordon", node)
+    platform.kubectl("rollout", "status", "deployment/triton-inference", "--timeout=120s")
