@@ -62,8 +62,8 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@$(BIN)/shellcheck $(SHELL_FILES)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_INVENTORY=inventories/local $(BIN)/ansible-lint --offline
 
-# pytest runs the molecule scenarios too, so its last line is the verdict on everything. Two workers, a file to each, since
-# much of a test is waiting; each has a cluster of its own.
+# pytest runs the molecule scenarios too, so its last line is the verdict on everything. Three workers, a file to each (all
+# of tests/kind to one), since much of a test is waiting; each has a cluster of its own.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
 	@controlplane/kind prepare
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
