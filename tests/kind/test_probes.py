@@ -66,7 +66,7 @@ def test_never_ready_where_the_old_pod_had_to_go_first(platform):
 FAILURES = {
     "out-of-memory": ["OOMKilled", "Nothing serves now."],
     "cuda-out-of-memory": ["CUDA out of memory", "(code 1)"],
-    "crash": ["STANDIN: crashing as told", "Nothing serves now."],
+    "crash": ["STANDIN_FAIL is crash: exits", "Nothing serves now."],
 }
 
 
