@@ -8,7 +8,6 @@ import re
 
 import pytest
 import services as real
-
 from kind import identity
 
 LIVE, STAGED = "aws-rag-qa-live", "aws-rag-qa-candidate"

@@ -1,8 +1,11 @@
 """What the containers may do, seen from inside of them; and what the workflows' account may do, tried with its token."""
 
 import json
+from pathlib import Path
 
 import pytest
+import yaml
+from workflow_rights import deviations
 
 SERVERS = {"triton-inference": "triton", "triton-inference-gpu": "triton", "vllm": "vllm", "judge-vllm": "judge-vllm"}
 
@@ -50,6 +53,12 @@ def test_the_namespace_holds_everybody_to_it(platform):
     done = platform.kubectl("apply", "--filename", "-", input=json.dumps(pod), check=False)
     assert done.returncode != 0
     assert 'violates PodSecurity "restricted' in done.stderr
+
+
+def test_the_workflows_account_may_do_what_the_contract_lists_and_nothing_else(platform):
+    """Verb by verb with its own token; exec and logs in a real container."""
+    contract = yaml.safe_load((Path(__file__).parents[1] / "contract.yml").read_text())
+    assert deviations(platform.kind, contract["workflow_rights"]["rights"], container="vllm") == []
 
 
 def test_the_init_container_is_confined_as_well(platform):
