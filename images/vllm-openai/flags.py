@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import importlib
 import inspect
 import io
 import json
@@ -43,6 +44,9 @@ class Accepted(BaseException):
 
 def stand_in_for_cuda() -> None:
     """Make vLLM believe in a GPU, without a driver."""
+    # First all that main() imports: kernels that look for a GPU at their import stay quiet without a platform.
+    for name in ("benchmark.main", "collect_env", "openai", "run_batch", "serve"):
+        importlib.import_module(f"vllm.entrypoints.cli.{name}")
     sys.modules["vllm._C"] = types.ModuleType("vllm._C")
     from vllm import platforms
     from vllm.platforms.cuda import NonNvmlCudaPlatform
