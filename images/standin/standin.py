@@ -166,6 +166,9 @@ class Server(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, answer: Callable[[Request], Answer]):
         super().__init__((host, port), _Handler, bind_and_activate=False)
         self.answer = answer
+        self.lock = threading.Lock()
+        # Requests whose answer is not written yet.
+        self.busy = 0
 
     def server_bind(self) -> None:
         """Bind, without http.server's look-up of the host's name, which waits for a resolver."""
@@ -190,6 +193,15 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def _handle(self) -> None:
+        with self.server.lock:
+            self.server.busy += 1
+        try:
+            self._answer()
+        finally:
+            with self.server.lock:
+                self.server.busy -= 1
+
+    def _answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         path = self.path.partition("?")[0]

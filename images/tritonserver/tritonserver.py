@@ -192,7 +192,6 @@ class Triton:
         self.behaviour = behaviour
         self.lock = threading.Lock()
         self.models: dict[str, dict] = {}
-        self.in_flight = 0
         self.stopping = False
         self.complete = behaviour.fail != "never-ready"
 
@@ -289,8 +288,8 @@ class Triton:
         began = time.monotonic()
         with self.lock:
             if self.stopping:
-                return Answer(503, {"error": "Server is stopping, scheduler for model has stopped accepting new inference requests"})
-            self.in_flight += 1
+                reason = "Server is stopping, scheduler for model has stopped accepting new inference requests"
+                return Answer(503, {"error": reason})
         try:
             body = request.json()
             if not isinstance(body, dict) or not isinstance(body.get("inputs"), list):
@@ -301,7 +300,6 @@ class Triton:
         except ValueError as error:
             found = Answer(400, {"error": f"failed to parse the request JSON buffer: {error}"})
         with self.lock:
-            self.in_flight -= 1
             self.models[name]["success" if found.status == 200 else "failure"] += 1
             self.models[name]["seconds"] += time.monotonic() - began
         return found
@@ -334,13 +332,11 @@ class Triton:
             listener.shutdown()
             listener.socket.close()
         end = time.monotonic() + self.args.exit_timeout
-        while self.in_flight and time.monotonic() < end:
+        while any(listener.busy for listener in listeners):
+            if time.monotonic() >= end:
+                log("E1126 server.cc] Exit timeout expired. Exiting immediately.")
+                return 1
             time.sleep(0.02)
-        if self.in_flight:
-            log("E1126 server.cc] Exit timeout expired. Exiting immediately.")
-            return 1
-        # The last answer is counted before it is written.
-        time.sleep(0.1)
         return 0
 
 
@@ -355,18 +351,18 @@ def main(words: list[str]) -> None:
     if behaviour.fail == "engine-dead":
         die("stand-in: STANDIN_FAIL is engine-dead: Triton has no engine")
     log(f"I1126 server.cc] Triton {FLAGS['version']} (stand-in: no model is loaded)")
-    stop = threading.Event()
-    for signal_ in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: die("Terminated while loading", 143))
     triton = Triton(args, behaviour)
-    # Triton answers "live" before its models are there only where it does not wait for them: never-ready does just that.
+    # Its ports open when the models are loaded. Alive but never ready is a Triton that lost a model.
     if behaviour.fail != "never-ready":
-        threading.Thread(target=lambda: stop.wait() and die("Signal (15) received.", 0), daemon=True).start()
         behaviour.load(CUDA_MESSAGE)
     try:
         triton.start()
     except ParseError as error:
         die(str(error))
+    stop = threading.Event()
+    for number_ in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number_, lambda *_: stop.set())
     listeners = []
     try:
         for place, answer in ((args.http, triton.answer), (args.metrics, triton.metrics)):

@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _of_schema(name: str) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(f"1 validation error for {name}: invalid JSON: {error}") from None
         if not isinstance(value, dict):
             raise argparse.ArgumentTypeError(f"1 validation error for {name}: must be a dictionary")
-        if wrong := _misfit(schema, value, schema.get("$defs", {}), name):
+        if wrong := _misfit(schema, value, schema.get("$defs", {}), name) or _conflict(name, value):
             raise argparse.ArgumentTypeError(f"1 validation error for {name}: {wrong}")
         return value
 
@@ -89,6 +90,8 @@ def _of_schema(name: str) -> Callable[[str], Any]:
 
 def _misfit(schema: dict, value: Any, known: dict, path: str) -> str:
     """Tell what is wrong with a value, or '': as lenient with types as pydantic is where vLLM uses it."""
+    if value is None and schema.get("nullable"):
+        return ""
     if "$ref" in schema:
         return _misfit(known[schema["$ref"].rsplit("/", 1)[1]], value, known, path)
     if "anyOf" in schema:
@@ -96,10 +99,13 @@ def _misfit(schema: dict, value: Any, known: dict, path: str) -> str:
         return "" if "" in found else found[0]
     if "const" in schema or "enum" in schema:
         allowed = schema.get("enum", [schema.get("const")])
-        if any(type(value) is type(one) and value == one for one in allowed):
+        if value in allowed:
             return ""
         if isinstance(value, str) and value.upper() in schema.get("names", ()):
             return ""
+        if isinstance(value, str) and path.endswith(".cudagraph_mode"):
+            # vLLM looks the name up without a check.
+            raise KeyError(value.upper())
         return f"{path} is {value!r}: must be one of {allowed}"
     kind = schema.get("type")
     if kind == "object" and isinstance(value, dict):
@@ -120,6 +126,24 @@ def _misfit_inside(schema: dict, value: dict, known: dict, path: str) -> str:
         if wrong := _misfit(inner, item, known, f"{path}.{key}"):
             return wrong
     return next((f"{path}.{key}: missing" for key in schema.get("required", ()) if key not in value), "")
+
+
+def _conflict(name: str, value: dict) -> str:
+    """Tell which keys do not go together: what vLLM checks in code, not in its schemas."""
+    for prefix in ("kv", "ec"):
+        if value.get(f"{prefix}_connector") is not None and value.get(f"{prefix}_role") is None:
+            return f"Please specify {prefix}_role when {prefix}_connector is set"
+    if name == "StructuredOutputsConfig":
+        backend = value.get("backend", "auto")
+        if _on(value, "disable_any_whitespace") and backend not in ("xgrammar", "guidance"):
+            return "disable_any_whitespace is only supported for xgrammar and guidance backends."
+        if _on(value, "disable_additional_properties") and backend != "guidance":
+            return "disable_additional_properties is only supported for the guidance backend."
+    return ""
+
+
+def _on(value: dict, key: str) -> bool:
+    return str(value.get(key, "no")).lower() in _TRUE
 
 
 def _number(value: Any, read: type) -> Any:
@@ -145,6 +169,15 @@ _FITS: dict[str, Callable[[Any, dict], bool]] = {
 }
 
 
+@dataclass
+class LoRAModulePath:
+    """An adapter of the command line; named as in vLLM, since argparse prints the name."""
+
+    name: str
+    path: str
+    base_model_name: str | None = None
+
+
 class LoraModules(argparse.Action):
     """--lora-modules NAME=PATH or JSON, each a word of its own; a second flag replaces the first."""
 
@@ -156,19 +189,15 @@ class LoraModules(argparse.Action):
                 continue
             if "=" in word and "," not in word:
                 name, path = word.split("=")
-                found.append({"name": name, "path": path})
+                found.append(vars(LoRAModulePath(name, path)))
                 continue
             try:
-                found.append(self._fields(**json.loads(word)))
+                found.append(vars(LoRAModulePath(**json.loads(word))))
             except json.JSONDecodeError:
                 parser.error(f"Invalid JSON format for --lora-modules: {word}")
             except TypeError as error:
                 parser.error(f"Invalid fields for --lora-modules: {word} - {error}")
         setattr(namespace, self.dest, found)
-
-    @staticmethod
-    def _fields(name: str, path: str, base_model_name: str | None = None) -> dict:
-        return {"name": name, "path": path, "base_model_name": base_model_name}
 
 
 # --- Forms of writing --------------------------------------------------------------------------------

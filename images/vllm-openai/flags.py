@@ -23,6 +23,7 @@ said to be CUDA (otherwise the parser can't even compute its defaults).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
 import importlib
 import inspect
@@ -91,6 +92,9 @@ def schema_of(cls: type) -> dict:
     def strip(node: Any) -> Any:
         if isinstance(node, dict):
             properties = {name: strip(item) for name, item in node.get("properties", {}).items()}
+            for name, item in node.get("properties", {}).items():
+                if "default" in item and item["default"] is None and "anyOf" not in item:
+                    properties[name]["nullable"] = True
             rest = {
                 key: strip(item)
                 for key, item in node.items()
@@ -99,7 +103,11 @@ def schema_of(cls: type) -> dict:
             return {**rest, "properties": properties} if properties else rest
         return [strip(item) for item in node] if isinstance(node, list) else node
 
-    return strip(TypeAdapter(cls).json_schema(schema_generator=Schema))
+    found = strip(TypeAdapter(cls).json_schema(schema_generator=Schema))
+    for item in dataclasses.fields(cls):
+        if not (item.init and getattr(item.default, "init", None) is not False):
+            found["properties"].pop(item.name, None)
+    return found
 
 
 def option_of(action: Any, schemas: dict) -> dict:
@@ -150,7 +158,7 @@ def write_flags() -> dict:
 
 
 def verdict(line: list[str]) -> dict:
-    """Ask the real program: the exit status, 0 where it would start, and the last line that it printed."""
+    """Ask the real program: the exit status, 0 where it would start, and what it printed as the error."""
     from vllm.entrypoints.cli import main
     from vllm.entrypoints.cli.serve import ServeSubcommand
     from vllm.entrypoints.openai.api_server import validate_api_server_args
@@ -173,13 +181,13 @@ def verdict(line: list[str]) -> dict:
         except Exception as error:
             status, message = 1, f"{type(error).__name__}: {error}"
     if status == 2:
-        message = output.getvalue().rstrip().splitlines()[-1]
+        message = next(row for row in output.getvalue().splitlines() if ": error: " in row)
     # Addresses differ from run to run, and so does the order of choices between versions of Python.
     message = re.sub(r" at 0x[0-9a-f]+", "", message)
-    message = re.sub(r"\(choose from.*", "", message)
+    message = re.sub(r"\(cho[so]*e from.*| Tried: .*", "", message)
     # What pydantic says of a value is its own; that it refuses it is what counts.
-    message = re.sub(r"(argument [^:]+: )1 validation error.*|(argument [^:]+: )ValidationError.*", r"\1\2", message)
-    return {"line": line, "status": status, "message": message[:300]}
+    message = re.sub(r"(argument [^:]+: )\d+ validation errors?.*", r"\1", message)
+    return {"line": line, "status": status, "message": message}
 
 
 GOOD = {
