@@ -72,8 +72,10 @@ class Behaviour:
                     raise ValueError
                 setattr(found, key, float(text))
             except ValueError:
-                sys.exit(f"stand-in: {name} is {text!r}: it takes STANDIN_LOAD_SECONDS, STANDIN_REQUEST_SECONDS, "
-                         f"STANDIN_FAIL_SECONDS (numbers) and STANDIN_FAIL ({', '.join(FAILURES[1:])})")
+                sys.exit(
+                    f"stand-in: {name} is {text!r}: it takes STANDIN_LOAD_SECONDS, STANDIN_REQUEST_SECONDS, "
+                    f"STANDIN_FAIL_SECONDS (numbers) and STANDIN_FAIL ({', '.join(FAILURES[1:])})"
+                )
         return found
 
     def load(self, cuda_message: str) -> None:

@@ -24,9 +24,7 @@ from typing import Any
 from standin import Answer, Behaviour, Request, Server, die, log, metrics
 
 FLAGS = json.loads((Path(__file__).resolve().parent / "flags.json").read_text())
-CATEGORIES = (
-    "health metadata inference shared-memory model-config model-repository statistics trace logging"
-).split()
+CATEGORIES = ("health metadata inference shared-memory model-config model-repository statistics trace logging").split()
 CUDA_MESSAGE = """E1126 model_lifecycle.cc] failed to load: Internal: CUDA out of memory. Tried to allocate 224.00 MiB.
 error: creating server: Internal - failed to load all models"""
 _BITS = {"int": 31, "int64": 63}
@@ -296,7 +294,9 @@ class Triton:
                 raise ValueError("Unable to find 'inputs' in request")
             time.sleep(self.behaviour.request_seconds)
             tensor = {"name": "OUTPUT0", "datatype": "FP32", "shape": [1, 1], "data": [0.5]}
-            found = Answer(body={"id": body.get("id", ""), "model_name": name, "model_version": "1", "outputs": [tensor]})
+            found = Answer(
+                body={"id": body.get("id", ""), "model_name": name, "model_version": "1", "outputs": [tensor]}
+            )
         except ValueError as error:
             found = Answer(400, {"error": f"failed to parse the request JSON buffer: {error}"})
         with self.lock:

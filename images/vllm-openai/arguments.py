@@ -295,7 +295,9 @@ _READ: dict[str, Callable[[str], Any]] = {
     "int": int,
     "float": float,
     "json": loads,
-    **{function.__name__: function for function in (human_readable_int, human_readable_int_or_auto, union_dict_and_str)},
+    **{
+        function.__name__: function for function in (human_readable_int, human_readable_int_or_auto, union_dict_and_str)
+    },
 }
 
 
@@ -340,9 +342,7 @@ def parser() -> argparse.ArgumentParser:
 def _validate(args: argparse.Namespace) -> None:
     template = args.chat_template
     if template is not None and not any(mark in template for mark in "{}\n") and not Path(template).exists():
-        raise ValueError(
-            f"The supplied chat template string ({template}) appears path-like, but doesn't exist! "
-        )
+        raise ValueError(f"The supplied chat template string ({template}) appears path-like, but doesn't exist! ")
     if args.enable_auto_tool_choice and not args.tool_call_parser:
         raise TypeError("Error: --enable-auto-tool-choice requires --tool-call-parser")
     if args.enable_log_outputs and not args.enable_log_requests:

@@ -105,9 +105,23 @@ def schema_of(cls: type) -> dict:
 
     found = strip(TypeAdapter(cls).json_schema(schema_generator=Schema))
     for item in dataclasses.fields(cls):
+        # A default of None says little of whether None may be given: ask.
+        if found["properties"].get(item.name, {}).pop("nullable", False) and takes_none(cls, item.name):
+            found["properties"][item.name]["nullable"] = True
         if not (item.init and getattr(item.default, "init", None) is not False):
             found["properties"].pop(item.name, None)
     return found
+
+
+def takes_none(cls: type, key: str) -> bool:
+    """Tell whether a configuration's key may be null."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(cls).validate_python({key: None})
+    except ValidationError:
+        return False
+    return True
 
 
 def option_of(action: Any, schemas: dict) -> dict:

@@ -189,7 +189,9 @@ class Api:
         body = self._body(request)
         for key in keys:
             if not isinstance(body.get(key), str):
-                raise Refused(f"1 validation error: {{'loc': ('body', '{key}'), 'msg': 'Field required'}}", "Bad Request")
+                raise Refused(
+                    f"1 validation error: {{'loc': ('body', '{key}'), 'msg': 'Field required'}}", "Bad Request"
+                )
         values = [body[key] for key in keys]
         return Answer(body=self.load(*values) if len(values) == 2 else self.unload(*values))
 
@@ -201,7 +203,9 @@ class Api:
             cards += [(name, one["path"], one["parent"], None) for name, one in self.adapters.items()]
         keys = ("id", "root", "parent", "max_model_len")
         shared = {"object": "model", "created": self.created, "owned_by": "vllm", "permission": []}
-        return Answer(body={"object": "list", "data": [{**shared, **dict(zip(keys, card, strict=True))} for card in cards]})
+        return Answer(
+            body={"object": "list", "data": [{**shared, **dict(zip(keys, card, strict=True))} for card in cards]}
+        )
 
     def complete(self, request: Request, *, chat: bool) -> Answer:
         """Answer with a few words, the same for the same question, after the time that a request takes."""
