@@ -292,6 +292,8 @@ class Triton:
             body = request.json()
             if not isinstance(body, dict) or not isinstance(body.get("inputs"), list):
                 raise ValueError("Unable to find 'inputs' in request")
+            if self.behaviour.request_seconds:
+                log(f"stand-in: an inference of {name} runs")
             time.sleep(self.behaviour.request_seconds)
             tensor = {"name": "OUTPUT0", "datatype": "FP32", "shape": [1, 1], "data": [0.5]}
             found = Answer(
@@ -348,8 +350,6 @@ def main(words: list[str]) -> None:
         names = "\n".join(f"  --{name}" for name in FLAGS["options"])
         die(f"{error}\nUsage: tritonserver [options]\n{names}")
     behaviour = Behaviour.read(os.environ)
-    if behaviour.fail == "engine-dead":
-        die("stand-in: STANDIN_FAIL is engine-dead: Triton has no engine")
     log(f"I1126 server.cc] Triton {FLAGS['version']} (stand-in: no model is loaded)")
     signal.signal(signal.SIGTERM, lambda *_: die("Terminated while loading", 143))
     triton = Triton(args, behaviour)
@@ -365,23 +365,25 @@ def main(words: list[str]) -> None:
         signal.signal(number_, lambda *_: stop.set())
     listeners = []
     try:
-        for place, answer in ((args.http, triton.answer), (args.metrics, triton.metrics)):
+        for name, place, answer in (
+            ("HTTPService", args.http, triton.answer),
+            ("Metrics Service", args.metrics, triton.metrics),
+        ):
             if place:
                 listeners.append(Server(*place, answer))
                 listeners[-1].server_bind()
                 listeners[-1].start()
-        grpc = socket.create_server(args.grpc, backlog=16) if args.grpc else None
+                log(f"I1126 http_server.cc] Started {name} at {place[0]}:{listeners[-1].server_port}")
+        if args.grpc:
+            grpc = socket.create_server(args.grpc, backlog=16)
+            log(f"stand-in: gRPC is not spoken, its port accepts connections: {grpc.getsockname()[1]}")
     except OSError as error:
         die(f"failed to start: Unavailable - {error}")
-    log("I1126 http_server.cc] Started HTTPService; gRPC is not spoken")
-    behaviour.ready(lambda: None)
+    behaviour.ready(lambda: die("stand-in: STANDIN_FAIL is engine-dead, and Triton has no engine: exits"))
     while not stop.wait(3600):
         pass
     log("Signal (15) received.")
-    status = triton.stop(listeners)
-    if grpc:
-        grpc.close()
-    die("I1126 server.cc] Stopped", status)
+    die("I1126 server.cc] Stopped", triton.stop(listeners))
 
 
 if __name__ == "__main__":

@@ -329,6 +329,7 @@ def main(words: list[str]) -> None:
         server.server_bind()
     except OSError as error:
         die(f"OSError: {error}")
+    log(f"stand-in: port {server.server_port} is bound")
     behaviour.load(CUDA_MESSAGE)
     for one in args.lora_modules or ():
         try:
@@ -339,7 +340,7 @@ def main(words: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     server.start()
-    log(f"INFO [launcher.py] Started server; Uvicorn running on port {server.server_address[1]}")
+    log(f"INFO [launcher.py] Started server; Uvicorn running on port {server.server_port}")
     behaviour.ready(api.die)
     while not stop.wait(3600):
         pass

@@ -174,7 +174,7 @@ EXTRA_ARGS = [
 ]
 SERVERS: list[dict[str, Any]] = [
     {"served_model_name": "mistral", "model_revision": "0123abc", "http_port": 8080},
-    {"model": "/models/mistral", "model_facts": {"weight_bytes": 1}, "startup_seconds": 60},
+    {"model": "/models/mistral", "startup_seconds": 60},
     {"lora_enabled": False, "adapter_slots": {}},
     {"max_model_len": 32768, "gpu_memory_utilization": "0.95", "max_loras": 8},
     *({"max_lora_rank": rank} for rank in generator.LORA_RANKS),
