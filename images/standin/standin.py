@@ -118,9 +118,7 @@ def fill_memory(limit: int) -> None:
     if not limit:
         die("stand-in: STANDIN_FAIL is out-of-memory, but nothing limits the memory here: set a limit")
     log(f"stand-in: STANDIN_FAIL is out-of-memory: fills {limit} bytes")
-    kept = []
-    for _ in range(2 * limit // (8 << 20) + 1):
-        kept.append(b"x" * (8 << 20))
+    kept = [b"x" * (8 << 20) for _ in range(2 * limit // (8 << 20) + 1)]
     die(f"stand-in: {len(kept) * 8} MiB allocated, and still alive")
 
 

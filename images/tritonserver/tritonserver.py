@@ -18,13 +18,24 @@ import sys
 import threading
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from standin import Answer, Behaviour, Request, Server, die, log, metrics
 
 FLAGS = json.loads((Path(__file__).resolve().parent / "flags.json").read_text())
-CATEGORIES = ("health metadata inference shared-memory model-config model-repository statistics trace logging").split()
+CATEGORIES = (
+    "health",
+    "metadata",
+    "inference",
+    "shared-memory",
+    "model-config",
+    "model-repository",
+    "statistics",
+    "trace",
+    "logging",
+)
 CUDA_MESSAGE = """E1126 model_lifecycle.cc] failed to load: Internal: CUDA out of memory. Tried to allocate 224.00 MiB.
 error: creating server: Internal - failed to load all models"""
 _BITS = {"int": 31, "int64": 63}
@@ -92,32 +103,44 @@ def resource(text: str) -> str:
     return text
 
 
-def value_of(name: str, option: dict, text: str) -> Any:
-    """Read an option's word."""
+def ranged(name: str, option: dict, text: str) -> float:
+    """Read a number within an option's limits; log-verbose takes true and false too."""
     kind = option["type"]
-    if kind == "bool":
-        return boolean(text)
-    if kind == "int_or_bool" and text.lower() in ("true", "false"):
-        return int(text.lower() == "true")
-    if kind in ("int", "int64", "float", "int_or_bool"):
-        value = number(kind, text)
-        if not option.get("minimum", value) <= value <= option.get("maximum", value):
-            raise ParseError(f"invalid argument for --{name}: {text} is out of range")
-        return value
-    if kind in ("choice", "exact"):
-        text = text.lower() if kind == "choice" else text
-        if text not in option["choices"]:
-            raise ParseError(f"invalid argument for --{name}")
-    if kind == "pair":
-        first, delimiter, second = text.partition(option["delimiter"])
-        if not delimiter:
-            raise ParseError(f"Cannot parse pair option due to incorrect number of inputs. Found: {text}")
-        return number(option["types"][0], first), number(option["types"][1], second)
-    if kind == "setting":
-        return setting(name, option, text)
-    if kind == "restricted":
-        return restricted(name, text)
-    return resource(text) if kind == "resource" else text
+    if kind == "int_or_bool":
+        kind, text = "int", {"true": "1", "false": "0"}.get(text.lower(), text)
+    value = number(kind, text)
+    if not option.get("minimum", value) <= value <= option.get("maximum", value):
+        raise ParseError(f"invalid argument for --{name}: {text} is out of range")
+    return value
+
+
+def choice(name: str, option: dict, text: str) -> str:
+    """Check a word that is one of several."""
+    text = text if option["type"] == "exact" else text.lower()
+    if text not in option["choices"]:
+        raise ParseError(f"invalid argument for --{name}")
+    return text
+
+
+def pair(option: dict, text: str) -> tuple[float, float]:
+    """Read two numbers."""
+    first, delimiter, second = text.partition(option["delimiter"])
+    if not delimiter:
+        raise ParseError(f"Cannot parse pair option due to incorrect number of inputs. Found: {text}")
+    return number(option["types"][0], first), number(option["types"][1], second)
+
+
+READ: dict[str, Callable[[str, dict, str], Any]] = {
+    "none": lambda name, option, text: True,
+    "str": lambda name, option, text: text,
+    "bool": lambda name, option, text: boolean(text),
+    **dict.fromkeys(("int", "int64", "float", "int_or_bool"), ranged),
+    **dict.fromkeys(("choice", "exact"), choice),
+    "pair": lambda name, option, text: pair(option, text),
+    "setting": setting,
+    "restricted": lambda name, option, text: restricted(name, text),
+    "resource": lambda name, option, text: resource(text),
+}
 
 
 def parse(words: list[str]) -> Namespace:
@@ -144,7 +167,7 @@ def parse(words: list[str]) -> Namespace:
         if name == "help":
             raise ParseError("")
         try:
-            values.setdefault(name, []).append(value_of(name, options[name], text))
+            values.setdefault(name, []).append(READ[options[name]["type"]](name, options[name], text))
         except ParseError as error:
             raise ParseError(f'Bad option: "--{name}".\n{error}') from None
     if rest:

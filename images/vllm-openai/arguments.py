@@ -98,15 +98,7 @@ def _misfit(schema: dict, value: Any, known: dict, path: str) -> str:
         found = [_misfit(one, value, known, path) for one in schema["anyOf"]]
         return "" if "" in found else found[0]
     if "const" in schema or "enum" in schema:
-        allowed = schema.get("enum", [schema.get("const")])
-        if value in allowed:
-            return ""
-        if isinstance(value, str) and value.upper() in schema.get("names", ()):
-            return ""
-        if isinstance(value, str) and path.endswith(".cudagraph_mode"):
-            # vLLM looks the name up without a check.
-            raise KeyError(value.upper())
-        return f"{path} is {value!r}: must be one of {allowed}"
+        return _misfit_choice(schema, value, path)
     kind = schema.get("type")
     if kind == "object" and isinstance(value, dict):
         return _misfit_inside(schema, value, known, path)
@@ -115,6 +107,18 @@ def _misfit(schema: dict, value: Any, known: dict, path: str) -> str:
     if kind in _FITS and not _FITS[kind](value, schema):
         return f"{path} is {value!r}: must be of type {kind}"
     return f"{path} is {value!r}: must be of type {kind}" if kind in ("object", "array") else ""
+
+
+def _misfit_choice(schema: dict, value: Any, path: str) -> str:
+    allowed = schema.get("enum", [schema.get("const")])
+    if value in allowed:
+        return ""
+    if isinstance(value, str) and value.upper() in schema.get("names", ()):
+        return ""
+    if isinstance(value, str) and path.endswith(".cudagraph_mode"):
+        # vLLM looks the name up without a check.
+        raise KeyError(value.upper())
+    return f"{path} is {value!r}: must be one of {allowed}"
 
 
 def _misfit_inside(schema: dict, value: dict, known: dict, path: str) -> str:

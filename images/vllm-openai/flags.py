@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import importlib
 import inspect
 import io
@@ -34,6 +33,9 @@ import sys
 import types
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 HERE = Path(__file__).resolve().parent
 VERSION = "0.14.1"
@@ -71,38 +73,39 @@ def type_of(function: Any, schemas: dict) -> dict:
     return {"type": {"loads": "json"}.get(name, name)}
 
 
+class Schema(GenerateJsonSchema):
+    """pydantic's JSON schema, with the names of enumerations' members beside their values."""
+
+    def handle_invalid_for_json_schema(self, schema, error_info):
+        """Say nothing about what JSON can't hold."""
+        return {}
+
+    def emit_warning(self, kind, detail):
+        """Be quiet."""
+
+    def enum_schema(self, schema):
+        """Add the names."""
+        return {**super().enum_schema(schema), "names": [member.name for member in schema["members"]]}
+
+
+def strip(node: Any) -> Any:
+    """Leave out of a schema what only a reader needs; a default of None leaves "nullable" behind."""
+    if isinstance(node, list):
+        return [strip(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    left_out = ("title", "description", "default", "properties", "format")
+    found = {key: strip(item) for key, item in node.items() if key not in left_out}
+    if "properties" in node:
+        found["properties"] = {
+            name: strip(item) | ({"nullable": True} if item.get("default", 0) is None and "anyOf" not in item else {})
+            for name, item in node["properties"].items()
+        }
+    return found
+
+
 def schema_of(cls: type) -> dict:
-    """Give pydantic's own JSON schema of a configuration, with the names of enumerations' members beside their values."""
-    from pydantic import TypeAdapter
-    from pydantic.json_schema import GenerateJsonSchema
-
-    class Schema(GenerateJsonSchema):
-        def handle_invalid_for_json_schema(self, schema, error_info):
-            return {}
-
-        def emit_warning(self, kind, detail):
-            pass
-
-        def enum_schema(self, schema):
-            found = super().enum_schema(schema)
-            if issubclass(schema["cls"], enum.Enum):
-                found["names"] = [member.name for member in schema["members"]]
-            return found
-
-    def strip(node: Any) -> Any:
-        if isinstance(node, dict):
-            properties = {name: strip(item) for name, item in node.get("properties", {}).items()}
-            for name, item in node.get("properties", {}).items():
-                if "default" in item and item["default"] is None and "anyOf" not in item:
-                    properties[name]["nullable"] = True
-            rest = {
-                key: strip(item)
-                for key, item in node.items()
-                if key not in ("title", "description", "default", "properties", "format")
-            }
-            return {**rest, "properties": properties} if properties else rest
-        return [strip(item) for item in node] if isinstance(node, list) else node
-
+    """Give the schema of a configuration: the keys that may be given."""
     found = strip(TypeAdapter(cls).json_schema(schema_generator=Schema))
     for item in dataclasses.fields(cls):
         # A default of None says little of whether None may be given: ask.
@@ -115,8 +118,6 @@ def schema_of(cls: type) -> dict:
 
 def takes_none(cls: type, key: str) -> bool:
     """Tell whether a configuration's key may be null."""
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         TypeAdapter(cls).validate_python({key: None})
     except ValidationError:
@@ -255,10 +256,8 @@ def lines_of(option: dict, number: int) -> list[list[str]]:
 
 def lines_of_schema(name: str, schema: dict) -> list[list[str]]:
     """Make up command lines around the keys of an option that takes JSON."""
-    found = []
-    for key in schema.get("properties", {}):
-        for word in ("1", "true", "word", "null", "[]", "{}"):
-            found.append(["org/model", f"{name}.{key}={word}"])
+    words = ("1", "true", "word", "null", "[]", "{}")
+    found = [["org/model", f"{name}.{key}={word}"] for key in schema.get("properties", {}) for word in words]
     return [*found, ["org/model", f"{name}.nosuch=1"], ["org/model", f"{name}.a.b.c", "x"]]
 
 

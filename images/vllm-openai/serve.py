@@ -54,25 +54,26 @@ def check_adapter(name: str, path: str, args: Namespace) -> None:
         raise Refused(message, "NotFoundError", 404) from None
     except (OSError, ValueError) as error:
         raise Refused(f"{call}{error}") from None
-    missing = {"r", "lora_alpha", "target_modules"} - set(config)
-    if missing:
-        raise Refused(f"{call}Missing required configuration fields: {missing}")
-    wrong = []
-    if config.get("modules_to_save"):
-        wrong.append("vLLM only supports modules_to_save being None.")
-    if config.get("use_dora"):
-        wrong.append("vLLM does not yet support DoRA.")
-    if config["r"] > args.max_lora_rank:
-        wrong.append(f"LoRA rank {config['r']} is greater than max_lora_rank {args.max_lora_rank}.")
-    if config.get("bias", "none") != "none":
-        wrong.append("Adapter bias is not supported.")
-    if wrong:
-        raise Refused(call + " ".join(wrong))
+    if wrong := unfit(config, args.max_lora_rank):
+        raise Refused(call + wrong)
     weights = folder / "adapter_model.safetensors"
     if weights.is_file():
         check_safetensors(weights, call)
     elif not any((folder / f"adapter_model.{kind}").is_file() for kind in ("bin", "pt")):
         raise Refused(f"{call}{path} doesn't contain tensors")
+
+
+def unfit(config: dict, max_rank: int) -> str:
+    """Tell why vLLM can't serve an adapter of this configuration, or ''."""
+    if missing := {"r", "lora_alpha", "target_modules"} - set(config):
+        return f"Missing required configuration fields: {missing}"
+    wrong = {
+        "vLLM only supports modules_to_save being None.": config.get("modules_to_save"),
+        "vLLM does not yet support DoRA.": config.get("use_dora"),
+        f"LoRA rank {config['r']} is greater than max_lora_rank {max_rank}.": config["r"] > max_rank,
+        "Adapter bias is not supported.": config.get("bias", "none") != "none",
+    }
+    return " ".join(message for message, true in wrong.items() if true)
 
 
 def check_safetensors(file: Path, call: str) -> None:
