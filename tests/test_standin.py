@@ -161,6 +161,7 @@ def test_wrong_requests(vllm) -> None:
     assert (unknown.status, unknown.json()["error"]["type"]) == (404, "NotFoundError")
     assert unknown.json()["error"]["message"] == "The model `nosuch` does not exist."
     assert vllm.ask("/v1/completions", {"model": "base"}).status == 400
+    assert vllm.ask("/v1/completions", {"model": "base", "prompt": "a", "max_tokens": "many"}).status == 400
     assert vllm.ask("/v1/completions", "{", headers={"Content-Type": "application/json"}).status == 400
     assert vllm.ask("/v1/completions", "{}", headers={"Content-Type": "text/plain"}).status == 415
 
@@ -194,6 +195,7 @@ BROKEN = {
         400,
         "Missing required configuration fields",
     ),
+    "a list": (lambda folder: (folder / "adapter_config.json").write_text("[]"), 400, "method failed"),
     "no weights": (lambda folder: (folder / "adapter_model.safetensors").unlink(), 400, "doesn't contain tensors"),
     "weights cut off": (cut, 400, "incomplete metadata, file not fully covered"),
     "weights almost empty": (
@@ -350,6 +352,12 @@ def test_told_to_fail(start, name: str, fail: str, status: int, told: str) -> No
     server = start(name, *words, *ports, wait=False, STANDIN_FAIL=fail)
     assert server.ended() == status
     assert told in server.log
+
+
+def test_a_misspelt_variable(start) -> None:
+    server = start("vllm", *SERVE, "--port=0", wait=False, STANDIN_LOAD="5")
+    assert server.ended() == 1
+    assert "STANDIN_LOAD is '5': it takes STANDIN_LOAD_SECONDS" in server.log
 
 
 def test_a_dead_engine(start) -> None:

@@ -68,7 +68,7 @@ class Behaviour:
                 found.fail = text
                 continue
             try:
-                if key == "fail" or not hasattr(found, key):
+                if key == "fail" or key not in cls.__dataclass_fields__:
                     raise ValueError
                 setattr(found, key, float(text))
             except ValueError:
@@ -164,6 +164,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(self, host: str, port: int, answer: Callable[[Request], Answer]):
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler, bind_and_activate=False)
         self.answer = answer
         self.lock = threading.Lock()
@@ -176,9 +177,7 @@ class Server(ThreadingHTTPServer):
         self.server_name, self.server_port = self.server_address[:2]
 
     def start(self) -> None:
-        """Listen and serve in the background; bind first where that has not been done."""
-        if not self.socket.getsockname()[1]:
-            self.server_bind()
+        """Listen and serve in the background, once bound."""
         self.server_activate()
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 

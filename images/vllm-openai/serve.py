@@ -54,7 +54,11 @@ def check_adapter(name: str, path: str, args: Namespace) -> None:
         raise Refused(message, "NotFoundError", 404) from None
     except (OSError, ValueError) as error:
         raise Refused(f"{call}{error}") from None
-    if wrong := unfit(config, args.max_lora_rank):
+    try:
+        wrong = unfit(config, args.max_lora_rank)
+    except (AttributeError, TypeError) as error:
+        wrong = str(error)
+    if wrong:
         raise Refused(call + wrong)
     weights = folder / "adapter_model.safetensors"
     if weights.is_file():
@@ -214,6 +218,9 @@ class Api:
         prompt = body.get("messages" if chat else "prompt")
         if not prompt:
             raise Refused("1 validation error: {'msg': 'Field required'}", "Bad Request")
+        limit = body.get("max_tokens") or body.get("max_completion_tokens") or 16
+        if not isinstance(limit, int) or limit < 1:
+            raise Refused(f"max_tokens must be at least 1, got {limit}.")
         model = body.get("model") or self.names[0]
         with self.lock:
             known = model in self.names or model in self.adapters
@@ -223,7 +230,6 @@ class Api:
             return Answer(500)
         if not self._generate(request):
             return Answer(499)
-        limit = int(body.get("max_tokens") or body.get("max_completion_tokens") or 16)
         words = f"an answer of {model}".split()[:limit]
         text = " ".join(words)
         reason = "length" if len(words) == limit else "stop"
