@@ -17,6 +17,9 @@ _SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
 # vLLM 0.14.1, vllm/config/lora.py
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# vLLM 0.14.1, images/vllm-openai/flags.json: what takes a list as JSON, and what takes one item each time.
+JSON_LISTS = frozenset({"--allowed-headers", "--allowed-methods", "--allowed-origins"})
+REPEATED = frozenset({"--middleware"})
 # What the engine needs beside the weights while it runs, and what CUDA graphs need outside its share.
 ACTIVATIONS_BYTES = GIB
 GRAPHS_BYTES = GIB
@@ -92,29 +95,49 @@ def gpu_misfit(
 
 
 def flags(arguments: Mapping) -> list[str]:
-    """Write arguments as a command line.
+    """Write arguments as a command line that vLLM 0.14.1's parser takes.
 
     Args:
-        arguments: flag (with or without ``--``) to value: null and true give the bare flag, false leaves it out, a
-            dictionary is written as JSON, a list as several words, anything else as ``--flag=value``.
+        arguments: flag (with or without ``--``) to value. Null and true give the bare flag, false and an empty list leave it
+            out, a dictionary is written as JSON, a list as several words (JSON or a flag for each where vLLM wants that),
+            anything else as ``--flag=value``. With a key (``compilation-config.mode``) every value is written as JSON,
+            since vLLM reads it so and takes the next word where there is none.
     """
     words = []
     for name, value in arguments.items():
         option = flag_name(name)
-        if value is None or value is True:
+        if "." in option:
+            words.append(f"{option}={_text(value)}")
+        elif value is None or value is True:
             words.append(option)
-        elif isinstance(value, Mapping):
-            words.append(f"{option}={json.dumps(_plain(value), separators=(',', ':'))}")
+        elif isinstance(value, Mapping) or option in JSON_LISTS:
+            words.append(f"{option}={_json(value)}")
         elif isinstance(value, (list, tuple)):
-            words += [option, *(str(item) for item in value)]
+            items = [str(item) for item in value]
+            words += [f"{option}={item}" for item in items] if option in REPEATED else [option, *items] if items else []
         elif value is not False:
             words.append(f"{option}={value}")
     return words
 
 
 def flag_name(name: object) -> str:
-    """Write a flag as vLLM's help does: ``max_model_len`` is ``--max-model-len``."""
-    return "--" + str(name).lstrip("-").replace("_", "-")
+    """Write a flag as vLLM's help does: ``max_model_len`` is ``--max-model-len``; a key after a dot keeps its spelling."""
+    flag, dot, key = str(name).lstrip("-").partition(".")
+    return "--" + flag.replace("_", "-") + dot + key
+
+
+def _text(value: Any) -> str:
+    """Write what json.loads reads back; a word that is no JSON is taken as it is."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return str(value)
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value), separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:

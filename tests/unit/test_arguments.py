@@ -1,0 +1,351 @@
+"""The servers' command lines, against what vLLM's own parser said, and against the parsers of the stand-ins."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import io
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.modelyard.core.plugins.module_utils import vllm as generator
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "images"
+FLAGS = json.loads((IMAGES / "vllm-openai/flags.json").read_text())
+VERDICTS = json.loads((IMAGES / "vllm-openai/verdicts.json").read_text())
+GPU = "nvidia.com/gpu"
+
+
+def load(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, IMAGES / path)
+    module = importlib.util.module_from_spec(spec)
+    # dataclasses look their module up.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+load("standin/standin.py")
+arguments = load("vllm-openai/arguments.py")
+tritonserver = load("tritonserver/tritonserver.py")
+PARSER = arguments.parser()
+
+
+def vllm_says(line: list[str]) -> tuple[int, str]:
+    """What the stand-in's parser says: the exit status and the error."""
+    output = io.StringIO()
+    with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
+        try:
+            arguments.parse(["serve", *line], PARSER)
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+            return status, next((row for row in output.getvalue().splitlines() if ": error: " in row and status), "")
+        except Exception as error:
+            return 1, f"{type(error).__name__}: {error}"
+    return 0, ""
+
+
+def alike(message: str) -> str:
+    """Without what differs between versions of Python, and pydantic's own words."""
+    message = re.sub(r"\(cho[so]*e from.*| Tried: .*", "", message).rstrip()
+    return re.sub(r"(argument [^:]+:) \d+ validation errors?.*", r"\1", message)
+
+
+# --- The stand-in for vLLM against the real parser ---------------------------------------------------
+
+
+def test_every_verdict_is_the_real_parsers() -> None:
+    said = {json.dumps(known["line"]): vllm_says(known["line"]) for known in VERDICTS}
+    wrong = [
+        (known["line"], "vLLM", known["status"], known["message"], "stand-in", *said[json.dumps(known["line"])])
+        for known in VERDICTS
+        if (known["status"], alike(known["message"]))
+        != (said[json.dumps(known["line"])][0], alike(said[json.dumps(known["line"])][1]))
+    ]
+    assert wrong == []
+
+
+def test_the_verdicts_judge_every_option() -> None:
+    judged = {re.split("[=.]", word)[0] for known in VERDICTS for word in known["line"] if known["status"] == 0}
+    refused = " ".join(known["message"] for known in VERDICTS if known["status"])
+    for option in FLAGS["options"]:
+        if (
+            option["strings"]
+            and option["action"] != "help"
+            and option["dest"] not in ("config", "model", "chat_template")
+        ):
+            assert judged.intersection(option["strings"]), option["strings"]
+    assert len([known for known in VERDICTS if known["status"]]) > 300
+    assert "unrecognized arguments" in refused
+    assert "invalid choice" in refused
+    assert "expected one argument" in refused
+    assert "ambiguous option" in refused
+
+
+@pytest.mark.parametrize("file", sorted(IMAGES.glob("*/*.py"), key=str), ids=lambda file: file.name)
+def test_the_images_python_can_read_it(file: Path) -> None:
+    if file.name != "flags.py":
+        ast.parse(file.read_text(), feature_version=(3, 11))
+
+
+# --- What the generator writes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"compilation-config.mode": 3}, ["--compilation-config.mode=3"]),
+        ({"compilation_config.cudagraph_mode": "FULL"}, ["--compilation-config.cudagraph_mode=FULL"]),
+        ({"--compilation-config.pass_config.enable_sp": True}, ["--compilation-config.pass_config.enable_sp=true"]),
+        ({"compilation-config.pass_config.enable_sp": False}, ["--compilation-config.pass_config.enable_sp=false"]),
+        ({"compilation-config.mode": None}, ["--compilation-config.mode=null"]),
+        ({"compilation-config.compile_sizes": [1, 2]}, ["--compilation-config.compile_sizes=[1,2]"]),
+        (
+            {"kv-transfer-config.kv_connector_extra_config": {"a": "b"}},
+            ['--kv-transfer-config.kv_connector_extra_config={"a":"b"}'],
+        ),
+        ({"kv-transfer-config.engine_id": "7"}, ['--kv-transfer-config.engine_id="7"']),
+        ({"compilation-config": {"mode": 3}}, ['--compilation-config={"mode":3}']),
+        (
+            {"max_num_seqs": 16, "async_scheduling": None, "enforce-eager": False},
+            ["--max-num-seqs=16", "--async-scheduling"],
+        ),
+        ({"cudagraph-capture-sizes": [1, 2]}, ["--cudagraph-capture-sizes", "1", "2"]),
+        ({"cudagraph-capture-sizes": []}, []),
+        ({"allowed-origins": ["https://a"]}, ['--allowed-origins=["https://a"]']),
+        ({"middleware": ["a.b", "c.d"]}, ["--middleware=a.b", "--middleware=c.d"]),
+    ],
+)
+def test_extra_arguments_as_vllm_reads_them(given: dict, words: list[str]) -> None:
+    assert generator.flags(given) == words
+    assert vllm_says(["org/model", "--kv-transfer-config.kv_role=kv_both", *words]) == (0, "")
+
+
+def test_lists_that_are_no_words() -> None:
+    options = {text: option for option in FLAGS["options"] for text in option["strings"]}
+    json_lists = {
+        text
+        for text, option in options.items()
+        if option.get("type") == "json" and isinstance(option.get("default"), list)
+    }
+    assert json_lists == generator.JSON_LISTS
+    assert {text for text, option in options.items() if option["action"] == "append"} == generator.REPEATED
+    assert next(option["choices"] for option in FLAGS["options"] if "--max-lora-rank" in option["strings"]) == list(
+        generator.LORA_RANKS
+    )
+
+
+# --- What the roles generate -------------------------------------------------------------------------
+
+EXTRA_ARGS = [
+    {},
+    {"max-num-seqs": 16, "compilation-config": {"level": 3}, "async-scheduling": None},
+    {"compilation-config": {"mode": 3, "cudagraph_mode": "PIECEWISE", "pass_config": {"enable_sp": True}}},
+    {"compilation_config.mode": 3, "compilation_config.cudagraph_mode": "FULL", "compilation-config.backend": None},
+    {"compilation-config.pass_config.enable_sp": True, "compilation-config.compile_sizes": [1, 2]},
+    {"compilation-config.cudagraph_capture_sizes": [1, 2, 4]},
+    {"cudagraph_capture_sizes": [1, 2, 4], "enable_prefix_caching": True},
+    {"no-enable-prefix-caching": True, "enable_chunked_prefill": None, "enforce-eager": False},
+    {"kv-transfer-config": {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}},
+    {"kv-transfer-config.kv_connector": "LMCacheConnectorV1", "kv-transfer-config.kv_role": "kv_both"},
+    {"kv-transfer-config.kv_role": "kv_both", "kv-transfer-config.engine_id": "7"},
+    {"speculative-config": {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4}},
+    {"allowed-origins": ["https://a", "https://b"], "allowed_methods": [], "middleware": ["a.b", "c.d"]},
+    {"quantization": "awq_marlin", "dtype": "half", "kv-cache-dtype": "fp8", "block_size": 16, "seed": 7},
+    {"swap-space": 0.5, "max-num-batched-tokens": "2k", "cpu-offload-gb": 1.5, "max-log-len": "None"},
+    {"enable-auto-tool-choice": True, "tool-call-parser": "hermes", "reasoning-parser": "deepseek_r1"},
+    {"limit-mm-per-prompt": {"image": 2}, "limit-mm-per-prompt.video": 0, "hf-overrides": {"rope_theta": 1e6}},
+    {"chat-template": "{% for m in messages %}{{ m.content }}{% endfor %}", "response-role": "assistant"},
+    {"generation-config": "vllm", "override-generation-config": {"temperature": 0.5}, "disable-log-stats": True},
+    {"load-format": "runai_streamer", "model-loader-extra-config": {"concurrency": 16}, "ignore-patterns": ["*.pth"]},
+    {"attention-config.backend": "FLASHINFER", "structured-outputs-config.backend": "xgrammar"},
+    {"uvicorn-log-level": "warning", "enable-log-requests": True, "enable-log-outputs": True, "max-logprobs": 5},
+    {"tokenizer-mode": "mistral", "trust-remote-code": True, "max-cpu-loras": 4, "fully-sharded-loras": None},
+    {"additional-config": {"a": [1, {"b": None}]}, "additional-config.c.d": "yes"},
+]
+SERVERS: list[dict[str, Any]] = [
+    {"served_model_name": "mistral", "model_revision": "0123abc", "http_port": 8080},
+    {"model": "/models/mistral", "startup_seconds": 60},
+    {"lora_enabled": False, "adapter_slots": {}},
+    {"max_model_len": 32768, "gpu_memory_utilization": "0.95", "max_loras": 8},
+    *({"max_lora_rank": rank} for rank in generator.LORA_RANKS),
+    *(
+        {
+            "tensor_parallel_size": count,
+            "shm_size": "4Gi",
+            "resources": {"requests": {"cpu": 3, "memory": "12Gi"}, "limits": {"cpu": 4, "memory": "24Gi", GPU: count}},
+        }
+        for count in (2, 4, 8)
+    ),
+]
+
+
+def inventories() -> list[dict[str, Any]]:
+    """The variables of each inventory's files, all of one inventory together."""
+    found = []
+    for inventory in sorted((ROOT / "inventories").iterdir()):
+        for kind in ("group_vars", "host_vars"):
+            known: dict[str, Any] = {}
+            for file in sorted((inventory / kind).rglob("*.yml")):
+                known |= yaml.safe_load(file.read_text()) or {}
+            found.append(known)
+    return found
+
+
+def _own(known: dict, prefix: str, but: tuple[str, ...]) -> dict:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in known.items()
+        if name.startswith(prefix) and name.removeprefix(prefix) not in but and "{{" not in str(value)
+    }
+
+
+@pytest.fixture
+def vllm_lines(vllm, judge) -> list[list[str]]:
+    """The arguments of vLLM and the judge, over inventories and variables, with and without adapters."""
+    found = []
+    for given in [*SERVERS, *({"extra_args": extra} for extra in EXTRA_ARGS)]:
+        server, lines = vllm(**given)
+        assert [line for line in lines if "does not fit" not in line] == []
+        found.append(server["arguments"])
+    for known in inventories():
+        judge_given = _own(known, "vllm_judge_", ("variant", "variants", "parked"))
+        if known.get("vllm_judge_variant", "none") != "none":
+            found.append(
+                judge(known["vllm_judge_variant"], known.get("vllm_judge_variants"), **judge_given)[0][0]["arguments"]
+            )
+        own = {key: value for key, value in _own(known, "vllm_", ("enabled",)).items() if not key.startswith("judge_")}
+        found.append(vllm(**own)[0]["arguments"])
+    for variant, extra in itertools.product(("judge", "judge-large"), EXTRA_ARGS[:3]):
+        found.append(judge(variant, extra_args=extra)[0][0]["arguments"])
+    # start.sh adds these at the end.
+    path = "/mnt/adapters"
+    modules = [f"{slot}={path}/{slot}" for slot in ("aws-rag-qa-live", "aws-rag-qa-candidate")]
+    with_adapters = [[*line, "--lora-modules", *modules[:count]] for line in found for count in (1, 2)]
+    return [list(line) for line in dict.fromkeys(map(tuple, found + with_adapters))]
+
+
+def test_vllm_itself_accepts_what_the_roles_generate(vllm_lines) -> None:
+    known = {json.dumps(one["line"]): one["status"] for one in VERDICTS}
+    said = {json.dumps(line): known.get(json.dumps([str(word) for word in line])) for line in vllm_lines}
+    missing = [json.loads(line) for line, status in said.items() if status is None]
+    if missing:
+        file = ROOT / ".local/vllm-lines.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(missing))
+    ask = "not judged by vLLM yet; ask it: tools/uv run --script images/vllm-openai/flags.py .local/vllm-lines.json"
+    assert not missing, f"{len(missing)} command lines were {ask}"
+    assert [line for line, status in said.items() if status != 0] == []
+    assert [line for line in vllm_lines if vllm_says(line) != (0, "")] == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ({"max-num-seq": 16, "max-num-sequences": 1}, "unrecognized arguments: --max-num-sequences=1"),
+        ({"gpu-memory-utilisation": 0.9}, "unrecognized arguments: --gpu-memory-utilisation=0.9"),
+        ({"kv-cache-dtype": "fp9"}, "argument --kv-cache-dtype: invalid choice: 'fp9'"),
+        ({"max-num-seqs": "many"}, "argument --max-num-seqs: invalid int value: 'many'"),
+        ({"compilation-config.mod": 3}, "argument --compilation-config/-cc: 1 validation error"),
+        (
+            {"compilation-config": {"pass_config": {"enable": 1}}},
+            "argument --compilation-config/-cc: 1 validation error",
+        ),
+        ({"max-num-seqs": True}, "argument --max-num-seqs: expected one argument"),
+    ],
+)
+def test_a_wrong_extra_argument_is_refused(vllm, extra: dict, told: str) -> None:
+    server, lines = vllm(extra_args=extra)
+    assert lines == []
+    status, message = vllm_says(server["arguments"])
+    assert status == 2
+    assert told in message
+
+
+# --- Triton ------------------------------------------------------------------------------------------
+
+
+def test_tritons_parser_accepts_what_the_role_generates(triton) -> None:
+    found = []
+    for known in inventories():
+        given = _own(known, "triton_", ("enabled_profiles", "profiles"))
+        servers, lines = triton(
+            known.get("triton_enabled_profiles", ["cpu", "gpu"]), known.get("triton_profiles"), **given
+        )
+        assert [line for line in lines if "hardware_profile" not in line] == []
+        found += servers
+    for given in (
+        {"model_control_mode": "none"},
+        {"model_control_mode": "poll", "extra_args": ["--repository-poll-secs=30"]},
+        {"models": ["*"], "model_repository": "/models"},
+        {"models": ["a", "b-c", "d.e"], "model_repository": "gs://models/x"},
+        {"http_port": 8010, "grpc_port": 8011, "metrics_port": 8012, "exit_timeout_seconds": 5},
+        {"extra_args": ["--log-verbose=1", "--backend-config=python,stub = $(A) 'b'", "--strict-readiness", "false"]},
+        {"extra_args": ["--model-load-retry-count=3", "--cuda-memory-pool-byte-size=0:67108864"]},
+        {"extra_args": ["--http-restricted-api=model-repository:admin-key=x", "--rate-limit=execution_count"]},
+    ):
+        servers, lines = triton(["cpu"], **given)
+        assert lines == []
+        found += servers
+    for server in found:
+        assert server["arguments"][0] == "tritonserver"
+        parsed = tritonserver.parse(server["arguments"][1:])
+        assert parsed.http[1] == server["http_port"]
+        assert parsed.grpc[1] == server["grpc_port"]
+        assert parsed.metrics[1] == server["metrics_port"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--model-repositry=/m"], "not recognized"),
+        (["--http-port"], "requires argument"),
+        (["--http-port=http"], 'Bad option: "--http-port".\nInvalid option value. Got http'),
+        (["--http-port=99999999999"], "out of bound"),
+        (["--strict-readiness=yes"], "invalid value for bool option: yes"),
+        (["--model-control-mode=explict"], "invalid argument for --model-control-mode"),
+        (["--disable-auto-complete-config=true"], "must not have an argument"),
+        (["--grpc"], "not a unique prefix"),
+        (["--backend-config=python"], "option format is"),
+        (["--cuda-memory-pool-byte-size=1"], "incorrect number of inputs"),
+        (["--http-restricted-api=nosuch:a=b"], "unknown restricted api 'nosuch'"),
+        (["--rate-limit-resource=a"], "option format is"),
+        (["extra"], "Unexpected argument: extra"),
+        (["--http-port=8001"], "address and port 0.0.0.0:8001"),
+        (["--grpc-infer-thread-count=1"], "out of range"),
+    ],
+)
+def test_tritons_parser_refuses(words: list[str], told: str) -> None:
+    with pytest.raises(tritonserver.ParseError) as refused:
+        tritonserver.parse(["--model-repository=/models", *words])
+    assert told in str(refused.value)
+
+
+def test_tritons_forms_of_writing() -> None:
+    parsed = tritonserver.parse(
+        [
+            "--model-rep",
+            "/a",
+            "--model-store=/b",
+            "--load-model=x",
+            "--load-model",
+            "y",
+            "--http-port=8010x",
+            "--exit-t=5",
+        ]
+    )
+    assert (parsed.repositories, parsed.models, parsed.http[1], parsed.exit_timeout) == (
+        ["/a", "/b"],
+        ["x", "y"],
+        8010,
+        5,
+    )
