@@ -17,32 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLE = yaml.safe_load((ROOT / "tests" / "network_flows.yml").read_text())
 VARIANTS = TABLE["variants"]
 SERVERS = {"vllm", "judge-vllm", "triton-inference", "triton-inference-gpu"}
+NETWORKS = TABLE["networks"]
 BASE = {"vllm_judge_variant": "judge"}
-
-# Networks of https_cidrs, and what of them must stay out of reach: {network: [its exceptions]}.
-NETWORKS = {
-    "0.0.0.0/0": ["169.254.169.254/32"],
-    "128.0.0.0/1": ["169.254.169.254/32"],
-    "169.254.0.0/16": ["169.254.169.254/32"],
-    "169.254.169.0/24": ["169.254.169.254/32"],
-    "169.254.169.254/31": ["169.254.169.254/32"],
-    "169.254.169.253/32": [],
-    "169.254.170.0/24": [],
-    "10.0.0.0/8": [],
-    "::/0": ["fd00:ec2::254/128"],
-    "fd00::/8": ["fd00:ec2::254/128"],
-    "fd00:ec2::/32": ["fd00:ec2::254/128"],
-    "fd00:ec2::23/128": [],
-    "2600:9000::/28": [],
-}
 
 
 @pytest.fixture(scope="module")
 def policies(render) -> dict[str, list[dict]]:
     """The rendered policies of each variant."""
     cases = {name.replace(" ", "-"): {**BASE, **variant["variables"]} for name, variant in VARIANTS.items()}
-    # Nothing in the table depends on this one.
-    cases["narrowed"]["vllm_judge_network_policy_https_cidrs"] = list(NETWORKS)
+    cases["private"]["vllm_judge_network_policy_https_cidrs"] = list(NETWORKS)
     rendered = render(cases)
     return {
         name: [item for item in rendered[name.replace(" ", "-")]["objects"] if item["kind"] == "NetworkPolicy"]
@@ -126,7 +109,7 @@ def test_flows(policies, allowed, variant):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_no_network_reaches_the_metadata(policies, allowed, network):
-    (policy,) = [item for item in policies["narrowed"] if item["metadata"]["name"] == "judge-vllm"]
+    (policy,) = [item for item in policies["private"] if item["metadata"]["name"] == "judge-vllm"]
     (https,) = [rule for rule in policy["spec"]["egress"] if rule["ports"] == [{"protocol": "TCP", "port": 443}]]
     blocks = [peer["ipBlock"] for peer in https["to"] if peer["ipBlock"]["cidr"] == network]
     assert blocks == [{"cidr": network, **({"except": NETWORKS[network]} if NETWORKS[network] else {})}]
