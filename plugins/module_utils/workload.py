@@ -612,7 +612,7 @@ def _blocks(settings: Settings) -> list[dict]:
         inside = [str(address) for address in hidden if address.subnet_of(network)]
         if str(network) in inside:
             settings.wrong(cidr, "is the address of the instance's metadata, which pods must not reach", key, index)
-        blocks.append({"ipBlock": {"cidr": cidr, **({"except": inside} if inside else {})}})
+        blocks.append({"ipBlock": {"cidr": str(network), **({"except": inside} if inside else {})}})
     return blocks
 
 
