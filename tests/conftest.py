@@ -23,6 +23,7 @@ from ansible.plugins.loader import init_plugin_loader
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 RENDER = "tests/playbooks/render.yml"
+ROLES = ("irsa", "triton", "vllm", "vllm_judge", "argocd_apps")
 
 # At import, so that a test module can import ansible_collections.modelyard.core... at its top.
 init_plugin_loader([str(ROOT / "collections")])
@@ -234,12 +235,12 @@ _Dumper.add_representer(
 
 @pytest.fixture(scope="session")
 def render(tmp_path_factory):
-    """Render every role, by Ansible itself: render(cases) gives what tests/playbooks/render.yml writes for each case.
+    """Render roles, by Ansible itself: render(cases, roles) gives what tests/playbooks/render.yml writes for each case.
 
     A case is a host of the inventory, its variables the host's, as they stand: braces are no templates. One run renders all.
     """
 
-    def render_(cases: dict[str, dict]) -> dict[str, dict]:
+    def render_(cases: dict[str, dict], roles: tuple[str, ...] = ROLES) -> dict[str, dict]:
         folder = tmp_path_factory.mktemp("rendered")
         common = {
             "ansible_connection": "local",
@@ -247,6 +248,7 @@ def render(tmp_path_factory):
             "platform_api_server": "https://127.0.0.1:6443",
             "platform_aws_account_id": "123456789012",
             "render_folder": str(folder),
+            "render_roles": list(roles),
         }
         text = yaml.dump({"clusters": {"hosts": cases, "vars": common}}, Dumper=_Dumper, sort_keys=False)
         (folder / "inventory.yml").write_text(text)

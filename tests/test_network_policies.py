@@ -26,7 +26,7 @@ def policies(render) -> dict[str, list[dict]]:
     """The rendered policies of each variant."""
     cases = {name.replace(" ", "-"): {**BASE, **variant["variables"]} for name, variant in VARIANTS.items()}
     cases["private"]["vllm_judge_network_policy_https_cidrs"] = list(NETWORKS)
-    rendered = render(cases)
+    rendered = render(cases, ("triton", "vllm", "vllm_judge"))
     return {
         name: [item for item in rendered[name.replace(" ", "-")]["objects"] if item["kind"] == "NetworkPolicy"]
         for name in VARIANTS

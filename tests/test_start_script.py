@@ -41,7 +41,6 @@ WORDS = [
     "`touch pwned`", "*", "?", "[a-z]", "~", "{a,b}", "\\", "\\n", "a\\", "%s", "!", "#", ";", "&", "|", ">pwned", "-n",
     "-e", "--", "ä", "{{ no }}",
 ]  # fmt: skip
-ONLY_VLLM = {"triton_enabled_profiles": [], "irsa_workflow_enabled": False, "vllm_judge_variant": "none"}
 CASES = {
     "default": {"vllm_judge_variant": "judge"},
     "one": {"vllm_adapter_slots": {"only": "live"}},
@@ -68,12 +67,12 @@ def folder():
 def rendered(render, folder) -> dict[tuple[str, str], dict]:
     """{(case, kind and name): object}."""
     cases = {
-        case: {**ONLY_VLLM, "vllm_adapters_path": str(folder / "adapters" / case), **variables}
+        case: {"vllm_judge_variant": "none", "vllm_adapters_path": str(folder / "adapters" / case), **variables}
         for case, variables in CASES.items()
     }
     return {
         (case, f"{item['kind']} {item['metadata']['name']}"): item
-        for case, result in render(cases).items()
+        for case, result in render(cases, ("vllm", "vllm_judge")).items()
         for item in result["objects"]
     }
 
