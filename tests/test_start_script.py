@@ -8,6 +8,7 @@ import http.server
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -291,7 +292,12 @@ def test_signals_reach_vllm(rendered, tmp_path, shell):
     (tmp_path / "start.sh").write_text(rendered["default", "ConfigMap vllm-startup"]["data"]["start.sh"])
     command = [shutil.which(SHELLS[shell][0]), *SHELLS[shell][1:], "start.sh"]
     started = subprocess.Popen(
-        command, cwd=tmp_path, env={"PATH": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command,
+        cwd=tmp_path,
+        env={"PATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         # The shell's own process: with a shell between them, the container's first process would not be vLLM.
@@ -299,7 +305,9 @@ def test_signals_reach_vllm(rendered, tmp_path, shell):
         started.terminate()
         assert started.wait(60) == 7
     finally:
-        started.kill()
+        # All of it, should the shell have stayed.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
         started.communicate()
 
 
@@ -397,15 +405,15 @@ DRAINS = {
     "no text": ([not_text, IDLE], LONG, 2),
     "status 500": ([failing, failing, failing, failing, RUNNING, IDLE], LONG, 6),
     "nobody listens": (None, LONG, 0),
-    "always busy": ([RUNNING], 7, None),
-    "never ending answer": ([never_ending], 7, 1),
+    "always busy": ([RUNNING], 15, None),
+    "never ending answer": ([never_ending], 15, 1),
     "no time": ([RUNNING], 0, 0),
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def drains(rendered, tmp_path_factory):
-    """All of DRAINS at once, since each takes seconds: {name: (process, server)}."""
+    """All of DRAINS at once and from the start, since each takes seconds: {name: (process, server)}."""
     script = tmp_path_factory.mktemp("drain") / "drain.py"
     script.write_text(rendered["default", "ConfigMap vllm-startup"]["data"]["drain.py"])
     with socket.socket() as nobody, contextlib.ExitStack() as stack:
