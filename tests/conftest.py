@@ -1,7 +1,7 @@
 """What tests share: our collection importable, and clusters of their own.
 
 `cluster` brings up a control plane of its own (port 16444 or the next free one, state in .local/test-PORT) and removes
-it at the end. `clean_platform` empties it before a test: nothing is left of earlier ones.
+it at the end. `clean_platform` empties it before a test: nothing is left of earlier ones. `render` needs none.
 """
 
 import base64
@@ -25,6 +25,8 @@ from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+RENDER = "tests/playbooks/render.yml"
+ROLES = ("irsa", "triton", "vllm", "vllm_judge", "argocd_apps")
 
 # At import, so that a test module can import ansible_collections.modelyard.core... at its top.
 init_plugin_loader([str(ROOT / "collections")])
@@ -241,6 +243,45 @@ def rank(key: str) -> int:
 def answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text with braces as a user's own, which templates leave alone."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("!unsafe" if "{{" in text else "tag:yaml.org,2002:str", text),
+)
+
+
+@pytest.fixture(scope="session")
+def render(tmp_path_factory):
+    """Render roles, by Ansible itself: render(cases, roles) gives what tests/playbooks/render.yml writes for each case.
+
+    A case is a host of the inventory, its variables the host's, as they stand: braces are no templates. One run renders all.
+    """
+
+    def render_(cases: dict[str, dict], roles: tuple[str, ...] = ROLES) -> dict[str, dict]:
+        folder = tmp_path_factory.mktemp("rendered")
+        common = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "platform_api_server": "https://127.0.0.1:6443",
+            "platform_aws_account_id": "123456789012",
+            "render_folder": str(folder),
+            "render_roles": list(roles),
+        }
+        text = yaml.dump({"clusters": {"hosts": cases, "vars": common}}, Dumper=_Dumper, sort_keys=False)
+        (folder / "inventory.yml").write_text(text)
+        command = [BIN / "ansible-playbook", "--forks", "4", "-i", folder / "inventory.yml", RENDER]
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return {case: json.loads((folder / f"{case}.json").read_text()) for case in cases}
+
+    return render_
 
 
 @contextlib.contextmanager

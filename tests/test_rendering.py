@@ -3,11 +3,8 @@
 import copy
 import hashlib
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
@@ -88,27 +85,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory) -> dict[str, dict]:
-    folder = tmp_path_factory.mktemp("rendered")
-    common = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-        "platform_api_server": "https://127.0.0.1:6443",
-        "platform_aws_account_id": "123456789012",
-        "render_folder": str(folder),
-    }
-    # Written as text that templates leave alone, as a user's own braces would be.
-    text = yaml.safe_dump({"clusters": {"hosts": CASES, "vars": common}}).replace(
-        "'says \"yes\": {{no}} # really'", "!unsafe 'says \"yes\": {{no}} # really'"
-    )
-    (folder / "inventory.yml").write_text(text)
-    program = Path(sys.executable).parent / "ansible-playbook"
-    command = [program, "-i", folder / "inventory.yml", "tests/playbooks/render.yml", "--forks", "4"]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {case: json.loads((folder / f"{case}.json").read_text()) for case in CASES}
+def rendered(render) -> dict[str, dict]:
+    return render(CASES)
 
 
 @pytest.fixture
@@ -510,58 +488,6 @@ def test_another_start_script_rolls_vllm(find) -> None:
 
     assert mark("contract") == mark("large")
     assert mark("contract") != mark("everything")
-
-
-# --- The scripts, run for real ---------------------------------------------------------------------
-
-
-def run_start(script: str, folder: Path, arguments: list[str]) -> list[str]:
-    """Run start.sh with a program vllm that prints its arguments, one line each."""
-    folder.mkdir(exist_ok=True)
-    stub = folder / "bin" / "vllm"
-    stub.parent.mkdir(exist_ok=True)
-    stub.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word"; done\n')
-    stub.chmod(0o755)
-    file = folder / "start.sh"
-    file.write_text(script.replace("/mnt/adapters", str(folder / "adapters")))
-    path = f"{stub.parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["/bin/sh", file, *arguments], env={"PATH": path}, capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.splitlines()
-
-
-def test_start_names_just_the_slots_that_hold_an_adapter(find, tmp_path: Path) -> None:
-    script = find("contract", "ConfigMap", "vllm-startup")["data"]["start.sh"]
-    given = ["org/model", "--flag=two words", '--json={"a": 1}', "$HOME"]
-    assert run_start(script, tmp_path, given) == ["serve", *given]
-    live = tmp_path / "adapters" / "aws-rag-qa-live"
-    half = tmp_path / "adapters" / "aws-rag-qa-candidate"
-    live.mkdir(parents=True)
-    half.mkdir()
-    (live / "adapter_config.json").write_text("{}")
-    (half / "adapter_model.safetensors").write_text("")
-    assert run_start(script, tmp_path, given) == ["serve", *given, "--lora-modules", f"aws-rag-qa-live={live}"]
-    (half / "adapter_config.json").write_text("{}")
-    assert run_start(script, tmp_path, given)[-3:] == [
-        "--lora-modules",
-        f"aws-rag-qa-live={live}",
-        f"aws-rag-qa-candidate={half}",
-    ]
-
-
-def test_start_of_the_judge_has_no_adapters(find, tmp_path: Path) -> None:
-    script = find("contract", "ConfigMap", "judge-vllm-startup")["data"]["start.sh"]
-    assert run_start(script, tmp_path, ["org/model"]) == ["serve", "org/model"]
-
-
-@pytest.mark.skipif(not shutil.which("shellcheck", path=Path(sys.executable).parent), reason="shellcheck is missing")
-def test_start_is_clean_shell(find) -> None:
-    for name in ("vllm-startup", "judge-vllm-startup"):
-        script = find("contract", "ConfigMap", name)["data"]["start.sh"]
-        program = Path(sys.executable).parent / "shellcheck"
-        done = subprocess.run([program, "-"], input=script, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout
 
 
 def test_templates_hold_no_contract_values() -> None:

@@ -367,7 +367,8 @@ def _adapters(settings: Settings) -> dict:
     slots = workload.dictionary(settings, "adapter_slots") if "adapter_slots" in settings.values else {}
     for slot, alias in slots.items():
         if not _SLOT.fullmatch(str(slot)):
-            settings.wrong(slot, "must be a folder's name: letters, digits, ., _ and -", "adapter_slots", slot)
+            allowed = "must be a folder's name: letters, digits, ., _ and -, beginning with a letter or digit"
+            settings.wrong(slot, allowed, "adapter_slots", slot)
         if not isinstance(alias, str) or not _SLOT.fullmatch(alias):
             settings.wrong(alias, "must be an alias of the registered model", "adapter_slots", slot)
     enabled = workload.flag(settings, "lora_enabled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from ansible_collections.modelyard.core.plugins.module_utils.problems import nea
 from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings
 
 GPU = "nvidia.com/gpu"
-METADATA_ADDRESS = "169.254.169.254/32"
+METADATA_ADDRESSES = ["169.254.169.254/32", "fd00:ec2::254/128"]
 POD_IDENTITY_ADDRESSES = ["169.254.170.23/32", "fd00:ec2::23/128"]
 CA_FOLDER = "/etc/modelyard/ca"
 _FOLDER = re.compile(r"(/[\w.-]+)+", re.ASCII)
@@ -567,8 +568,11 @@ def network_policy(settings: Settings, platform: Mapping, ports: list[int], mlfl
     policy = {"policyTypes": ["Ingress"], "ingress": ingress + listed(settings, "network_policy_extra_ingress")}
     if not flag(settings, "network_policy_egress_limited"):
         return policy
-    outward = [{"ipBlock": _block(cidr)} for cidr in listed(settings, "network_policy_https_cidrs", (str,), "networks")]
-    egress = [{"ports": _ports("UDP", [53]) + _ports("TCP", [53])}, {"to": outward, "ports": _ports("TCP", [443])}]
+    egress = [{"ports": _ports("UDP", [53]) + _ports("TCP", [53])}]
+    outward = _blocks(settings)
+    # Without a peer a rule would allow everywhere.
+    if outward:
+        egress.append({"to": outward, "ports": _ports("TCP", [443])})
     if mlflow_ports:
         namespace = {"matchLabels": {"kubernetes.io/metadata.name": platform["ai_namespace"]}}
         egress.append({"to": [{"namespaceSelector": namespace}], "ports": _ports("TCP", mlflow_ports)})
@@ -576,8 +580,10 @@ def network_policy(settings: Settings, platform: Mapping, ports: list[int], mlfl
         agents = [{"ipBlock": {"cidr": address}} for address in POD_IDENTITY_ADDRESSES]
         egress.append({"to": agents, "ports": _ports("TCP", [80])})
     proxies = proxy_ports(platform["proxy"] or {})
-    if proxies:
+    if proxies and outward:
         egress.append({"to": outward, "ports": _ports("TCP", proxies)})
+    elif proxies:
+        settings.wrong([], "must hold the network of the proxy (platform_proxy)", "network_policy_https_cidrs")
     return {
         "policyTypes": ["Ingress", "Egress"],
         "ingress": policy["ingress"],
@@ -589,8 +595,25 @@ def _ports(protocol: str, ports: list[int]) -> list[dict]:
     return [{"protocol": protocol, "port": port} for port in ports]
 
 
-def _block(cidr: str) -> dict:
-    return {"cidr": cidr, "except": [METADATA_ADDRESS]} if cidr == "0.0.0.0/0" else {"cidr": cidr}
+def _blocks(settings: Settings) -> list[dict]:
+    """Read the networks that may be reached, and leave the instance's metadata out of each."""
+    key = "network_policy_https_cidrs"
+    blocks = []
+    for index, cidr in enumerate(listed(settings, key, (str,), "networks")):
+        try:
+            network = ipaddress.ip_network(cidr)
+        except ValueError:
+            network = None
+        # An IPv4 address written as IPv6 would hide which one it is.
+        if network is None or (network.version == 6 and network.network_address.ipv4_mapped):
+            settings.wrong(cidr, "must be a network such as 10.0.0.0/8 or 2001:db8::/32", key, index)
+            continue
+        hidden = [a for a in map(ipaddress.ip_network, METADATA_ADDRESSES) if a.version == network.version]
+        inside = [str(address) for address in hidden if address.subnet_of(network)]
+        if str(network) in inside:
+            settings.wrong(cidr, "is the address of the instance's metadata, which pods must not reach", key, index)
+        blocks.append({"ipBlock": {"cidr": str(network), **({"except": inside} if inside else {})}})
+    return blocks
 
 
 def proxy_ports(proxy: Mapping) -> list[int]:

@@ -167,6 +167,24 @@ def test_egress_of_vllm(vllm: Any) -> None:
     assert [peer["ipBlock"]["cidr"] for peer in agent["to"]] == ["169.254.170.23/32", "fd00:ec2::23/128"]
 
 
+def test_networks_are_written_as_kubernetes_reads_them(vllm: Any) -> None:
+    server, lines = vllm(network_policy_https_cidrs=["10.1.2.3", "fd00:0ec2:0::/48"])
+    (https,) = [rule for rule in server["network_policy"]["egress"] if rule["ports"][0]["port"] == 443]
+    assert lines == []
+    assert https["to"] == [
+        {"ipBlock": {"cidr": "10.1.2.3/32"}},
+        {"ipBlock": {"cidr": "fd00:ec2::/48", "except": ["fd00:ec2::254/128"]}},
+    ]
+
+
+def test_the_proxy_is_one_of_the_networks(vllm: Any, platform: dict) -> None:
+    assert vllm(network_policy_https_cidrs=[])[1] == []
+    platform["proxy"] = {"https_proxy": "http://proxy.local:3128"}
+    assert vllm()[1] == []
+    (line,) = vllm(network_policy_https_cidrs=[])[1]
+    assert "network_policy_https_cidrs is []: must hold the network of the proxy (platform_proxy)" in line
+
+
 def test_ingress_is_narrowed_by_pod_labels(vllm: Any) -> None:
     peers = [{"namespace": "ml-models", "pod_labels": {"role": "client"}}]
     (rule,) = vllm(network_policy_ingress_from=peers)[0]["network_policy"]["ingress"]
@@ -284,6 +302,42 @@ EVERY_SERVER = [
     ({"pdb_max_unavailable": "half"}, "pdb_max_unavailable is 'half': must be a number of pods or a percentage"),
     ({"tolerations": "none"}, "tolerations is 'none': must be a list of dictionaries"),
 ]
+# Each would be taken for something else by vLLM's NAME=PATH, by the shell or by the file system.
+BAD_SLOTS = [
+    "a=b",
+    "a,b",
+    "a b",
+    "a\nb",
+    "a\n",
+    "-a",
+    "--port",
+    "/a",
+    "a/b",
+    ".",
+    "..",
+    ".a",
+    "_a",
+    "",
+    "a*",
+    "$a",
+    "é",
+    "a'b",
+]
+METADATA = "is the address of the instance's metadata, which pods must not reach"
+NETWORK = "must be a network such as 10.0.0.0/8 or 2001:db8::/32"
+BAD_CIDRS = [
+    ("169.254.169.254/32", METADATA),
+    ("169.254.169.254", METADATA),
+    ("fd00:ec2::254/128", METADATA),
+    ("fd00:0ec2:0::254/128", METADATA),
+    ("169.254.169.254/16", NETWORK),
+    ("10.0.0.1/8", NETWORK),
+    ("10.0.0.0/33", NETWORK),
+    ("::ffff:169.254.169.254/128", NETWORK),
+    ("::ffff:0:0/96", NETWORK),
+    ("s3.amazonaws.com", NETWORK),
+    ("", NETWORK),
+]
 VLLM = [
     ({"tensor_parallel_size": 2}, "tensor_parallel_size is 2: must equal the number of GPUs, 1"),
     ({"tensor_parallel_size": 2}, "shm_size is '1Gi': must be 2Gi or more where 2 GPUs"),
@@ -299,6 +353,7 @@ VLLM = [
     ({"extra_args": {"max_model_len": 1}}, "extra_args.max_model_len is 1: --max-model-len has a variable of its own"),
     ({"extra_args": {"lora-modules": "x"}}, "--lora-modules has a variable of its own"),
     ({"adapter_slots": {"../up": "live"}}, "adapter_slots.../up is '../up': must be a folder's name"),
+    *(({"adapter_slots": {name: "live"}}, f"is {name!r}: must be a folder's name") for name in BAD_SLOTS),
     ({"adapter_slots": {"a": ""}}, "adapter_slots.a is '': must be an alias"),
     ({"lora_enabled": False}, "adapters need vllm_lora_enabled"),
     ({"adapters_path": "mnt"}, "adapters_path is 'mnt': must be an absolute path"),
@@ -320,6 +375,7 @@ VLLM = [
         "a surge can't mount the ReadWriteOnce claim",
     ),
     ({"hf_token_secret": {"name": "hf"}}, "hf_token_secret.key is None: must be set"),
+    *(({"network_policy_https_cidrs": ["10.0.0.0/8", cidr]}, f"cidrs.1 is {cidr!r}: {why}") for cidr, why in BAD_CIDRS),
 ]
 TRITON = [
     ({"models": ["*", "a"]}, "models is ['*', 'a']: * must stand alone"),
