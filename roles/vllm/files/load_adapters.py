@@ -21,7 +21,8 @@ import threading
 import time
 import warnings
 from collections import namedtuple
-from datetime import datetime, timezone
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -111,7 +112,7 @@ def _cleaned(value):
 
 def log(level, event, **fields):
     """Write one line of JSON: time, level, event, and what belongs to it."""
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     line = {"time": now, "level": level, "event": event, **_cleaned(fields)}
     # One write, past Python's buffers: whole lines from every thread, nothing lost at os._exit.
     os.write(1, json.dumps(line).encode() + b"\n")
@@ -167,7 +168,9 @@ def read_settings(environment):
         model=read("ADAPTER_MODEL", matching(r".+"), "a registered model's name"),
         artifact=read("ADAPTER_ARTIFACT", matching(rf"(?!(.*/)?\.\.?(/|$)){names}"), folder),
         slots=read("ADAPTER_SLOTS", slots, "JSON, folder to alias: letters, digits, ., _ and -"),
-        bases=read("ADAPTER_BASE_MODELS", lambda text: [item.lower() for item in json.loads(text)], "a JSON list"),
+        bases=read(
+            "ADAPTER_BASE_MODELS", lambda text: [item.rstrip("/").lower() for item in json.loads(text)], "a JSON list"
+        ),
         rank=read("ADAPTER_MAX_RANK", whole, number),
         size=read("ADAPTERS_SIZE", whole, f"{number} of bytes"),
         required=read("ADAPTERS_REQUIRED", boolean, "true or false"),
@@ -226,19 +229,8 @@ def check_adapter(folder, settings):
     files = list(tree(folder))
     check_listing([file for file in files if file.name != RECORD])
     config = read_config(folder / CONFIG)
-    wrong = {
-        "use_dora": "vLLM has no DoRA",
-        "modules_to_save": "vLLM takes no whole modules",
-    }
-    for key, reason in wrong.items():
-        if config.get(key):
-            raise Refused(f"{CONFIG} has {key}: {reason}")
-    if config.get("peft_type", "LORA") != "LORA" or config.get("bias", "none") != "none":
-        raise Refused(f"{CONFIG} must have peft_type LORA and bias none: vLLM serves nothing else")
-    for key in ("lora_alpha", "target_modules"):
-        if not config.get(key):
-            raise Refused(f"{CONFIG} lacks {key}")
-    rank, base = check_rank(config, settings.rank), config.get("base_model_name_or_path")
+    rank = check_rank(config, settings.rank)
+    base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or base.rstrip("/").lower() not in settings.bases:
         allowed = ", ".join(settings.bases)
         raise Refused(f"is for the base model {base!r}, not for one of {allowed} (vllm_adapter_base_models)")
@@ -260,6 +252,13 @@ def read_config(path):
         raise Refused(f"{CONFIG} is no JSON: {error}") from None
     if not isinstance(config, dict):
         raise Refused(f"{CONFIG} is no JSON object")
+    # What vLLM 0.14.1 refuses at its start, which would keep the whole server down: vllm/lora/peft_helper.py.
+    for key, allowed in (("peft_type", "LORA"), ("bias", "none"), ("use_dora", False), ("modules_to_save", None)):
+        if config.get(key, allowed) not in (allowed, [], None):
+            raise Refused(f"{CONFIG} has {key} {config[key]!r}: vLLM serves only {allowed!r}")
+    for key in ("lora_alpha", "target_modules"):
+        if not config.get(key):
+            raise Refused(f"{CONFIG} lacks {key}")
     return config
 
 
@@ -344,7 +343,8 @@ class S3:
             for item in page.get("Contents", []):
                 # A key that ends in / is how consoles make an empty folder.
                 if not item["Key"].endswith("/"):
-                    found.append(File(item["Key"][len(self.prefix) :], item["Size"], item["ETag"]))
+                    file = File(item["Key"][len(self.prefix) :], item["Size"], item["ETag"])
+                    found.append(file)
             if len(found) > MAX_FILES:
                 break
         return found
@@ -404,16 +404,16 @@ def open_folder(uri):
     return S3(uri) if scheme == "s3" else Proxied(uri)
 
 
-def locations(client, settings, version):
+def locations(client, ask, settings, version):
     """Give the places where a version's adapter can be, likeliest first.
 
     The version's own folder has it inside, or is it (registered from runs:/ID/adapter), or it was logged beside in the run.
     """
 
     def run_folder(run_id):
-        return client.get_run(run_id).info.artifact_uri.rstrip("/")
+        return ask("run", client.get_run, run_id).info.artifact_uri.rstrip("/")
 
-    source = client.get_model_version_download_uri(settings.model, version.version).rstrip("/")
+    source = ask("version", client.get_model_version_download_uri, settings.model, version.version).rstrip("/")
     if source.startswith("runs:/"):
         run_id, _, path = source[len("runs:/") :].lstrip("/").partition("/")
         source = f"{run_folder(run_id)}/{path}".rstrip("/")
@@ -455,8 +455,9 @@ def judge(error):
             code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "not found" in str(error))
         ):
             return Missing(text)
-        # A download's error has those of its files inside.
-        code = "404" if re.search(r"\b404\b.*not found", text, re.IGNORECASE | re.DOTALL) else code
+        # A download's error has that of its file inside.
+        inner = re.search(r"\b(\d{3}) Client Error", text)
+        code = inner[1] if inner else code
     elif isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         code = "AccessDenied"
     elif isinstance(error, OSError) and not isinstance(error, (ConnectionError, TimeoutError)):
@@ -468,32 +469,34 @@ def judge(error):
     return Unavailable(text) if code in DENIED else None
 
 
-def patiently(settings, what, call):
+def patiently(retries, what, call, *arguments):
     """Call, and call again with a longer and longer pause.
 
     Args:
-        settings: ``retries``.
+        retries: how often, after the first time.
         what: what is tried, for the log.
-        call: without arguments.
+        call: a function.
+        arguments: its arguments.
 
     Raises:
         Missing, Refused, Unavailable: as the last error means.
     """
-    for attempt in range(settings.retries + 1):
+    attempt = 0
+    while True:
         try:
-            return call()
+            return call(*arguments)
         except (Missing, Refused, Unavailable):
             raise
         except Exception as error:  # whatever a library raises; judge() lets our own mistakes through
             final, text = judge(error), f"{type(error).__name__}: {error}"
             if final:
                 raise final from None
-            if attempt == settings.retries:
+            if attempt == retries:
                 raise (Refused if isinstance(error, Corrupt) else Unavailable)(text) from None
         pause = min(2**attempt, 30) * random.uniform(0.5, 1)  # noqa: S311 (jitter, no secret)
-        log("warning", "retry", what=what, attempt=attempt + 1, seconds=round(pause, 1), reason=text)
+        attempt += 1
+        log("warning", "retry", what=what, attempt=attempt, seconds=round(pause, 1), reason=text)
         time.sleep(pause)
-    return None
 
 
 # --- Slots ---------------------------------------------------------------------------------------
@@ -521,6 +524,7 @@ class Loader:
         self.settings = settings
         self.lock = threading.Lock()
         self.staging = settings.path / STAGING
+        self.ask = partial(patiently, settings.retries)
         self.filled, self.refused, self.unavailable, self.count = set(), False, False, 0
 
     def end(self, code):
@@ -614,9 +618,7 @@ class Loader:
         self.client, self.versions = MlflowClient(), {}
         for alias in dict.fromkeys(settings.slots.values()):
             try:
-                version = patiently(
-                    settings, "alias", lambda: self.client.get_model_version_by_alias(settings.model, alias)
-                )
+                version = self.ask("alias", self.client.get_model_version_by_alias, settings.model, alias)
             except Missing as error:
                 log("info", "alias_missing", model=settings.model, alias=alias, reason=str(error))
                 found[alias] = None
@@ -667,37 +669,35 @@ class Loader:
         """
         settings = self.settings
         uri, source, files = self.find(number)
-        total = sum(file.size or 0 for file in files)
-        used = sum(path.lstat().st_size for path in settings.path.rglob("*"))
-        if used + total * copies > settings.size:
-            raise Refused(
-                f"needs {total * copies} bytes; {settings.size - used} of the volume are left (vllm_adapters_size)"
-            )
-        log("info", "download", version=number, location=uri, files=len(files), bytes=total)
+        self.remove(self.staging)
         folder = self.new_folder()
+        total = sum(file.size or 0 for file in files)
+        left = settings.size - sum(path.lstat().st_size for path in settings.path.rglob("*") if not path.is_dir())
+        if total * copies > left:
+            raise Refused(f"needs {total * copies} bytes; {left} of the volume are left (vllm_adapters_size)")
+        log("info", "download", version=number, location=uri, files=len(files), bytes=total)
         for file in files:
             target = folder / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
-            patiently(settings, file.name, lambda: self.fetch(source, file, target))
+            self.ask(file.name, self.fetch, source, file, target)
         if {file.name for file in tree(folder)} != {file.name for file in files}:
             raise Refused("arrived with other files than were listed")
         facts = check_adapter(folder, settings)
-        record = {"model": settings.model, "version": number, "location": uri, "files": self.marks(folder)}
-        (folder / RECORD).write_text(json.dumps(_cleaned(record)))
+        record = {"model": settings.model, "version": number, "files": self.marks(folder)}
+        (folder / RECORD).write_text(json.dumps(record))
         return folder, {"files": len(files), "bytes": total, **facts}
 
     def find(self, number):
         """Find the place of a version's adapter, and list it."""
-        settings, version, tried = self.settings, self.versions[number], []
-        places = locations(self.client, settings, version)
-        while uri := patiently(settings, "version", lambda: next(places, None)):
+        tried = []
+        for uri in locations(self.client, self.ask, self.settings, self.versions[number]):
             source = open_folder(uri)
-            files = patiently(settings, "listing", source.files)
+            files = self.ask("listing", source.files)
             if files:
                 check_listing(files)
                 return uri, source, files
             tried.append(uri)
-        raise Refused(f"has no artifact folder {settings.artifact!r}: looked at {', '.join(tried)}")
+        raise Refused(f"has no artifact folder {self.settings.artifact!r}: looked at {', '.join(tried)}")
 
     def fetch(self, source, file, target):
         """Download one file, whole."""
@@ -721,7 +721,7 @@ class Loader:
         """Make a hidden folder."""
         self.count += 1
         folder = self.staging / str(self.count)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         return folder
 
     def discard(self, slot, reason):
