@@ -49,11 +49,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         return server.getsockname()[1]
 
 
-def adapter(rank: int = 8, base: str | None = BASE, fill: int = 0, **changes) -> dict[str, bytes]:
+def adapter(rank: int = 8, fill: int = 0, **changes) -> dict[str, bytes]:
     """The files of a small LoRA adapter: name to content; `changes` go into its configuration (None removes)."""
     config = {
         "peft_type": "LORA",
-        "base_model_name_or_path": base,
+        "base_model_name_or_path": BASE,
         "r": rank,
         "lora_alpha": 16,
         "target_modules": ["q_proj"],
@@ -85,7 +85,12 @@ class Services:
 
     def __init__(self, mlflow: str, s3: str):
         self.mlflow, self.s3 = mlflow, s3
-        self.env = {**CREDENTIALS, "MLFLOW_TRACKING_URI": mlflow, "MLFLOW_S3_ENDPOINT_URL": s3, "AWS_REGION": "eu-central-1"}
+        self.env = {
+            **CREDENTIALS,
+            "MLFLOW_TRACKING_URI": mlflow,
+            "MLFLOW_S3_ENDPOINT_URL": s3,
+            "AWS_REGION": "eu-central-1",
+        }
         self._http = urllib3.PoolManager()
 
     def api(self, path: str, method: str = "POST", **body) -> dict:
@@ -116,7 +121,12 @@ class Services:
         self.api("registered-models/create", name=name)
 
     def version(
-        self, files: dict[str, bytes], aliases: tuple = (), model: str = MODEL, source: str = "{run}", experiment: str = "0"
+        self,
+        files: dict[str, bytes],
+        aliases: tuple = (),
+        model: str = MODEL,
+        source: str = "{run}",
+        experiment: str = "0",
     ) -> str:
         """Log a run whose artifacts are `files` below adapter/, and register it.
 
@@ -132,7 +142,7 @@ class Services:
         """
         run = self.api("runs/create", experiment_id=experiment, start_time=1)["run"]["info"]
         # A server that hands artifacts out itself keeps them below its own destination.
-        folder = run["artifact_uri"].replace("mlflow-artifacts:/", f"s3://{BUCKET}/proxied")
+        folder = run["artifact_uri"].replace("mlflow-artifacts:/", f"s3://{BUCKET}/proxied/")
         for name, content in files.items():
             self.put(f"{folder.removeprefix(f's3://{BUCKET}/')}/adapter/{name}", content)
         where = source.format(run=run["artifact_uri"], id=run["run_id"])
@@ -160,8 +170,8 @@ def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: int = 180)
         with contextlib.suppress(urllib3.exceptions.HTTPError):
             if pool.request("GET", url).status == 200:
                 return
-        ended = process.poll() is not None
-        assert not ended and time.monotonic() < deadline, f"{url} does not answer\n{log.read_text()[-4000:]}"
+        ended = process.poll() is not None or time.monotonic() > deadline
+        assert not ended, f"{url} does not answer\n{log.read_text()[-4000:]}"
         time.sleep(0.2)
 
 
@@ -182,7 +192,7 @@ def running(folder: Path, host: str = "127.0.0.1"):
         "mlflow": [
             *("-m", "mlflow", "server", "--host", host, "--port", str(ports["mlflow"]), "--workers", "1"),
             *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
-            *("--default-artifact-root", f"s3://{BUCKET}/mlflow", "--artifacts-destination", f"s3://{BUCKET}/proxied"),
+            *("--default-artifact-root", f"s3://{BUCKET}/mlflow", "--artifacts-destination", f"s3://{BUCKET}/proxied/"),
         ],
     }
     with contextlib.ExitStack() as stack:
@@ -239,7 +249,7 @@ class Proxy(http.server.ThreadingHTTPServer):
 class Relay(http.server.BaseHTTPRequestHandler):
     """One request through a Proxy."""
 
-    def do_GET(self):
+    def relay(self):
         self.server.seen.append(f"{self.command} {self.path}")
         upstream = http.client.HTTPConnection(self.server.upstream.netloc, timeout=60)
         length = int(self.headers.get("Content-Length", 0))
@@ -262,7 +272,7 @@ class Relay(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2] if cut else body)
             self.close_connection = True
 
-    do_POST = do_HEAD = do_PUT = do_DELETE = do_GET
+    do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = relay  # noqa: N815 (the names are http.server's)
 
     def log_message(self, *_):
         pass

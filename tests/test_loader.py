@@ -5,13 +5,11 @@ Each run is a process of its own, forked from one that has imported the client: 
 """
 
 import contextlib
-import copy
 import importlib.util
 import json
 import os
 import random
 import re
-import shutil
 import signal
 import struct
 import subprocess
@@ -224,7 +222,7 @@ def test_two_aliases_of_one_version_are_downloaded_once(load, mlflow):
     assert run.files("one") == run.files("two") == mlflow.first
     assert sorted(path.rpartition("/")[2] for path in s3.seen if "list-type" not in path) == [CONFIG, WEIGHTS]
     # A workflow that writes into one does not write into the other.
-    assert not os.path.samefile(run.folder / "one" / WEIGHTS, run.folder / "two" / WEIGHTS)
+    assert not (run.folder / "one" / WEIGHTS).samefile(run.folder / "two" / WEIGHTS)
 
 
 def test_wherever_a_version_keeps_its_adapter(load, mlflow):
@@ -287,7 +285,10 @@ ODD = {
     "without a configuration": (without(CONFIG), f"lacks {CONFIG}"),
     "without weights": (without(WEIGHTS), f"lacks {WEIGHTS}"),
     "weights deeper": (lambda files: {CONFIG: files[CONFIG], f"a/{WEIGHTS}": files[WEIGHTS]}, f"lacks {WEIGHTS}"),
-    "pickled weights": (lambda files: {CONFIG: files[CONFIG], "adapter_model.bin": b"x"}, "'adapter_model.bin', a pickle"),
+    "pickled weights": (
+        lambda files: {CONFIG: files[CONFIG], "adapter_model.bin": b"x"},
+        "'adapter_model.bin', a pickle",
+    ),
     "a pickle beside": (with_("training_args.BIN", b"x"), "'training_args.BIN', a pickle"),
     "a pickle below": (with_("checkpoint-1/optimizer.pt", b"x"), "optimizer.pt', a pickle"),
     "pickle": (with_("scaler.pkl", b"x"), "'scaler.pkl', a pickle"),
@@ -298,13 +299,16 @@ ODD = {
     "no JSON": (with_(CONFIG, b"{"), "is no JSON"),
     "deep JSON": (with_(CONFIG, b"[" * 100_000), "is no JSON"),
     "a list": (with_(CONFIG, b"[]"), "is no JSON object"),
-    "a rank too high": (config(rank=64), "rank 64, above --max-lora-rank=32"),
+    "a rank too high": (config(r=64), "rank 64, above --max-lora-rank=32"),
     "a pattern too high": (config(rank_pattern={"q_proj": 33}), "rank 33, above --max-lora-rank=32"),
-    "a rank in words": (config(rank="8"), "must have r"),
-    "no rank": (config(rank=None), "must have r"),
+    "a rank in words": (config(r="8"), "must have r"),
+    "no rank": (config(r=None), "must have r"),
     "weights of a rank too high": (with_(WEIGHTS, services.weights(rank=64)), "has rank 64"),
-    "another base": (config(base="meta-llama/Llama-2-7b-hf"), "base model 'meta-llama/Llama-2-7b-hf'"),
-    "no base": (config(base=None), "base model None"),
+    "another base": (
+        config(base_model_name_or_path="meta-llama/Llama-2-7b-hf"),
+        "base model 'meta-llama/Llama-2-7b-hf'",
+    ),
+    "no base": (config(base_model_name_or_path=None), "base model None"),
     "DoRA": (config(use_dora=True), "use_dora True"),
     "whole modules": (config(modules_to_save=["lm_head"]), "modules_to_save"),
     "another method": (config(peft_type="IA3"), "peft_type 'IA3'"),
@@ -315,7 +319,7 @@ ODD = {
 FINE = {
     "plain": lambda files: files,
     "a rank pattern": config(rank_pattern={"q_proj": 32}),
-    "the served model": config(base="thebloke/mistral-7b-v0.1-awq/"),
+    "the served model": config(base_model_name_or_path="thebloke/mistral-7b-v0.1-awq/"),
     "documents": with_("README.md", b"x"),
     "odd characters": with_("ein Ä/é %41 + &=.txt", b"x"),
     "an empty file": with_("tokenizer/added.json", b""),
@@ -500,10 +504,15 @@ def test_a_download_that_always_fails(load, mlflow, spoil, code, event):
 
 def test_a_second_run_changes_nothing(load, mlflow):
     first = load({"one": "live", "two": "staged"})
-    before = {path: path.stat() for path in first.folder.rglob("*")}
+
+    def state():
+        found = {path: path.stat() for path in first.folder.rglob("*")}
+        return {path: (one.st_ino, one.st_mtime_ns, one.st_ctime_ns) for path, one in found.items()}
+
+    before = state()
     with services.Proxy(mlflow.s3) as s3:
         run = load({"one": "live", "two": "staged"}, first.folder, MLFLOW_S3_ENDPOINT_URL=s3.url)
-    assert {path: path.stat() for path in first.folder.rglob("*")} == before
+    assert state() == before
     assert ([item["slot"] for item in run.of("kept")], s3.seen) == (["one", "two"], [])
 
 
@@ -546,7 +555,9 @@ def test_an_adapter_that_was_overwritten_by_hand_is_not_taken_for_the_loader_s(l
     assert load({"one": "live"}, run.folder).files("one") == mlflow.first
 
 
-@pytest.mark.parametrize("half", [{CONFIG: b"{}"}, {**services.adapter(), WEIGHTS: services.weights()[:-5]}, {"x": b""}])
+@pytest.mark.parametrize(
+    "half", [{CONFIG: b"{}"}, {**services.adapter(), WEIGHTS: services.weights()[:-5]}, {"x": b""}]
+)
 def test_half_an_adapter_copied_by_hand_is_removed(load, tmp_path, half):
     down = f"http://127.0.0.1:{services.free_port()}"
     fill(tmp_path / "one", half)
