@@ -43,6 +43,7 @@ CASES = {
             "tiny": {"model": "org/tiny-model", "startup_seconds": 120, "hardware_profile": "gpu-vllm"}
         },
     },
+    "image's loader": {"vllm_adapter_loader": "image"},
     "everything": {
         "platform_proxy": {"https_proxy": "http://proxy.local:3128", "no_proxy": "10.0.0.0/8"},
         "platform_ca_bundle_configmap": "corporate-ca",
@@ -314,6 +315,7 @@ def test_vllm(find) -> None:
     told = environment(loader)
     assert told["MLFLOW_TRACKING_URI"] == "http://mlflow.ai-platform:80"
     assert told["ADAPTER_MODEL"] == "mistral-7b-lora"
+    assert loader["command"] == ["python3", "/etc/vllm/load_adapters.py"]
     assert json.loads(told["ADAPTER_SLOTS"]) == {"aws-rag-qa-live": "live", "aws-rag-qa-candidate": "staged"}
     for each in (server, loader):
         (mount,) = [mount for mount in each["volumeMounts"] if mount["mountPath"] == "/mnt/adapters"]
@@ -488,6 +490,21 @@ def test_another_start_script_rolls_vllm(find) -> None:
 
     assert mark("contract") == mark("large")
     assert mark("contract") != mark("everything")
+    # Without the loader, whose image brings another.
+    assert mark("everything") != mark("image's loader")
+    assert mark("contract") != mark("image's loader")
+
+
+def test_the_loader_is_in_the_configmap_as_it_is(find) -> None:
+    program = (ROOT / "roles" / "vllm" / "files" / "load_adapters.py").read_text()
+    assert find("contract", "ConfigMap", "vllm-startup")["data"]["load_adapters.py"].strip() == program.strip()
+    for case, name in (("everything", "vllm-startup"), ("contract", "judge-vllm-startup")):
+        assert "load_adapters.py" not in find(case, "ConfigMap", name)["data"]
+
+
+@pytest.mark.parametrize("name", ["triton-inference", "vllm", "judge-vllm"])
+def test_a_pod_must_stay_ready(find, name: str) -> None:
+    assert find("contract", "Deployment", name)["spec"]["minReadySeconds"] == 5
 
 
 def test_templates_hold_no_contract_values() -> None:

@@ -161,7 +161,7 @@ class Watch:
                 self.tell(f"{name} is rolled out after {waited:.0f} s")
             return
         pods = self._new_pods(live)
-        line = f"{live['status'].get('readyReplicas', 0)} of {live['spec']['replicas']} ready"
+        line = _progress(live)
         pending = next((text for text in map(unschedulable, pods) if text), "")
         line += f", waiting for a node: {pending}" if pending else ""
         if self.lines.get(name) != line:
@@ -272,6 +272,14 @@ class Watch:
             for event in found
             if event.get("type") != "Normal"
         ][-EVENTS:]
+
+
+def _progress(deployment: dict) -> str:
+    """How many pods are ready, and whether they still have to stay so for minReadySeconds."""
+    status, least = deployment["status"], deployment["spec"].get("minReadySeconds", 0)
+    ready, available = status.get("readyReplicas", 0), status.get("availableReplicas", 0)
+    waiting = f", {ready - available} of them for less than {least} s (minReadySeconds)" if ready > available else ""
+    return f"{ready} of {deployment['spec']['replicas']} ready{waiting}"
 
 
 def _container_line(state: dict) -> str:

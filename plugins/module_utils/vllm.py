@@ -14,9 +14,11 @@ from ansible_collections.modelyard.core.plugins.module_utils.settings import Set
 
 _NAMES = ("service_name", "service_account_name", "startup_configmap_name")
 _SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_ARTIFACT = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\\\0]+(/[^/\\\0]+)*")
 _MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
 # vLLM 0.14.1, vllm/config/lora.py
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+STARTUP_FOLDER = "/etc/vllm"
 # vLLM 0.14.1, images/vllm-openai/flags.json: what takes a list as JSON, and what takes one item each time.
 JSON_LISTS = frozenset({"--allowed-headers", "--allowed-methods", "--allowed-origins"})
 REPEATED = frozenset({"--middleware"})
@@ -245,7 +247,7 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
     if ports["http"] == ports["metrics"]:
         settings.wrong(ports["metrics"], f"must differ from {settings.path('http_port')}", "metrics_port")
     volumes, mounts = workload.volumes(settings, platform, _volumes(settings, found, cache, adapters))
-    init_seconds = workload.whole(settings, "adapters_seconds") if adapters["slots"] else 0
+    init_seconds = workload.whole(settings, "adapters_seconds", least=1) if adapters["slots"] else 0
     mlflow_ports = (
         workload.listed(settings, "network_policy_mlflow_ports", (int,), "ports") if adapters["slots"] else []
     )
@@ -272,7 +274,8 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
         network_policy=workload.network_policy(settings, platform, [ports["http"]], mlflow_ports),
     )
     if adapters["slots"]:
-        found["init"] = _init(settings, pool, platform, adapters)
+        known = (models.get(settings["model"]) or {}).get("base_models", [])
+        found["init"] = _init(settings, pool, platform, adapters, known)
     own = ["startup-configmap.yaml.j2"]
     if cache["create"]:
         own.append("cache-claim.yaml.j2")
@@ -374,7 +377,21 @@ def _adapters(settings: Settings) -> dict:
     enabled = workload.flag(settings, "lora_enabled")
     if slots and not enabled:
         settings.wrong(slots, f"adapters need {settings.path('lora_enabled')}", "adapter_slots")
-    return {"slots": slots, "path": workload.folder(settings, "adapters_path") if slots else None}
+    path = workload.folder(settings, "adapters_path") if slots else None
+    return {"slots": slots, "path": path, "builtin": bool(slots) and _builtin_loader(settings)}
+
+
+def _builtin_loader(settings: Settings) -> bool:
+    """Tell whether our program loads the adapters; a command of the inventory's own is never overruled."""
+    loader, own = settings["adapter_loader"], [key for key in ("init_command", "init_args") if settings[key]]
+    if loader not in (None, "builtin", "image"):
+        settings.wrong(loader, "must be builtin or image", "adapter_loader")
+    for key in own if loader == "builtin" else []:
+        loaders = settings.path("adapter_loader")
+        settings.wrong(
+            settings[key], f"is not run by the builtin loader: set {loaders} to image, or leave this out", key
+        )
+    return loader == "builtin" or (loader is None and not own)
 
 
 def _cache(settings: Settings, name: str) -> dict:
@@ -421,7 +438,7 @@ def _volumes(settings: Settings, found: Mapping, cache: Mapping, adapters: Mappi
     else:
         cached = {"name": "cache", "persistentVolumeClaim": {"claimName": cache["claim"]}}
     volumes = [
-        (startup, "/etc/vllm"),
+        (startup, STARTUP_FOLDER),
         (cached, settings["cache_path"]),
         (workload.empty_dir("tmp", settings["tmp_size"]), "/tmp"),
         (workload.empty_dir("shm", settings["shm_size"], "Memory"), "/dev/shm"),
@@ -494,7 +511,23 @@ def _check_url(settings: Settings, key: str) -> None:
     workload.matching(settings, re.compile(r"https?://[^\s/]+(/\S*)?"), "must be a URL, http:// or https://", key)
 
 
-def _init(settings: Settings, pool: Mapping, platform: Mapping, adapters: Mapping) -> dict:
+def _loader(settings: Settings, known: list[str]) -> dict:
+    """Write what only the builtin loader reads; an image of one's own is given what it always was."""
+    workload.matching(settings, _ARTIFACT, "must be a relative folder, without ..", "adapter_artifact")
+    bases = [settings["model"], *known, *workload.listed(settings, "adapter_base_models", (str,), "model names")]
+    size = workload.amount(settings, "adapters_size")
+    return {
+        "ADAPTER_BASE_MODELS": json.dumps([str(name) for name in dict.fromkeys(bases)]),
+        "ADAPTER_MAX_RANK": settings["max_lora_rank"],
+        "ADAPTERS_REQUIRED": workload.flag(settings, "adapters_required"),
+        "ADAPTERS_STRICT": workload.flag(settings, "adapters_strict"),
+        "ADAPTERS_SECONDS": settings["adapters_seconds"],
+        "ADAPTERS_RETRIES": workload.whole(settings, "adapters_retries"),
+        "ADAPTERS_SIZE": int(size or 0),
+    }
+
+
+def _init(settings: Settings, pool: Mapping, platform: Mapping, adapters: Mapping, known: list[str]) -> dict:
     _check_url(settings, "mlflow_tracking_uri")
     base = {
         "AWS_REGION": platform["aws_region"],
@@ -508,10 +541,15 @@ def _init(settings: Settings, pool: Mapping, platform: Mapping, adapters: Mappin
     mounts = [{"name": "adapters", "mountPath": adapters["path"]}, {"name": "tmp", "mountPath": "/tmp"}]
     if platform["ca_bundle_configmap"]:
         mounts.append({"name": "ca-bundle", "mountPath": workload.CA_FOLDER, "readOnly": True})
+    command = workload.listed(settings, "init_command", (str,), "words")
+    if adapters["builtin"]:
+        command = ["python3", f"{STARTUP_FOLDER}/load_adapters.py"]
+        mounts.append({"name": "startup", "mountPath": STARTUP_FOLDER, "readOnly": True})
+        base.update(_loader(settings, known))
     return {
         "image": workload.image(settings, platform, "init_image", "init_image_tag"),
         "pull_policy": settings["init_image_pull_policy"],
-        "command": workload.listed(settings, "init_command", (str,), "words"),
+        "command": command,
         "args": workload.listed(settings, "init_args", (str,), "words"),
         "resources": workload.resources(settings, pool, key="init_resources"),
         "environment": workload.environment(settings, platform, base, _inside(settings), "init_"),

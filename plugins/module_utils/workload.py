@@ -368,7 +368,17 @@ def startup(settings: Settings, size_bytes: float | None, platform: Mapping) -> 
 
 
 def progress_deadline(settings: Settings, platform: Mapping, startup_seconds: int, init_seconds: int = 0) -> int:
-    """Sum up what one new pod may take: node, image, init containers, start, margin; in seconds."""
+    """Sum up what one new pod may take: node, image, init containers, start, margin; in seconds.
+
+    The margin holds the seconds that a pod must stay ready (``min_ready_seconds``).
+    """
+    deadline = (
+        int(platform["node_provisioning_seconds"])
+        + int(platform["image_pull_seconds"])
+        + init_seconds
+        + startup_seconds
+        + int(platform["deadline_margin_seconds"])
+    )
     if settings["progress_deadline_seconds"] is not None:
         deadline = whole(settings, "progress_deadline_seconds", least=1)
         if deadline <= startup_seconds:
@@ -377,14 +387,13 @@ def progress_deadline(settings: Settings, platform: Mapping, startup_seconds: in
                 f"must be more than the start alone may take, {startup_seconds} s",
                 "progress_deadline_seconds",
             )
-        return deadline
-    return (
-        int(platform["node_provisioning_seconds"])
-        + int(platform["image_pull_seconds"])
-        + init_seconds
-        + startup_seconds
-        + int(platform["deadline_margin_seconds"])
-    )
+    ready = whole(settings, "min_ready_seconds")
+    if ready >= deadline:
+        # The API server refuses it, too.
+        settings.wrong(
+            ready, f"must be below the seconds in which a pod must be ready, {deadline}", "min_ready_seconds"
+        )
+    return deadline
 
 
 def topology_spread(settings: Settings, name: str, count: int | None) -> list[dict]:
@@ -663,6 +672,7 @@ def common(settings: Settings, platform: Mapping) -> dict:
         "monitoring_labels": {**platform["monitoring_labels"], **labels(settings, "monitoring_labels")},
         "drain_seconds": drain,
         "termination_grace_seconds": grace,
+        "min_ready_seconds": whole(settings, "min_ready_seconds"),
         "revision_history_limit": whole(settings, "revision_history_limit"),
         "monitoring_interval": matching(settings, interval, "must be a time such as 30s", "monitoring_interval"),
         "liveness_probe": dictionary(settings, "liveness_probe"),

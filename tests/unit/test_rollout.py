@@ -40,6 +40,14 @@ def test_incomplete(change):
     assert not rollout.is_complete(given)
 
 
+def test_a_ready_pod_must_stay_so_before_it_counts():
+    given = deployment(readyReplicas=2, availableReplicas=1)
+    given["spec"]["minReadySeconds"] = 5
+    assert not rollout.is_complete(given)
+    assert rollout._progress(given) == "2 of 2 ready, 1 of them for less than 5 s (minReadySeconds)"
+    assert rollout._progress(deployment()) == "2 of 2 ready"
+
+
 def test_a_parked_workload_is_complete_without_counts():
     given = deployment(replicas=0)
     given["status"] = {"observedGeneration": 3}

@@ -1,5 +1,6 @@
 """What is computed for the servers, and what is refused."""
 
+import json
 from typing import Any
 
 import pytest
@@ -202,6 +203,49 @@ def test_the_judge_reaches_no_mlflow(judge: Any) -> None:
     assert "init" not in server
 
 
+def told(server: dict) -> dict:
+    return {item["name"]: item["value"] for item in server["init"]["environment"]}
+
+
+def test_the_loader_is_told_what_vllm_takes(vllm: Any) -> None:
+    server, lines = vllm(adapter_base_models=["org/own"], max_lora_rank=64, adapters_size="1Gi", adapters_strict=True)
+    assert not lines
+    assert server["init"]["command"] == ["python3", "/etc/vllm/load_adapters.py"]
+    assert {"name": "startup", "mountPath": "/etc/vllm", "readOnly": True} in server["init"]["volume_mounts"]
+    env = told(server)
+    bases = ["TheBloke/Mistral-7B-v0.1-AWQ", "mistralai/Mistral-7B-v0.1", "org/own"]
+    assert json.loads(env["ADAPTER_BASE_MODELS"]) == bases
+    assert {name: env[name] for name in env if name.startswith(("ADAPTERS_", "ADAPTER_MAX"))} == {
+        "ADAPTERS_PATH": "/mnt/adapters",
+        "ADAPTER_MAX_RANK": "64",
+        "ADAPTERS_REQUIRED": "false",
+        "ADAPTERS_STRICT": "true",
+        "ADAPTERS_SECONDS": "120",
+        "ADAPTERS_RETRIES": "4",
+        "ADAPTERS_SIZE": str(1 << 30),
+    }
+
+
+def test_another_model_has_no_base_of_mistral(vllm: Any) -> None:
+    server, _ = vllm(model="org/unknown", startup_seconds=300)
+    assert json.loads(told(server)["ADAPTER_BASE_MODELS"]) == ["org/unknown"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"adapter_loader": "image"}, {"init_command": ["load"]}, {"init_args": ["-v"]}],
+    ids=["image", "command", "args"],
+)
+def test_the_image_s_own_loader_is_given_what_it_always_was(vllm: Any, given: dict) -> None:
+    server, lines = vllm(**given)
+    assert not lines
+    init = server["init"]
+    assert (init["command"], init["args"]) == (given.get("init_command", []), given.get("init_args", []))
+    assert [mount["name"] for mount in init["volume_mounts"]] == ["adapters", "tmp"]
+    names = {"AWS_REGION", "HOME", "MLFLOW_TRACKING_URI", "ADAPTERS_PATH"}
+    assert set(told(server)) == names | {"ADAPTER_MODEL", "ADAPTER_SLOTS", "ADAPTER_ARTIFACT"}
+
+
 def test_parked_and_none(judge: Any) -> None:
     (parked,), _ = judge(parked=True)
     assert parked["replicas"] == 0
@@ -359,6 +403,25 @@ VLLM = [
     ({"adapters_path": "mnt"}, "adapters_path is 'mnt': must be an absolute path"),
     ({"cache_path": "/a b"}, "cache_path is '/a b': must be an absolute path"),
     ({"mlflow_tracking_uri": "mlflow"}, "mlflow_tracking_uri is 'mlflow': must be a URL"),
+    ({"adapter_loader": "builtins"}, "adapter_loader is 'builtins': must be builtin or image"),
+    (
+        {"adapter_loader": "builtin", "init_command": ["load"]},
+        "init_command is ['load']: is not run by the builtin loader: set vllm_adapter_loader to image",
+    ),
+    ({"adapter_loader": "builtin", "init_args": ["-v"]}, "init_args is ['-v']: is not run by the builtin loader"),
+    ({"adapter_artifact": "a/../b"}, "adapter_artifact is 'a/../b': must be a relative folder"),
+    ({"adapter_artifact": "/adapter"}, "adapter_artifact is '/adapter': must be a relative folder"),
+    ({"adapter_base_models": "one"}, "adapter_base_models is 'one': must be a list of model names"),
+    ({"adapters_required": "maybe"}, "adapters_required is 'maybe': must be true or false"),
+    ({"adapters_strict": "maybe"}, "adapters_strict is 'maybe': must be true or false"),
+    ({"adapters_seconds": 0}, "adapters_seconds is 0: must be a whole number of 1 or more"),
+    ({"adapters_retries": -1}, "adapters_retries is -1: must be a whole number of 0 or more"),
+    ({"adapters_size": "big"}, "adapters_size is 'big': must be a Kubernetes quantity"),
+    ({"min_ready_seconds": -1}, "min_ready_seconds is -1: must be a whole number of 0 or more"),
+    (
+        {"min_ready_seconds": 400, "progress_deadline_seconds": 400},
+        "min_ready_seconds is 400: must be below the seconds in which a pod must be ready, 400",
+    ),
     ({"init_image_tag": ""}, "vllm-deployment-tools': must have a tag or a digest"),
     (
         {"init_resources": {"requests": {"cpu": 3}, "limits": {"cpu": 2}}},
