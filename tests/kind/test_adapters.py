@@ -91,7 +91,7 @@ def adapters(platform, tmp_path_factory):
         services.version(real.adapter(base=BASE, fill=1), aliases=("live",))
         services.version(real.adapter(base=BASE, fill=2), aliases=("staged",))
         # Long enough for an importing client on a machine that is busy.
-        platform.deploy("vllm", vllm_adapters_seconds=60)
+        platform.deploy("vllm", vllm_adapters_seconds=60, vllm_adapters_retries=4)
         yield found
 
 
@@ -167,6 +167,6 @@ def test_mlflow_down_at_a_cold_start(adapters):
         assert "Nothing serves now." in done.stdout
     finally:
         adapters.reach_mlflow()
-    adapters.platform.deploy("vllm", vllm_adapters_seconds=60)
+    adapters.platform.deploy("vllm", vllm_adapters_seconds=60, vllm_adapters_retries=4)
     assert adapters.served() == {BASE, LIVE, STAGED}
     assert adapters.content(LIVE) == adapters.content(STAGED)
