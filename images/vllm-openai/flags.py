@@ -4,17 +4,19 @@
 # [tool.uv]
 # exclude-newer = "2026-02-15T00:00:00Z"
 # ///
-"""Write down the command line of vLLM 0.14.1, asked from vLLM itself: run by hand after a change of version.
+"""Write down the command line of vLLM 0.14.1, asked from vLLM itself. Run by hand.
 
     tools/uv run --script images/vllm-openai/flags.py [LINES.json...]
 
-The first lines above make uv install vLLM's wheel from PyPI, torch and all (about 9 GB, in uv's cache, not in the project).
+The first lines above make uv install vLLM's wheel from PyPI, torch and all (about 9 GB, in uv's cache, not in the project),
+for Python 3.12, as vLLM's image has it; where uv does not find one, --python PATH says where it is.
 Writes beside this file:
 
 flags.json: every option of ``vllm serve`` as the real parser holds it, the schemas of the options that take JSON.
-verdicts.json: what the real ``vllm`` says to each of some hundred command lines: those that are made up here, those that
-    verdicts.json has already, and those of LINES.json (a list of lists of words after ``vllm serve``). Judged is everything
-    that comes before a model or a GPU is touched: ``main()``, and the first checks of ``setup_server()``.
+verdicts.json: what the real ``vllm`` says to some hundred command lines: those that are made up here and those of LINES.json
+    (a list of lists of words after ``vllm serve``). What is there already is not asked again: delete it after a change of
+    version. Judged is everything that comes before a model or a GPU is touched: ``main()``, and the first checks of
+    ``setup_server()``.
 
 One thing is stood in for, since its compiled code needs a GPU's driver: the module vllm._C is empty, and the platform is
 said to be CUDA (otherwise the parser can't even compute its defaults).
@@ -423,13 +425,11 @@ def main() -> None:
         lines += lines_of(option, number)
         if "schema" in option:
             lines += lines_of_schema(option["strings"][0], flags["schemas"][option["schema"]])
-    if (HERE / "verdicts.json").exists():
-        lines += [known["line"] for known in json.loads((HERE / "verdicts.json").read_text())]
-    for file in sys.argv[1:]:
-        lines += json.loads(Path(file).read_text())
-    # vLLM's own warnings go to the log.
-    unique = list(dict.fromkeys(tuple(line) for line in lines))
-    verdicts = [verdict(list(line)) for line in unique]
+    for file in [Path(name) for name in sys.argv[1:]]:
+        lines += json.loads(file.read_text())
+    known = json.loads((HERE / "verdicts.json").read_text()) if (HERE / "verdicts.json").exists() else []
+    asked = {tuple(found["line"]) for found in known}
+    verdicts = known + [verdict(list(line)) for line in dict.fromkeys(map(tuple, lines)) if line not in asked]
     (HERE / "verdicts.json").write_text("[\n" + ",\n".join(json.dumps(found) for found in verdicts) + "\n]\n")
     refused = sum(found["status"] != 0 for found in verdicts)
     sys.stdout.write(f"{len(flags['options'])} options; {len(verdicts)} command lines, {refused} refused\n")

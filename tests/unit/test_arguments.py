@@ -150,7 +150,11 @@ EXTRA_ARGS = [
     {},
     {"max-num-seqs": 16, "compilation-config": {"level": 3}, "async-scheduling": None},
     {"compilation-config": {"mode": 3, "cudagraph_mode": "PIECEWISE", "pass_config": {"enable_sp": True}}},
-    {"compilation_config.mode": 3, "compilation_config.cudagraph_mode": "FULL", "compilation-config.backend": None},
+    {
+        "compilation_config.mode": 3,
+        "compilation_config.cudagraph_mode": "FULL",
+        "compilation-config.splitting_ops": None,
+    },
     {"compilation-config.pass_config.enable_sp": True, "compilation-config.compile_sizes": [1, 2]},
     {"compilation-config.cudagraph_capture_sizes": [1, 2, 4]},
     {"cudagraph_capture_sizes": [1, 2, 4], "enable_prefix_caching": True},
