@@ -9,7 +9,7 @@ BIN := .venv/bin
 CLUSTER := controlplane/cluster
 # The local inventory reads where the local cluster is from the environment.
 PLAY := MODELYARD_KUBECONFIG="$$($(CLUSTER) kubeconfig)" $(BIN)/ansible-playbook -i inventories/local
-SHELL_FILES := $(CLUSTER) tools/uv .ci/run
+SHELL_FILES := $(CLUSTER) tools/uv .ci/run images/vllm-deployment-tools/prepare
 
 # An environment may forbid Python to write bytecode, and the plays then spend seconds on compiling what they import.
 # All of the environment would take minutes and half a gigabyte: only these.
@@ -50,8 +50,10 @@ env: .venv/.ready ## Install the tools from the lock file into .venv
 	@cd .venv/lib/python3*/site-packages && "$(CURDIR)/$(BIN)/python" -m compileall -q -j 0 $(COMPILED)
 	@touch $@
 
-lock: ## Update uv.lock after a change of pyproject.toml
+lock: ## Update uv.lock and the image's requirements after a change of pyproject.toml
 	@$(UV) lock
+	@$(UV) pip compile --quiet --group mlflow2 --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--no-header --no-annotate --no-emit-index-url --output-file images/vllm-deployment-tools/requirements.txt
 
 lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@$(BIN)/yamllint --strict .
