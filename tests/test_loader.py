@@ -742,3 +742,26 @@ def test_every_line_says_when_how_grave_and_what(odd):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", line["time"])
         assert line["level"] in ("info", "warning", "error")
         assert line["event"]
+
+
+# --- docs/adapters.md -------------------------------------------------------------------------------
+
+
+def table(first: str) -> list[str]:
+    """The first cells of the table that begins so."""
+    lines = (
+        (services.ROOT / "docs" / "adapters.md").read_text().split(f"| {first} |", 1)[1].split("\n\n")[0].splitlines()
+    )
+    return [line.split("|")[1] for line in lines[2:]]
+
+
+def test_every_event_is_documented():
+    documented = re.findall(r"`(\w+)`", " ".join(table("event")))
+    written = set(re.findall(r'log\(\s*(?:"\w+"|"info" if .*? "error"), "(\w+)"', PROGRAM.read_text()))
+    assert (len(documented), set(documented)) == (len(set(documented)), written)
+
+
+def test_every_exit_code_is_documented():
+    documented = [int(code) for code in re.findall(r"\d+", " ".join(table("exit code")))]
+    assert documented == [*EXIT.values(), 128 + signal.SIGTERM, 128 + signal.SIGINT]
+    assert list(EXIT.values()) == [getattr(program, name.upper()) for name in EXIT]
