@@ -11,7 +11,7 @@ CLUSTER := local
 CONTROL := controlplane/$(or $(if $(filter local,$(CLUSTER)),cluster),$(filter kind,$(CLUSTER)),$(error CLUSTER=$(CLUSTER): must be local or kind))
 # The inventories of both read where their cluster is from the environment.
 PLAY := MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/ansible-playbook -i inventories/$(CLUSTER)
-SHELL_FILES := controlplane/cluster controlplane/kind images/build tools/uv .ci/run
+SHELL_FILES := controlplane/cluster controlplane/kind images/build $(wildcard images/*/prepare) tools/uv .ci/run
 
 # An environment may forbid Python to write bytecode, and the plays then spend seconds on compiling what they import.
 # All of the environment would take minutes and half a gigabyte: only these.
@@ -52,8 +52,10 @@ env: .venv/.ready ## Install the tools from the lock file into .venv
 	@cd .venv/lib/python3*/site-packages && "$(CURDIR)/$(BIN)/python" -m compileall -q -j 0 $(COMPILED)
 	@touch $@
 
-lock: ## Update uv.lock after a change of pyproject.toml
+lock: ## Update uv.lock and the image's requirements after a change of pyproject.toml
 	@$(UV) lock
+	@$(UV) pip compile --quiet --group mlflow2 --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--no-header --no-annotate --no-emit-index-url --output-file images/vllm-deployment-tools/requirements.txt
 
 lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@$(BIN)/yamllint --strict .

@@ -43,7 +43,7 @@ CASES = {
             "tiny": {"model": "org/tiny-model", "startup_seconds": 120, "hardware_profile": "gpu-vllm"}
         },
     },
-    "image's loader": {"vllm_adapter_loader": "image"},
+    "image-loader": {"vllm_adapter_loader": "image"},
     "everything": {
         "platform_proxy": {"https_proxy": "http://proxy.local:3128", "no_proxy": "10.0.0.0/8"},
         "platform_ca_bundle_configmap": "corporate-ca",
@@ -491,8 +491,8 @@ def test_another_start_script_rolls_vllm(find) -> None:
     assert mark("contract") == mark("large")
     assert mark("contract") != mark("everything")
     # Without the loader, whose image brings another.
-    assert mark("everything") != mark("image's loader")
-    assert mark("contract") != mark("image's loader")
+    assert mark("everything") != mark("image-loader")
+    assert mark("contract") != mark("image-loader")
 
 
 def test_the_loader_is_in_the_configmap_as_it_is(find) -> None:
