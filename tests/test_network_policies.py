@@ -37,8 +37,8 @@ def policies(render) -> dict[str, list[dict]]:
 def allowed(tmp_path_factory):
     """Ask the evaluator: allowed(policies, [(from, to, port)...]) gives a verdict for each flow."""
     # Built when it is asked for the first time, which takes minutes.
-    found = subprocess.run([ROOT / "controlplane/cluster", "netpol"], stdout=subprocess.PIPE, text=True, check=True)
-    folder = tmp_path_factory.mktemp("netpol")
+    found = subprocess.run([ROOT / "controlplane/cluster", "cyclonus"], stdout=subprocess.PIPE, text=True, check=True)
+    folder = tmp_path_factory.mktemp("cyclonus")
 
     def allowed_(policies: list[dict], flows: list[tuple]) -> list[bool]:
         listed = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicyList", "items": policies}

@@ -1,4 +1,4 @@
-module modelyard/netpol
+module modelyard/cyclonus
 
 go 1.26.0
 
