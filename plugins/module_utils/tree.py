@@ -175,14 +175,11 @@ def pair(base: list[Mapping], objects: list[Mapping]) -> tuple[list[tuple[Mappin
 def suffix(base: list[Mapping], objects: list[Mapping]) -> str | None:
     """Find what the names of an overlay's objects have more than those of its base; None where it is not one thing."""
     pairs, more = pair(base, objects)
-    found = {
-        wanted["metadata"]["name"].removeprefix(item["metadata"]["name"])
-        for item, wanted in pairs
-        if wanted and wanted["metadata"]["name"].startswith(item["metadata"]["name"])
-    }
-    end = found.pop() if len(found) == 1 else None
-    renamed = [(item["metadata"]["name"] + end, wanted["metadata"]["name"]) for item, wanted in pairs if wanted and end]
-    fits = end is not None and all(before == after for before, after in renamed)
+    names = [(item["metadata"]["name"], wanted["metadata"]["name"]) for item, wanted in pairs if wanted]
+    if not names:
+        return None
+    end = names[0][1].removeprefix(names[0][0])
+    fits = all(before + end == after for before, after in names)
     return end if fits and all(item["metadata"]["name"].endswith(end) for item in more) else None
 
 
