@@ -16,10 +16,10 @@ SHELL_FILES := $(CLUSTER) tools/uv .ci/run
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke render kubeconfig env build lock lint test molecule clean
+.PHONY: help deploy destroy check smoke render kubeconfig env build lock lint test test-gitops molecule clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 deploy: env ## Deploy the whole platform to the local cluster, which is built and started as needed
 	@$(CLUSTER) up
@@ -67,6 +67,11 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 # much of a test is waiting; each has a cluster of its own.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+# Those that are there: parts of the project's tests, and of make test.
+test-gitops: env build ## Run the tests of GitOps alone
+	@$(BIN)/pytest -n 2 --dist loadfile $(wildcard tests/test_infra.py tests/test_argocd*.py tests/test_gitops_delivery.py \
+		tests/unit/test_tree.py tests/unit/test_argocd.py) $(ARGS)
 
 molecule: env build ## Run one molecule scenario: make molecule SCENARIO=default
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --scenario-name $(or $(SCENARIO),default)

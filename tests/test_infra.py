@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+# The committed tree, of inventories/platform: it is what the inventory says, or the first test fails.
+INFRA = ROOT / "infra"
 NAMESPACE = "ml-models"
 VERSIONS = ["1.33", "1.34", "1.35", "1.36", "1.37"]
 TRACES = ["--server-side", "--field-manager=modelyard"]
@@ -87,14 +89,6 @@ def render(cluster):
 
 
 @pytest.fixture(scope="module")
-def infra(render, tmp_path_factory) -> Path:
-    """The tree of inventories/platform, rendered now."""
-    folder = tmp_path_factory.mktemp("repository")
-    render(folder)
-    return folder / "infra"
-
-
-@pytest.fixture(scope="module")
 def build(cluster):
     """Build a folder with kubectl's kustomize and with kustomize itself, and give what both make of it."""
     kustomize = cluster.control("kustomize").stdout.strip()
@@ -111,17 +105,19 @@ def build(cluster):
 # --- The committed tree -----------------------------------------------------------------------------
 
 
-def test_the_committed_tree_is_what_the_inventory_says(infra):
-    committed, rendered = files_of(ROOT / "infra"), files_of(infra)
-    stale = sorted(path for path in {*committed, *rendered} if committed.get(path) != rendered.get(path))
-    assert stale == [], "run: make render"
+def test_the_committed_tree_is_what_the_inventory_says(render):
+    before = files_of(INFRA)
+    done = render(ROOT, "--check", "--diff")
+    assert "changed=0" in done.stdout, f"run: make render\n{done.stdout}"
+    assert f"{len(before)} files, 0 written, 0 removed" in said(done)
+    assert files_of(INFRA) == before
 
 
-def test_its_paths_are_the_contracts(infra):
-    rendered = files_of(infra)
+def test_its_paths_are_the_contracts():
+    rendered = files_of(INFRA)
     assert [path for path in CONTRACT if f"{path}/kustomization.yaml" not in rendered] == []
     assert [path for path in APPLICATIONS if f"argocd/{path}" not in rendered] == []
-    folders = {path.relative_to(infra).as_posix() for path in infra.rglob("*") if path.is_dir()}
+    folders = {path.relative_to(INFRA).as_posix() for path in INFRA.rglob("*") if path.is_dir()}
     assert folders == {
         *CONTRACT,
         *("k8s", "k8s/triton", "k8s/triton/overlays", "k8s/vllm", "k8s/vllm/overlays"),
@@ -129,8 +125,8 @@ def test_its_paths_are_the_contracts(infra):
     }
 
 
-def test_each_file_holds_one_object_named_after_it_and_says_whence_it_came(infra):
-    for path, content in files_of(infra).items():
+def test_each_file_holds_one_object_named_after_it_and_says_whence_it_came():
+    for path, content in files_of(INFRA).items():
         lines = content.decode().splitlines()
         assert "do not edit" in lines[0], path
         assert lines[1] == "# Cluster ml-platform, host ml-platform of inventories/platform", path
@@ -143,8 +139,8 @@ def test_each_file_holds_one_object_named_after_it_and_says_whence_it_came(infra
         assert str(ROOT).encode() not in content
 
 
-def test_the_applications_that_are_on_are_the_contracts(infra, build):
-    found = {name: item["spec"]["source"]["path"] for (_, _, _, name), item in build(infra / "argocd").items()}
+def test_the_applications_that_are_on_are_the_contracts(build):
+    found = {name: item["spec"]["source"]["path"] for (_, _, _, name), item in build(INFRA / "argocd").items()}
     assert found == {
         "triton-inference-cpu": "infra/k8s/triton/overlays/cpu",
         "triton-inference-gpu": "infra/k8s/triton/overlays/gpu",
@@ -155,14 +151,14 @@ def test_the_applications_that_are_on_are_the_contracts(infra, build):
 
 
 @pytest.fixture(scope="module")
-def built(infra, build) -> dict[str, dict[tuple, dict]]:
+def built(build) -> dict[str, dict[tuple, dict]]:
     """{folder: its objects} of every folder of the tree."""
-    folders = sorted(path.parent for path in infra.rglob("kustomization.yaml"))
-    return {folder.relative_to(infra).as_posix(): build(folder) for folder in folders}
+    folders = sorted(path.parent for path in INFRA.rglob("kustomization.yaml"))
+    return {folder.relative_to(INFRA).as_posix(): build(folder) for folder in folders}
 
 
-def test_every_folder_builds(infra, built):
-    assert set(built) == {path.relative_to(infra).as_posix() for path in infra.rglob("*") if path.is_dir()}
+def test_every_folder_builds(built):
+    assert set(built) == {path.relative_to(INFRA).as_posix() for path in INFRA.rglob("*") if path.is_dir()}
     parts = {path: {**built[path]} for path in built}
     both = built["k8s/vllm/base"] | built["k8s/vllm/judge-large"]
     assert parts["k8s/vllm/overlays/judge-large"] == both
@@ -195,6 +191,7 @@ def clusters(cluster, render, tmp_path_factory) -> tuple[Path, dict[str, dict]]:
     common = {
         "ansible_connection": "local",
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "platform_api_server": "https://127.0.0.1:6443",
         "platform_aws_account_id": "123456789012",
         "argocd_apps_path": "infra/{{ platform_cluster_name }}/k8s",
         "render_folder": str(folder),
@@ -246,13 +243,13 @@ def test_profiles_and_judges_of_ones_own_follow_the_pattern(clusters, build):
 
 
 @pytest.fixture
-def edited(infra, tmp_path) -> Path:
+def edited(tmp_path) -> Path:
     """A copy of the repository, for a test to edit."""
-    shutil.copytree(infra, tmp_path / "infra")
+    shutil.copytree(INFRA, tmp_path / "infra")
     return tmp_path
 
 
-def test_a_folder_edited_by_hand_is_set_right(render, infra, edited):
+def test_a_folder_edited_by_hand_is_set_right(render, edited):
     base = edited / "infra/k8s/vllm/base"
     deployment, service = base / "deployment-vllm.yaml", base / "service-vllm-service.yaml"
     deployment.write_text(deployment.read_text().replace("replicas: 1", "replicas: 7"))
@@ -266,10 +263,7 @@ def test_a_folder_edited_by_hand_is_set_right(render, infra, edited):
     assert "7 written, 1 removed" in said(preview)
     assert "changed=1" in preview.stdout
     assert "7 written, 1 removed" in said(render(edited))
-    assert files_of(edited / "infra") == files_of(infra)
-    again = render(edited)
-    assert "changed=0" in again.stdout
-    assert "0 written, 0 removed" in said(again)
+    assert files_of(edited / "infra") == files_of(INFRA)
 
 
 def test_what_somebody_else_wrote_is_refused_and_nothing_is_written(render, edited):
@@ -297,14 +291,14 @@ def test_two_clusters_in_one_folder_are_refused(clusters, render, tmp_path):
 
 def test_what_is_wrong_in_an_inventory_is_told_before_anything_is_written(render, tmp_path):
     wrong = {
-        "triton_profiles": {"twin": {"name": "triton-inference"}},
-        "triton_enabled_profiles": ["cpu", "twin"],
+        # Not enabled, and in the tree all the same.
+        "triton_profiles": {"big": {"name": "triton-inference-big", "replicas": "many"}},
         "vllm_judge_variant": "judge-larg",
     }
     done = render(tmp_path, "-e", json.dumps(wrong), check=False)
     assert done.returncode
-    assert "is the name that triton_profiles.cpu.name gives to another server's object" in said(done)
     assert "vllm_judge_variant is 'judge-larg': unknown, did you mean 'judge-large'?" in said(done)
+    assert "triton_profiles.big.replicas is 'many'" in said(done)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -385,7 +379,7 @@ def deploy(cluster):
 
 
 @pytest.fixture(scope="module")
-def direct(cluster, deploy, infra) -> dict[str, tuple[dict, dict[str, str]]]:
+def direct(cluster, deploy) -> dict[str, tuple[dict, dict[str, str]]]:
     """By deploy: what the cluster holds after it, and what kubectl diff says of each folder then."""
     cluster.reset()
     found = {}
@@ -394,23 +388,23 @@ def direct(cluster, deploy, infra) -> dict[str, tuple[dict, dict[str, str]]]:
         differences = {}
         for folder in folders + (["."] if name == "judge" else []):
             for options in ([], TRACES):
-                done = cluster.kubectl("diff", *options, "-k", infra / "k8s" / folder, check=False)
+                done = cluster.kubectl("diff", *options, "-k", INFRA / "k8s" / folder, check=False)
                 differences[f"{folder} {' '.join(options)}"] = f"{done.returncode} {done.stdout}{done.stderr}"
         found[name] = (live(cluster), differences)
     return found
 
 
 @pytest.fixture(scope="module")
-def applied(cluster, deploy, direct, infra) -> dict[str, tuple[dict, str]]:
+def applied(cluster, deploy, direct) -> dict[str, tuple[dict, str]]:
     """By deploy: what the cluster holds when its folders are applied instead, and what a dry run of site.yml says then."""
     cluster.reset()
     cluster.kubectl("create", "namespace", NAMESPACE)
     found = {}
     for name, (variables, folders) in DEPLOYS.items():
         if name == "base":
-            cluster.kubectl("delete", "-k", infra / "k8s/triton/overlays/gpu")
+            cluster.kubectl("delete", "-k", INFRA / "k8s/triton/overlays/gpu")
         for folder in folders:
-            cluster.kubectl("apply", *TRACES, "-k", infra / "k8s" / folder)
+            cluster.kubectl("apply", *TRACES, "-k", INFRA / "k8s" / folder)
         found[name] = (live(cluster), said(deploy("--check", **variables)))
     return found
 
@@ -437,11 +431,9 @@ def test_after_kubectl_a_direct_deploy_has_nothing_to_change(applied, name):
     assert "changed=0" in text
 
 
-def test_what_kubectl_applied_in_its_own_name_is_adopted_and_no_pod_restarts(
-    cluster, clean_platform, deploy, direct, infra
-):
+def test_what_kubectl_applied_in_its_own_name_is_adopted_and_no_pod_restarts(cluster, clean_platform, deploy, direct):
     cluster.kubectl("create", "namespace", NAMESPACE)
-    cluster.kubectl("apply", "-k", infra / "k8s")
+    cluster.kubectl("apply", "-k", INFRA / "k8s")
     names = ["triton-inference", "triton-inference-gpu", "vllm", "judge-vllm"]
     cluster.kubectl(
         "-n", NAMESPACE, "wait", "--for=condition=Available", "--timeout=120s", *(f"deploy/{n}" for n in names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import posixpath
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -98,6 +99,10 @@ def named(item: Mapping) -> str:
     )
 
 
+def _identity(item: Mapping) -> tuple:
+    return item["apiVersion"], item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]
+
+
 def stems(objects: list[Mapping]) -> list[str]:
     """Name the files of objects that share a folder, without their ending.
 
@@ -113,8 +118,7 @@ def stems(objects: list[Mapping]) -> list[str]:
     for item, name in zip(objects, plain, strict=True):
         safe = re.sub(r"[^a-z0-9.-]", "-", name.lower())[:200]
         if safe != name or folded.count(name) > 1 or f"{name}.yaml" == KUSTOMIZATION:
-            identity = (item["apiVersion"], item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
-            safe += "-" + hashlib.sha256(repr(identity).encode()).hexdigest()[:8]
+            safe += "-" + hashlib.sha256(repr(_identity(item)).encode()).hexdigest()[:8]
         found.append(safe)
     return found
 
@@ -280,7 +284,7 @@ def compose(folders: list[Mapping], cluster: str, source: str) -> dict[str, str]
         Refused: a Secret, a folder twice, or one that has no safe name.
     """
     known = {folder["path"]: folder for folder in folders}
-    problems = _folder_problems(folders)
+    problems = _folder_problems(folders) + _shared(known)
     everything = [item for folder in folders for item in [*folder.get("objects", []), *folder.get("off", [])]]
     problems += [
         f"{named(item)} is a Secret, and a Secret is never written to a file: leave it out of what is rendered, and bring it to the cluster another way"
@@ -296,7 +300,7 @@ def compose(folders: list[Mapping], cluster: str, source: str) -> dict[str, str]
         includes = list(folder.get("includes", []))
         below = known[folder["base"]]["objects"] if folder.get("base") else []
         if below and (end := suffix(below, objects)) is not None:
-            includes.append(os.path.relpath(folder["base"], path))
+            includes.append(posixpath.relpath(folder["base"], path))
             # Without a namespace kustomize would lead pods to the other overlay's account where two overlays meet.
             places = {item["metadata"].get("namespace") for item in objects}
             settings |= {"nameSuffix": end, "namespace": places.pop() if len(places) == 1 else None}
@@ -325,6 +329,27 @@ def _folder_problems(folders: list[Mapping]) -> list[str]:
     return problems + [
         f"the folder {path} would be two things at once: give that profile or variant another name"
         for path in sorted({path for path in paths if paths.count(path) > 1})
+    ]
+
+
+def _shared(folders: Mapping[str, Mapping]) -> list[str]:
+    """Find objects that two parts of one folder have, which kustomize would refuse: two profiles that are on, with one name."""
+
+    def inside(path: str) -> list[tuple[Mapping, str]]:
+        folder = folders.get(path, {})
+        below = (posixpath.normpath(f"{path}/{name}") for name in folder.get("includes", []))
+        return [(item, path) for item in folder.get("objects", [])] + [pair for part in below for pair in inside(part)]
+
+    shared: dict[tuple[str, str], dict[str, None]] = {}
+    for path in folders:
+        seen: dict[tuple, str] = {}
+        for item, place in inside(path):
+            other = seen.setdefault(_identity(item), place)
+            if other != place:
+                shared.setdefault((other, place), {})[named(item)] = None
+    return [
+        f"{one} and {other} are both on and have the same objects: {', '.join(names)}. Give the servers different names"
+        for (one, other), names in sorted(shared.items())
     ]
 
 

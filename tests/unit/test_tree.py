@@ -133,6 +133,15 @@ def test_a_profile_that_would_share_a_folder_is_refused():
         compose(folder("k8s/vllm/base", thing()), folder("k8s/vllm/base", thing(name="two")))
 
 
+def test_two_things_that_are_on_with_one_object_are_refused():
+    parts = [folder("k8s/cpu", thing()), folder("k8s/twin", thing())]
+    assert compose(*parts, folder("k8s", includes=["cpu"]))
+    with pytest.raises(
+        tree.Refused, match="k8s/cpu and k8s/twin are both on and have the same objects: ConfigMap ml-models/one."
+    ):
+        compose(*parts, folder("k8s", includes=["cpu", "twin"]))
+
+
 @pytest.mark.parametrize("key", ["objects", "off"])
 def test_a_secret_is_refused_by_name_without_its_value(key):
     secret = thing("Secret", "token", stringData={"key": "s3cr3t"})
