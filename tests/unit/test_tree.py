@@ -137,7 +137,7 @@ def test_two_things_that_are_on_with_one_object_are_refused():
     parts = [folder("k8s/cpu", thing()), folder("k8s/twin", thing())]
     assert compose(*parts, folder("k8s", includes=["cpu"]))
     with pytest.raises(
-        tree.Refused, match="k8s/cpu and k8s/twin are both on and have the same objects: ConfigMap ml-models/one."
+        tree.Refused, match="k8s/cpu and k8s/twin are both on and have the same objects: ConfigMap ml-models/one"
     ):
         compose(*parts, folder("k8s", includes=["cpu", "twin"]))
 
