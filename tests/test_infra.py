@@ -266,6 +266,18 @@ def test_a_folder_edited_by_hand_is_set_right(render, edited):
     assert files_of(edited / "infra") == files_of(INFRA)
 
 
+def test_the_documents_folder_of_ones_own_builds(build, edited):
+    text = (ROOT / "docs/gitops.md").read_text()
+    (example,) = (
+        part.split("```")[0] for part in text.split("```yaml\n") if "kind: Kustomization" in part.split("```")[0]
+    )
+    own = edited / "apps/vllm"
+    own.mkdir(parents=True)
+    (own / "kustomization.yaml").write_text(example)
+    deployment = build(own)["apps/v1", "Deployment", NAMESPACE, "vllm"]
+    assert deployment["spec"]["template"]["spec"]["priorityClassName"] == "high"
+
+
 def test_what_somebody_else_wrote_is_refused_and_nothing_is_written(render, edited):
     base = edited / "infra/k8s/vllm/base"
     (base / "deployment-vllm.yaml").unlink()
@@ -336,7 +348,12 @@ DEPLOYS = {
     "judge-large": ({"vllm_judge_variant": "judge-large"}, ["vllm/judge-large"]),
     # Every node has a taint, so nothing without a toleration gets one.
     "base": (
-        {"triton_enabled_profiles": ["base"], "triton_profiles": {"base": {}}, "apply_wait": False},
+        {
+            "vllm_judge_variant": "judge-large",
+            "triton_enabled_profiles": ["base"],
+            "triton_profiles": {"base": {}},
+            "apply_wait": False,
+        },
         ["triton/base"],
     ),
 }
