@@ -304,13 +304,13 @@ def test_two_clusters_in_one_folder_are_refused(clusters, render, tmp_path):
 def test_what_is_wrong_in_an_inventory_is_told_before_anything_is_written(render, tmp_path):
     wrong = {
         # Not enabled, and in the tree all the same.
-        "triton_profiles": {"big": {"name": "triton-inference-big", "replicas": "many"}},
+        "triton_profiles": {"big": {"name": "triton-inference-big", "hardware_profile": "gpu-lage"}},
         "vllm_judge_variant": "judge-larg",
     }
     done = render(tmp_path, "-e", json.dumps(wrong), check=False)
     assert done.returncode
     assert "vllm_judge_variant is 'judge-larg': unknown, did you mean 'judge-large'?" in said(done)
-    assert "triton_profiles.big.replicas is 'many'" in said(done)
+    assert "triton_profiles.big.hardware_profile is 'gpu-lage': unknown" in said(done)
     assert list(tmp_path.iterdir()) == []
 
 
