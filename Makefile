@@ -18,10 +18,10 @@ SHELL_FILES := controlplane/cluster controlplane/kind images/build $(wildcard im
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke kubeconfig env build lock lint test molecule clean
+.PHONY: help deploy destroy check smoke render kubeconfig env build lock lint test test-gitops molecule clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 deploy: env ## Deploy the whole platform to the local cluster, which is built and started as needed (CLUSTER=kind: to a kind cluster)
 	@$(CONTROL) up
@@ -33,6 +33,9 @@ check: env ## Show what deploy would change on the local cluster, and change not
 
 smoke: env ## Ask each model server a real question
 	@$(PLAY) playbooks/smoke.yml
+
+render: env ## Write infra/, the files for kubectl and Argo CD: make render INVENTORY=inventories/platform
+	@$(BIN)/ansible-playbook -i $(or $(INVENTORY),inventories/platform) playbooks/render.yml
 
 destroy: ## Remove the local cluster and every trace of it but the cache
 	@$(CONTROL) down
@@ -73,6 +76,11 @@ test: env build lint ## Lint, then run every test; ARGS are given to pytest
 test-kind: env build ## Run the tests on a kind cluster alone
 	@controlplane/kind prepare
 	@$(BIN)/pytest tests/kind $(ARGS)
+
+# Those that are there: parts of the project's tests, and of make test.
+test-gitops: env build ## Run the tests of GitOps alone
+	@$(BIN)/pytest -n 2 --dist loadfile $(wildcard tests/test_infra.py tests/test_argocd*.py tests/test_gitops_delivery.py \
+		tests/unit/test_tree.py tests/unit/test_argocd.py) $(ARGS)
 
 molecule: env build ## Run one molecule scenario: make molecule SCENARIO=default
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --scenario-name $(or $(SCENARIO),default)

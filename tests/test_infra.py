@@ -1,0 +1,457 @@
+"""The rendered tree: what kubectl and kustomize make of it is what the roles apply, field by field."""
+
+import json
+import shutil
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+# The committed tree, of inventories/platform: it is what the inventory says, or the first test fails.
+INFRA = ROOT / "infra"
+NAMESPACE = "ml-models"
+VERSIONS = ["1.33", "1.34", "1.35", "1.36", "1.37"]
+TRACES = ["--server-side", "--field-manager=modelyard"]
+# platform.md's paths.
+CONTRACT = [
+    *(
+        f"k8s/{path}"
+        for path in ("triton/base", "triton/overlays/cpu", "triton/overlays/gpu", "vllm/base", "vllm/judge")
+    ),
+    *(f"k8s/{path}" for path in ("vllm/judge-large", "vllm/overlays/judge", "vllm/overlays/judge-large", "shared")),
+]
+APPLICATIONS = [
+    *("triton/triton-inference-cpu.yaml", "triton/triton-inference-gpu.yaml", "vllm/vllm-inference.yaml"),
+    *("vllm/vllm-inference-judge.yaml", "vllm/vllm-inference-judge-large.yaml", "shared/ml-models-shared.yaml"),
+]
+WANTED = ["triton/overlays/cpu", "triton/overlays/gpu", "vllm/base", "vllm/judge", "shared"]
+
+# Clusters of one repository, beside the contract's own.
+CLUSTERS = {
+    "large": {
+        "vllm_judge_variant": "judge-large",
+        "vllm_judge_parked": True,
+        "triton_enabled_profiles": ["nothing", "gpu"],
+        "triton_profiles": {"nothing": {}},
+    },
+    "own": {
+        "platform_namespace": "models",
+        "triton_enabled_profiles": ["cpu", "gpu", "big", "apart"],
+        # Without a disruption budget in the base.
+        "triton_replicas": 1,
+        "triton_profiles": {
+            "big": {"name": "triton-inference-big", "replicas": 3, "service_account_name": "triton-inference-big"},
+            "apart": {"name": "server", "monitoring_enabled": False},
+        },
+        "triton_env": {"A": "1e3", "B": "y", "C": "0o17", "D": "two\nlines \n", "E": "012", "F": "{{ 'a: b #c' }}"},
+        "triton_extra_args": ["--x=null", "- y", "true"],
+        "vllm_enabled": False,
+        "vllm_judge_variant": "tiny",
+        "vllm_judge_variants": {
+            "tiny": {"model": "org/tiny-model", "startup_seconds": 120, "hardware_profile": "gpu-vllm"}
+        },
+        "irsa_workflow_enabled": False,
+        "argocd_apps_shared": False,
+    },
+}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def said(done) -> str:
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def identity(item: dict) -> tuple:
+    return item["apiVersion"], item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]
+
+
+def by_identity(items: list[dict]) -> dict[tuple, dict]:
+    found = {identity(item): item for item in items}
+    assert len(found) == len(items)
+    return found
+
+
+@pytest.fixture(scope="module")
+def render(cluster):
+    """Render an inventory into a folder; whoever would connect to a cluster fails."""
+
+    def render_(repository, *args, inventory="inventories/platform", **more):
+        nowhere = {"K8S_AUTH_HOST": "https://127.0.0.1:9", "KUBECONFIG": "/nowhere"}
+        extra = ["-e", json.dumps({"tree_repository": str(repository)})]
+        return cluster.playbook("render", *extra, *args, inventory=inventory, env=nowhere, **more)
+
+    return render_
+
+
+@pytest.fixture(scope="module")
+def build(cluster):
+    """Build a folder with kubectl's kustomize and with kustomize itself, and give what both make of it."""
+    kustomize = cluster.control("kustomize").stdout.strip()
+
+    def build_(folder: Path) -> dict[tuple, dict]:
+        texts = [cluster.kubectl("kustomize", folder).stdout, cluster.run(kustomize, "build", folder).stdout]
+        one, other = (by_identity(list(yaml.load_all(text, Loader=yaml.CSafeLoader))) for text in texts)
+        assert one == other
+        return one
+
+    return build_
+
+
+# --- The committed tree -----------------------------------------------------------------------------
+
+
+def test_the_committed_tree_is_what_the_inventory_says(render):
+    before = files_of(INFRA)
+    done = render(ROOT, "--check", "--diff")
+    assert "changed=0" in done.stdout, f"run: make render\n{done.stdout}"
+    assert f"{len(before)} files, 0 written, 0 removed" in said(done)
+    assert files_of(INFRA) == before
+
+
+def test_its_paths_are_the_contracts():
+    rendered = files_of(INFRA)
+    assert [path for path in CONTRACT if f"{path}/kustomization.yaml" not in rendered] == []
+    assert [path for path in APPLICATIONS if f"argocd/{path}" not in rendered] == []
+    folders = {path.relative_to(INFRA).as_posix() for path in INFRA.rglob("*") if path.is_dir()}
+    assert folders == {
+        *CONTRACT,
+        *("k8s", "k8s/triton", "k8s/triton/overlays", "k8s/vllm", "k8s/vllm/overlays"),
+        *("argocd", "argocd/triton", "argocd/vllm", "argocd/shared"),
+    }
+
+
+def test_each_file_holds_one_object_named_after_it_and_says_whence_it_came():
+    for path, content in files_of(INFRA).items():
+        lines = content.decode().splitlines()
+        assert "do not edit" in lines[0], path
+        assert lines[1] == "# Cluster ml-platform, host ml-platform of inventories/platform", path
+        assert lines[2].startswith("# Variables: "), path
+        (item,) = yaml.safe_load_all(content)
+        stem = Path(path).stem
+        if isinstance(item, dict) and stem != "kustomization" and not stem.startswith("patch-"):
+            kind = [] if item["kind"] == "Application" else [item["kind"].lower()]
+            assert stem == "-".join([*kind, item["metadata"]["name"]])
+        assert str(ROOT).encode() not in content
+
+
+def test_the_applications_that_are_on_are_the_contracts(build):
+    found = {name: item["spec"]["source"]["path"] for (_, _, _, name), item in build(INFRA / "argocd").items()}
+    assert found == {
+        "triton-inference-cpu": "infra/k8s/triton/overlays/cpu",
+        "triton-inference-gpu": "infra/k8s/triton/overlays/gpu",
+        "vllm-inference": "infra/k8s/vllm/base",
+        "vllm-inference-judge": "infra/k8s/vllm/judge",
+        "ml-models-shared": "infra/k8s/shared",
+    }
+
+
+@pytest.fixture(scope="module")
+def built(build) -> dict[str, dict[tuple, dict]]:
+    """{folder: its objects} of every folder of the tree."""
+    folders = sorted(path.parent for path in INFRA.rglob("kustomization.yaml"))
+    return {folder.relative_to(INFRA).as_posix(): build(folder) for folder in folders}
+
+
+def test_every_folder_builds(built):
+    assert set(built) == {path.relative_to(INFRA).as_posix() for path in INFRA.rglob("*") if path.is_dir()}
+    parts = {path: {**built[path]} for path in built}
+    both = built["k8s/vllm/base"] | built["k8s/vllm/judge-large"]
+    assert parts["k8s/vllm/overlays/judge-large"] == both
+    everything = {key: item for path in WANTED for key, item in built[f"k8s/{path}"].items()}
+    assert built["k8s"] == everything
+    assert len(everything) == sum(len(built[f"k8s/{path}"]) for path in WANTED)
+
+
+def test_every_object_passes_the_schemas(built, custom_resources):
+    objects = [item for path in built for item in built[path].values()]
+    kinds = set()
+    for item in {json.dumps(item, sort_keys=True): item for item in objects}.values():
+        if schema := custom_resources.get((item["apiVersion"], item["kind"])):
+            schema.validate(item)
+        else:
+            for version in VERSIONS:
+                kubernetes_validate.validate(item, version, strict=True)
+        kinds.add(item["kind"])
+    assert kinds >= {"Deployment", "ServiceMonitor", "PrometheusRule", "Application", "RoleBinding"}
+    assert not kinds & {"Secret", "Namespace"}
+
+
+# --- Several clusters -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clusters(cluster, render, tmp_path_factory) -> tuple[Path, dict[str, dict]]:
+    """A repository with the trees of two clusters, and by cluster what the roles render for it."""
+    folder = tmp_path_factory.mktemp("clusters")
+    common = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "platform_api_server": "https://127.0.0.1:6443",
+        "platform_aws_account_id": "123456789012",
+        "argocd_apps_path": "infra/{{ platform_cluster_name }}/k8s",
+        "render_folder": str(folder),
+    }
+    inventory = folder / "hosts.yml"
+    inventory.write_text(json.dumps({"clusters": {"hosts": CLUSTERS, "vars": common}}))
+    render(folder, inventory=inventory)
+    cluster.playbook("tests/playbooks/render.yml", inventory=inventory)
+    return folder, {name: json.loads((folder / f"{name}.json").read_text()) for name in CLUSTERS}
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_clusters_folder_is_what_its_roles_render(clusters, build, name):
+    folder, rendered = clusters
+    objects = by_identity(rendered[name]["objects"])
+    argocd = {key: item for key, item in objects.items() if item["kind"] == "Application"}
+    assert build(folder / "infra" / name / "k8s") == {key: objects[key] for key in objects.keys() - argocd.keys()}
+    assert build(folder / "infra" / name / "argocd") == argocd
+
+
+def test_clusters_have_folders_of_their_own(clusters):
+    folder, _ = clusters
+    assert {path.name for path in (folder / "infra").iterdir()} == set(CLUSTERS)
+    application = yaml.safe_load((folder / "infra/large/argocd/vllm/vllm-inference-judge-large.yaml").read_text())
+    assert application["spec"]["source"]["path"] == "infra/large/k8s/vllm/judge-large"
+
+
+def test_profiles_and_judges_of_ones_own_follow_the_pattern(clusters, build):
+    folder, rendered = clusters
+    own = folder / "infra/own/k8s"
+    for path in ("triton/overlays/big", "triton/overlays/apart", "vllm/tiny", "vllm/overlays/tiny", "vllm/judge"):
+        assert (own / path / "kustomization.yaml").is_file(), path
+    big = yaml.safe_load((own / "triton/overlays/big/kustomization.yaml").read_text())
+    assert (big["nameSuffix"], big["resources"][0]) == ("-big", "../../base")
+    # A name that is no suffix of the base's can't be an overlay of it.
+    apart = yaml.safe_load((own / "triton/overlays/apart/kustomization.yaml").read_text())
+    assert "deployment-server.yaml" in apart["resources"]
+    # Nothing of vLLM is on but the judge, and of the shared nothing at all.
+    assert not (own / "vllm/overlays/kustomization.yaml").exists()
+    assert not (own / "shared").exists()
+    # A profile that says nothing is the base.
+    base = by_identity(
+        [i for i in rendered["large"]["objects"] if i["metadata"]["labels"].get("app") == "triton-inference"]
+    )
+    assert build(folder / "infra/large/k8s/triton/base") == base
+
+
+# --- Refusals and edits -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def edited(tmp_path) -> Path:
+    """A copy of the repository, for a test to edit."""
+    shutil.copytree(INFRA, tmp_path / "infra")
+    return tmp_path
+
+
+def test_a_folder_edited_by_hand_is_set_right(render, edited):
+    base = edited / "infra/k8s/vllm/base"
+    deployment, service = base / "deployment-vllm.yaml", base / "service-vllm-service.yaml"
+    deployment.write_text(deployment.read_text().replace("replicas: 1", "replicas: 7"))
+    service.write_text(service.read_text() + "{{ no YAML")
+    (base / "networkpolicy-vllm.yaml").rename(base / "networkpolicy-copy.yaml")
+    shutil.rmtree(edited / "infra/k8s/shared")
+    before = files_of(edited)
+    preview = render(edited, "--check", "--diff")
+    assert files_of(edited) == before
+    assert "-  replicas: 7\n+  replicas: 1\n" in preview.stdout
+    assert "7 written, 1 removed" in said(preview)
+    assert "changed=1" in preview.stdout
+    assert "7 written, 1 removed" in said(render(edited))
+    assert files_of(edited / "infra") == files_of(INFRA)
+
+
+def test_the_documents_folder_of_ones_own_builds(build, edited):
+    text = (ROOT / "docs/gitops.md").read_text()
+    (example,) = (
+        part.split("```")[0] for part in text.split("```yaml\n") if "kind: Kustomization" in part.split("```")[0]
+    )
+    own = edited / "apps/vllm"
+    own.mkdir(parents=True)
+    (own / "kustomization.yaml").write_text(example)
+    deployment = build(own)["apps/v1", "Deployment", NAMESPACE, "vllm"]
+    assert deployment["spec"]["template"]["spec"]["priorityClassName"] == "high"
+
+
+def test_two_clusters_in_one_folder_are_refused(clusters, render, tmp_path):
+    folder, _ = clusters
+    args = ["-e", "argocd_apps_path=infra/k8s"]
+    done = render(tmp_path, *args, inventory=folder / "hosts.yml", check=False)
+    assert done.returncode
+    assert "argocd_apps_path is infra/k8s for the clusters large, own: each has a folder of its own" in said(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_in_an_inventory_is_told_before_anything_is_written(render, tmp_path):
+    wrong = {
+        # Not enabled, and in the tree all the same.
+        "triton_profiles": {"big": {"name": "triton-inference-big", "hardware_profile": "gpu-lage"}},
+        "vllm_judge_variant": "judge-larg",
+    }
+    done = render(tmp_path, "-e", json.dumps(wrong), check=False)
+    assert done.returncode
+    assert "vllm_judge_variant is 'judge-larg': unknown, did you mean 'judge-large'?" in said(done)
+    assert "triton_profiles.big.hardware_profile is 'gpu-lage': unknown" in said(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["", "infra/../../k8s"])
+def test_a_tree_outside_the_repository_is_refused(render, tmp_path, path):
+    done = render(tmp_path / "repository", "-e", json.dumps({"argocd_apps_path": path}), check=False)
+    assert done.returncode
+    assert "must be a folder below the repository's root" in said(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_secret_or_a_file_of_somebody_else_stops_the_writer(cluster, tmp_path):
+    """The action alone: what each of its refusals depends on is in tests/unit/test_tree.py."""
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "token"}, "stringData": {"key": "s3cr3t"}}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "one"}}
+    (tmp_path / "infra/k8s/a").mkdir(parents=True)
+    (tmp_path / "infra/k8s/a/serviceaccount-one.yaml").write_text("kind: ServiceAccount\n")
+    (tmp_path / "infra/k8s/mine.yaml").write_text("{{ no YAML")
+    before = files_of(tmp_path / "infra")
+
+    def task(*objects):
+        folder = {"path": "k8s/a", "variables": "none", "objects": objects}
+        more = {"cluster_name": "test", "source": "host test of nowhere"}
+        arguments = {"root": str(tmp_path / "infra"), "tops": ["k8s"], "folders": [folder], **more}
+        return {"modelyard.core.tree": arguments, "ignore_errors": True}
+
+    play = [{"hosts": "all", "gather_facts": False, "tasks": [task(secret), task(account)]}]
+    (tmp_path / "play.yml").write_text(json.dumps(play))
+    done = cluster.playbook(str(tmp_path / "play.yml"), inventory="localhost,")
+    assert "ignored=2" in done.stdout
+    assert said(done).count("Nothing was written.") >= 2
+    assert "Secret token is a Secret, and a Secret is never written to a file" in said(done)
+    assert "s3cr3t" not in done.stdout + done.stderr
+    assert "infra/k8s/a/serviceaccount-one.yaml is in the way" in said(done)
+    assert "infra/k8s/mine.yaml was not rendered from the inventory" in said(done)
+    assert files_of(tmp_path / "infra") == before
+
+
+# --- Direct deploys and kubectl apply -k --------------------------------------------------------------
+
+# The contract's inventory, one part after the other turned on; each on top of the one before.
+DEPLOYS = {
+    "judge": ({}, WANTED),
+    "judge-large": ({"vllm_judge_variant": "judge-large"}, ["vllm/judge-large"]),
+    # Every node has a taint, so nothing without a toleration gets one.
+    "base": (
+        {
+            "vllm_judge_variant": "judge-large",
+            "triton_enabled_profiles": ["base"],
+            "triton_profiles": {"base": {}},
+            "apply_wait": False,
+        },
+        ["triton/base"],
+    ),
+}
+
+
+def live(cluster) -> dict[str, dict]:
+    """The project's objects without what the API server and controllers write."""
+    found = {}
+    for key, _, item in cluster.objects():
+        metadata = item["metadata"]
+        ours = metadata.get("labels", {}).get("app.kubernetes.io/managed-by") == "modelyard"
+        if not ours or key.split("/")[1] != NAMESPACE or "ownerReferences" in metadata or key.startswith("Endpoints/"):
+            continue
+        for name in ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"):
+            metadata.pop(name, None)
+        for name in ("deployment.kubernetes.io/revision", "kubectl.kubernetes.io/last-applied-configuration"):
+            metadata.get("annotations", {}).pop(name, None)
+        if not metadata.get("annotations"):
+            metadata.pop("annotations", None)
+        for name in ("clusterIP", "clusterIPs"):
+            item.get("spec", {}).pop(name, None)
+        item.pop("status", None)
+        if not key.startswith("Lease/"):
+            found[key] = item
+    return found
+
+
+def pods(cluster) -> set[str]:
+    return {item["metadata"]["uid"] for item in cluster.get("pods", "-n", NAMESPACE)["items"]}
+
+
+@pytest.fixture(scope="module")
+def deploy(cluster):
+    def deploy_(*args, **variables):
+        direct = {"platform_connection": {"kubeconfig": str(cluster.kubeconfig)}, "platform_api_server": cluster.url}
+        extra = json.dumps(direct | {"platform_delivery": "direct"} | variables)
+        return cluster.playbook("site", "-e", extra, *args, inventory="inventories/platform")
+
+    return deploy_
+
+
+@pytest.fixture(scope="module")
+def direct(cluster, deploy) -> dict[str, tuple[dict, dict[str, str]]]:
+    """By deploy: what the cluster holds after it, and what kubectl diff says of each folder then."""
+    cluster.reset()
+    found = {}
+    for name, (variables, folders) in DEPLOYS.items():
+        deploy(**variables)
+        differences = {}
+        for folder in folders + (["."] if name == "judge" else []):
+            for options in ([], TRACES):
+                done = cluster.kubectl("diff", *options, "-k", INFRA / "k8s" / folder, check=False)
+                differences[f"{folder} {' '.join(options)}"] = f"{done.returncode} {done.stdout}{done.stderr}"
+        found[name] = (live(cluster), differences)
+    return found
+
+
+@pytest.fixture(scope="module")
+def applied(cluster, deploy, direct) -> dict[str, tuple[dict, str]]:
+    """By deploy: what the cluster holds when its folders are applied instead, and what a dry run of site.yml says then."""
+    cluster.reset()
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    found = {}
+    for name, (variables, folders) in DEPLOYS.items():
+        if name == "base":
+            cluster.kubectl("delete", "-k", INFRA / "k8s/triton/overlays/gpu")
+        for folder in folders:
+            cluster.kubectl("apply", *TRACES, "-k", INFRA / "k8s" / folder)
+        found[name] = (live(cluster), said(deploy("--check", **variables)))
+    return found
+
+
+@pytest.mark.parametrize("name", DEPLOYS)
+def test_after_a_direct_deploy_kubectl_finds_no_difference(direct, name):
+    _, differences = direct[name]
+    assert {folder: text for folder, text in differences.items() if text != "0 "} == {}
+
+
+@pytest.mark.parametrize("name", DEPLOYS)
+def test_kubectl_makes_the_same_objects(direct, applied, name):
+    deployed, _ = direct[name]
+    by_kubectl, _ = applied[name]
+    assert by_kubectl.keys() == deployed.keys()
+    assert {key: by_kubectl[key] for key in deployed if by_kubectl[key] != deployed[key]} == {}
+    assert any(key.startswith("Deployment/") for key in deployed)
+
+
+@pytest.mark.parametrize("name", DEPLOYS)
+def test_after_kubectl_a_direct_deploy_has_nothing_to_change(applied, name):
+    _, text = applied[name]
+    assert "nothing to change" in text
+    assert "changed=0" in text
+
+
+def test_what_kubectl_applied_in_its_own_name_is_adopted_and_no_pod_restarts(cluster, clean_platform, deploy, direct):
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl("apply", "-k", INFRA / "k8s")
+    names = ["triton-inference", "triton-inference-gpu", "vllm", "judge-vllm"]
+    cluster.kubectl(
+        "-n", NAMESPACE, "wait", "--for=condition=Available", "--timeout=120s", *(f"deploy/{n}" for n in names)
+    )
+    before = pods(cluster)
+    assert before
+    assert "adopting it from kubectl-client-side-apply" in said(deploy())
+    assert pods(cluster) == before
+    assert live(cluster) == direct["judge"][0]
