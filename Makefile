@@ -16,7 +16,7 @@ SHELL_FILES := $(CLUSTER) tools/uv .ci/run
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke kubeconfig env build lock lint test molecule clean
+.PHONY: help deploy destroy check smoke render kubeconfig env build lock lint test molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ check: env ## Show what deploy would change on the local cluster, and change not
 
 smoke: env ## Ask each model server a real question
 	@$(PLAY) playbooks/smoke.yml
+
+render: env ## Write infra/, the files for kubectl and Argo CD: make render INVENTORY=inventories/platform
+	@$(BIN)/ansible-playbook -i $(or $(INVENTORY),inventories/platform) playbooks/render.yml
 
 destroy: ## Remove the local cluster and every trace of it but the cache
 	@$(CLUSTER) down

@@ -1,0 +1,13 @@
+"""Filter ``modelyard.core.application_folders``: where Argo CD's Applications stand in the tree."""
+
+from __future__ import annotations
+
+from ansible_collections.modelyard.core.plugins.module_utils.tree import application_folders
+
+
+class FilterModule:
+    """The filter of this file."""
+
+    def filters(self) -> dict:
+        """Name it."""
+        return {"application_folders": application_folders}
