@@ -15,6 +15,7 @@ import time
 import warnings
 from pathlib import Path
 
+import jsonschema
 import pytest
 import urllib3
 import yaml
@@ -255,3 +256,31 @@ def other_cluster():
     with unused_cluster(16480) as unused:
         yield unused
         unused.control("down", check=False)
+
+
+def _strict(schema: dict | list) -> dict | list:
+    """Make a CRD's schema refuse fields that it does not name."""
+    if isinstance(schema, dict):
+        if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+            schema.setdefault("additionalProperties", False)
+        for inner in schema.values():
+            _strict(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            _strict(inner)
+    return schema
+
+
+@pytest.fixture(scope="session")
+def custom_resources() -> dict[tuple[str, str], jsonschema.protocols.Validator]:
+    """{(apiVersion, kind): validator} of the local cluster's CRDs. Their own correctness is not checked: that takes seconds."""
+    folder = subprocess.run([ROOT / "controlplane/cluster", "crds"], capture_output=True, text=True, check=True)
+    found = {}
+    for file in Path(folder.stdout.strip()).rglob("*.yaml"):
+        crd = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
+        for version in crd["spec"]["versions"]:
+            schema = version["schema"]["openAPIV3Schema"]
+            schema["properties"]["metadata"] = {"type": "object"}
+            key = (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"])
+            found[key] = jsonschema.Draft202012Validator(_strict(schema))
+    return found

@@ -47,7 +47,9 @@ class ActionModule(ActionBase):
             if not self._task.check_mode:
                 tree.carry_out(root, write, remove)
         except OSError as error:
-            raise AnsibleActionFail(f"{error.filename}: {error.strerror}. Run it again when that is put right") from None
+            raise AnsibleActionFail(
+                f"{error.filename}: {error.strerror}. Run it again when that is put right"
+            ) from None
         old_and_new = {**write, **{path: (text, "") for path, text in remove.items()}}
         return {
             "changed": bool(old_and_new),

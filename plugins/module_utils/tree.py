@@ -73,7 +73,7 @@ def _ordered(value: Any, first: tuple[str, ...] = ()) -> Any:
 
 def document(header: str, content: Any) -> str:
     """Write a file: its header, then the content as YAML with sorted keys."""
-    first = ("$patch", "apiVersion", "kind", "metadata", "resources", "patches")
+    first = ("$patch", "apiVersion", "kind", "metadata", "resources", "namespace", "nameSuffix", "patches")
     return header + yaml.dump(
         _ordered(content, first), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 16
     )
@@ -93,7 +93,9 @@ def header(cluster: str, source: str, variables: str) -> str:
 def named(item: Mapping) -> str:
     """Name an object for people: ``Deployment ml-models/vllm``."""
     place = item["metadata"].get("namespace")
-    return f"{item['kind']} {place}/{item['metadata']['name']}" if place else f"{item['kind']} {item['metadata']['name']}"
+    return (
+        f"{item['kind']} {place}/{item['metadata']['name']}" if place else f"{item['kind']} {item['metadata']['name']}"
+    )
 
 
 def stems(objects: list[Mapping]) -> list[str]:
@@ -170,31 +172,62 @@ def pair(base: list[Mapping], objects: list[Mapping]) -> tuple[list[tuple[Mappin
     return [(item, found.get(place)) for place, item in enumerate(base)], left
 
 
-def overlay(base: list[Mapping], objects: list[Mapping]) -> tuple[list[Mapping], dict[str, Any], list[dict]]:
+def suffix(base: list[Mapping], objects: list[Mapping]) -> str | None:
+    """Find what the names of an overlay's objects have more than those of its base; None where it is not one thing."""
+    pairs, more = pair(base, objects)
+    names = [(item["metadata"]["name"], wanted["metadata"]["name"]) for item, wanted in pairs if wanted]
+    if not names:
+        return None
+    end = names[0][1].removeprefix(names[0][0])
+    fits = all(before + end == after for before, after in names)
+    return end if fits and all(item["metadata"]["name"].endswith(end) for item in more) else None
+
+
+def _suffixed(item: Mapping, end: str, accounts: set[str]) -> dict:
+    """Rename an object as kustomize's nameSuffix does: itself, and the account of its pods if that is renamed too."""
+    renamed = {**item, "metadata": {**item["metadata"], "name": item["metadata"]["name"] + end}}
+    pod = item.get("spec", {}).get("template", {}).get("spec", {})
+    if pod.get("serviceAccountName") in accounts:
+        pod = {**pod, "serviceAccountName": pod["serviceAccountName"] + end}
+        renamed["spec"] = {**item["spec"], "template": {**item["spec"]["template"], "spec": pod}}
+    return renamed
+
+
+def overlay(base: list[Mapping], objects: list[Mapping], end: str) -> tuple[list[Mapping], dict[str, Any], list[dict]]:
     """Work out what an overlay must hold to make its objects of a base's.
 
+    Args:
+        base: the base's objects.
+        objects: the overlay's.
+        end: their :func:`suffix`. A patch must not rename: where two overlays of one base meet, kustomize follows only
+            its own suffix from an account to the pods that use it.
+
     Returns:
-        objects that the base lacks; patches by the stem of their file; the kustomization's ``patches``.
+        objects that the base lacks, before they get the suffix; patches by the stem of their file; the kustomization's
+        ``patches``.
     """
     pairs, more = pair(base, objects)
+    accounts = {item["metadata"]["name"] for item in base if item["kind"] == "ServiceAccount"}
     texts: dict[str, Any] = {}
     entries = []
     for stem, (item, wanted) in zip(stems(base), pairs, strict=True):
-        file = f"patch-{stem}"
-        meta = item["metadata"]
+        file, meta = f"patch-{stem}", item["metadata"]
         if wanted is None:
             there = {key: meta[key] for key in ("name", "namespace") if key in meta}
             texts[file] = {
-                "$patch": "delete",
                 "apiVersion": item["apiVersion"],
                 "kind": item["kind"],
                 "metadata": there,
+                "$patch": "delete",
             }
             entries.append({"path": f"{file}.yaml"})
-        elif changes := difference(item, wanted):
+        elif changes := difference(_suffixed(item, end, accounts), wanted):
             texts[file] = changes
             entries.append({"path": f"{file}.yaml", "target": {"kind": item["kind"], "name": meta["name"]}})
-    return more, texts, entries
+    bare = [
+        {**item, "metadata": {**item["metadata"], "name": item["metadata"]["name"].removesuffix(end)}} for item in more
+    ]
+    return bare, texts, entries
 
 
 def application_folders(on: list[Mapping], off: list[Mapping], manifests: str) -> list[dict]:
@@ -235,7 +268,7 @@ def compose(folders: list[Mapping], cluster: str, source: str) -> dict[str, str]
 
     Args:
         folders: for each its ``path`` below the root, the ``variables`` that it comes from, and any of: ``objects``;
-            ``base`` (path of the folder that it is an overlay of); ``includes`` (folders that it is made of, relative
+            ``base`` (path of the folder that it is an overlay of, where the names allow that); ``includes`` (folders that it is made of, relative
             to it); ``off`` (objects that have a file and are not in the kustomization).
         cluster: the cluster's name.
         source: the host and its inventory, in words.
@@ -259,11 +292,15 @@ def compose(folders: list[Mapping], cluster: str, source: str) -> dict[str, str]
     files: dict[str, str] = {}
     for path, folder in known.items():
         head = header(cluster, source, folder["variables"])
-        objects, patches, entries = list(folder.get("objects", [])), {}, []
+        objects, patches, settings = list(folder.get("objects", [])), {}, {}
         includes = list(folder.get("includes", []))
-        if folder.get("base"):
+        below = known[folder["base"]]["objects"] if folder.get("base") else []
+        if below and (end := suffix(below, objects)) is not None:
             includes.append(os.path.relpath(folder["base"], path))
-            objects, patches, entries = overlay(known[folder["base"]]["objects"], objects)
+            # Without a namespace kustomize would lead pods to the other overlay's account where two overlays meet.
+            places = {item["metadata"].get("namespace") for item in objects}
+            settings |= {"nameSuffix": end, "namespace": places.pop() if len(places) == 1 else None}
+            objects, patches, settings["patches"] = overlay(below, objects, end)
         off = list(folder.get("off", []))
         names = [f"{stem}.yaml" for stem in stems([*objects, *off])]
         for name, item in zip(names, [*objects, *off], strict=True):
@@ -273,7 +310,8 @@ def compose(folders: list[Mapping], cluster: str, source: str) -> dict[str, str]
         resources = sorted(includes) + sorted(names[: len(objects)])
         if resources:
             content = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": resources}
-            files[f"{path}/{KUSTOMIZATION}"] = document(head, content | ({"patches": entries} if entries else {}))
+            content |= {key: value for key, value in settings.items() if value}
+            files[f"{path}/{KUSTOMIZATION}"] = document(head, content)
     return files
 
 
@@ -355,7 +393,9 @@ def plan(
         if path.endswith(MANIFESTS) or PurePosixPath(path).name == "Kustomization"
         if not any(path == file or file.startswith(f"{path}/") for file in wanted)
     ]
-    problems += [f"{root / path} is a folder, where a file must be: remove it" for path in wanted if (root / path).is_dir()]
+    problems += [
+        f"{root / path} is a folder, where a file must be: remove it" for path in wanted if (root / path).is_dir()
+    ]
     found = {match[1].decode() for text in ours.values() if (match := _CLUSTER.match(text))}
     problems += [
         f"{root} holds what was rendered for the cluster {name}, and this is {cluster}: a cluster has a folder of its own "
