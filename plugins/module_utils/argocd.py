@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.module_utils.inputs import DNS_LABEL
+from ansible_collections.modelyard.core.plugins.module_utils.inputs import DNS_LABEL, DNS_SUBDOMAIN
 from ansible_collections.modelyard.core.plugins.module_utils.ownership import own
 from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest, where
 from ansible_collections.modelyard.core.plugins.module_utils.settings import merge
@@ -491,12 +491,13 @@ def _check_project(settings: Mapping, problems: Problems) -> None:
         problems.add("argocd_apps_project", name, "must be up to 63 lower-case letters, digits and -")
 
 
-def credentials(repository: Mapping, url: str) -> dict:
+def credentials(repository: Mapping, url: str, name: str) -> dict:
     """Make the data of Argo CD's repository Secret.
 
     Args:
         repository: ``username`` and ``password``, or ``ssh_private_key``; from a vault.
         url: the repository's.
+        name: the Secret's.
 
     Returns:
         ``data`` (texts by key; empty when there are no credentials) and ``problems``, which never show a value.
@@ -506,6 +507,8 @@ def credentials(repository: Mapping, url: str) -> dict:
     if not given:
         return {"data": {}, "problems": []}
     path, hidden = "argocd_apps_repository", "(hidden)"
+    if not DNS_SUBDOMAIN.fullmatch(str(name)):
+        problems.add(f"{path}_name", name, "must be a name of lower-case letters, digits, - and .")
     if "ssh_private_key" in given:
         if {"username", "password"} & given.keys():
             problems.add(path, hidden, "must have username and password, or ssh_private_key, not both")

@@ -270,12 +270,12 @@ KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY---
 
 def test_credentials_become_argocds_keys():
     given = {"username": "git", "password": "hush"}
-    assert credentials(given, "https://example.com/r") == {
+    assert credentials(given, "https://example.com/r", "repo") == {
         "data": {"type": "git", "url": "https://example.com/r", "username": "git", "password": "hush"},
         "problems": [],
     }
-    assert credentials({"ssh_private_key": KEY}, "git@example.com:r")["data"]["sshPrivateKey"] == KEY
-    assert credentials({}, "https://example.com/r") == {"data": {}, "problems": []}
+    assert credentials({"ssh_private_key": KEY}, "git@example.com:r", "repo")["data"]["sshPrivateKey"] == KEY
+    assert credentials({}, "https://example.com/r", "repo") == {"data": {}, "problems": []}
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_credentials_become_argocds_keys():
     ],
 )
 def test_wrong_credentials_are_refused_and_not_shown(given, url, message):
-    found = credentials(given, url)
+    found = credentials(given, url, "repo")
     assert found["data"] == {}
     assert any(message in line for line in found["problems"]), found
     assert "hush" not in str(found)
@@ -355,3 +355,9 @@ def test_refusals(arguments, message):
     found = compute(**arguments)
     assert found["applications"] == []
     assert any(re.search(message, line) for line in found["problems"]), found
+
+
+def test_the_secret_needs_a_name():
+    found = credentials({"username": "git", "password": "hush"}, "https://e/r", "My_Repo")
+    assert found["data"] == {}
+    assert "argocd_apps_repository_name is 'My_Repo': must be a name" in found["problems"][0]
