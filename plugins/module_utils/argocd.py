@@ -45,7 +45,7 @@ def applications(
         selection: what is on: ``triton`` (list of profiles), ``vllm`` and ``shared`` (true or false), ``judge`` (a variant
             or none); and how they are called: ``triton_prefix``, ``judge_prefix``, ``vllm_name``, ``shared_name``.
         settings: what all of them have, keys as in ``argocd_apps_overrides``; ``path`` is the folder above all. And what
-            is not an Application's own: ``cluster`` (its name), ``generator`` (``none``, ``list`` or ``clusters``),
+            is not an Application's own: ``host`` and ``cluster`` (their names), ``generator`` (``none``, ``list`` or ``clusters``),
             ``hosts``, ``cluster_selector``, ``waves``, ``parked_managers``, ``project_create``, ``project_kinds``.
         overrides: by name, what one of them has instead.
         extra: by name, further ones. Their path is as it is given.
@@ -102,7 +102,8 @@ def _clusters(this: Mapping, hosts: Mapping, problems: Problems) -> list[dict]:
         }
         if "destination_namespace" not in said and "platform_namespace" in values:
             said["destination_namespace"] = values["platform_namespace"]
-        if not {"destination_server", "destination_name"} & said.keys() and len(hosts) > 1:
+        # Argo CD's own cluster is the one that it knows without being told.
+        if name != settings["host"] and not {"destination_server", "destination_name"} & said.keys():
             allowed = "must set argocd_apps_destination_server or argocd_apps_destination_name: how Argo CD knows this cluster"
             problems.add(f"host {name} of argocd_apps_hosts", "(nothing)", allowed)
         selection = {

@@ -35,6 +35,7 @@ SETTINGS = {
     "annotations": {},
     "waves": {"shared": 0, "judge": 2},
     "parked_managers": ["kubectl"],
+    "host": "hub",
     "cluster": "here",
     "generator": "none",
     "hosts": [],
