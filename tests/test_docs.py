@@ -186,7 +186,7 @@ def test_a_private_repository_needs_the_rights_in_the_comment(clean_platform, de
     refused = deployer("-e", "platform_delivery=gitops", "-e", f"@{vault}", check=False)
     said = " ".join((refused.stdout + refused.stderr).split())
     assert refused.returncode
-    assert "modelyard-repository in namespace argocd could not be written, and nothing else was" in said
+    assert "modelyard-repository in namespace argocd could not be written, so nothing was applied" in said
     assert "very-secret" not in said
     after = clean_platform.resource_versions()
     assert {key for key in after if after[key] != before.get(key)} <= {"Lease/argocd/modelyard"}

@@ -248,6 +248,10 @@ def test_moving_back_removes_what_gitops_made_and_restarts_nothing(deliver, clus
     assert "remove Application argocd/vllm-inference; what it deployed stays" in done.text
     assert versions(cluster, NAMESPACE) == before
     assert set(applications(cluster)) == set(PATHS)
+    # One role alone would leave what the others deployed to no one.
+    alone = cluster.playbook("vllm", "-e", json.dumps({"apply_handover": True}), check=False)
+    assert "Applications of this cluster sync by themselves" in " ".join((alone.stdout + alone.stderr).split())
+    assert set(applications(cluster)) == set(PATHS)
     # With the finalizer, deleting them would remove everything: it goes first.
     deliver("direct", apply_handover=True)
     assert applications(cluster) == {}
