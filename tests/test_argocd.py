@@ -133,7 +133,8 @@ class ArgoCD:
 
     def _configure(self):
         apply = ("apply", "--server-side", "--namespace", "argocd", "-f")
-        self.cluster.kubectl(*apply, self.program.parent / "argocd-config", "--recursive", check=False)
+        for file in (self.program.parent / "argocd-config").glob("argocd-*.yaml"):
+            self.cluster.kubectl(*apply, file)
         # Otherwise made by argocd-server, which nothing here needs.
         project = {"apiVersion": "argoproj.io/v1alpha1", "kind": "AppProject", "metadata": {"name": "default"}}
         every = {"group": "*", "kind": "*"}
