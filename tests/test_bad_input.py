@@ -543,6 +543,20 @@ COMPUTED = {
         "'vllm-inferense'",
         "did you mean 'vllm-inference'?",
     ),
+    "project-of-others": Bad(
+        "argocd_apps",
+        "argocd_apps_project_create: true\nargocd_apps_project: default # bad",
+        "argocd_apps_project",
+        "'default'",
+        "belongs to Argo CD",
+    ),
+    "half-a-credential": Bad(
+        "argocd_apps",
+        "argocd_apps_repository: {password: very-secret}",
+        "argocd_apps_repository",
+        "(hidden)",
+        "must have both username and password",
+    ),
 }
 
 # The first of these that is met hides the others, or they have another meaning together: a host for each.

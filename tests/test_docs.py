@@ -179,6 +179,27 @@ def test_the_listed_rights_deploy_by_gitops(clean_platform, deployer):
     assert clean_platform.get("-n", "argocd", "applications.argoproj.io")["items"]
 
 
+def test_a_private_repository_needs_the_rights_in_the_comment(clean_platform, deployer, tmp_path):
+    vault = tmp_path / "vault.json"
+    vault.write_text(json.dumps({"argocd_apps_repository": {"username": "git", "password": "very-secret"}}))
+    before = clean_platform.resource_versions()
+    refused = deployer("-e", "platform_delivery=gitops", "-e", f"@{vault}", check=False)
+    said = " ".join((refused.stdout + refused.stderr).split())
+    assert refused.returncode
+    assert "modelyard-repository in namespace argocd could not be written, so nothing was applied" in said
+    assert "very-secret" not in said
+    after = clean_platform.resource_versions()
+    assert {key for key in after if after[key] != before.get(key)} <= {"Lease/argocd/modelyard"}
+
+    comment = text_of(RIGHTS).split("# A private repository")[1].split("\n", 1)[1].split("  #\n")[0]
+    role = role_of("argocd")
+    role["rules"] += yaml.safe_load(comment.replace("  # ", "", 1).replace("\n  # ", "\n"))
+    apply(clean_platform, [role])
+    assert "failed=0" in deployer("-e", "platform_delivery=gitops", "-e", f"@{vault}").stdout
+    assert clean_platform.get("-n", "argocd", "secret", "modelyard-repository")
+    assert "prune Secret" in deployer("-e", "platform_delivery=gitops").stdout
+
+
 def test_the_cluster_wide_rights_are_optional(clean_platform, deployer):
     clean_platform.kubectl("delete", "clusterrolebinding", "modelyard")
     assert "failed=0" in deployer("--check").stdout

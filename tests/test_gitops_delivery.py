@@ -1,5 +1,6 @@
 """A cluster that is delivered by GitOps: the Applications are applied and nothing else, and never both for one object."""
 
+import base64
 import json
 
 import pytest
@@ -167,3 +168,104 @@ def test_an_argocd_that_is_not_there_is_told_before_anything_is_written(deliver,
     assert done.returncode
     assert "namespace nowhere does not exist" in done.text
     assert cluster.resource_versions() == before
+
+
+# --- What else Argo CD is told ---------------------------------------------------------------------
+
+PASSWORD = "correct-horse-battery-staple"
+
+
+def test_the_credentials_of_a_repository_are_in_its_secret_and_nowhere_else(deliver, cluster, tmp_path):
+    vault = tmp_path / "vault.json"
+    vault.write_text(json.dumps({"argocd_apps_repository": {"username": "git", "password": PASSWORD}}))
+    hidden = (PASSWORD, base64.b64encode(PASSWORD.encode()).decode())
+    talkative = ["-e", f"@{vault}", "-vvv", "--diff"]
+    before = cluster.resource_versions()
+
+    said = deliver("gitops", args=[*talkative, "--check"]).text
+    assert cluster.resource_versions() == before
+    said += deliver("gitops", args=talkative).text
+    again = deliver("gitops", args=talkative).text
+    assert "changed=0" in again
+    for text in hidden:
+        assert text not in said + again
+
+    found = {key: json.dumps(item) for key, _, item in cluster.objects()}
+    secret = json.loads(found.pop("Secret/argocd/modelyard-repository"))
+    assert secret["metadata"]["labels"]["argocd.argoproj.io/secret-type"] == "repository"
+    assert {key: base64.b64decode(value).decode() for key, value in secret["data"].items()} == {
+        "type": "git",
+        "url": "https://github.com/your-org/mlops-on-kubernetes",
+        "username": "git",
+        "password": PASSWORD,
+    }
+    assert [key for key, text in found.items() for word in hidden if word in text] == []
+
+    # Out of the inventory, out of the cluster; a Secret of others with that name stays.
+    gone = deliver("gitops", args=["--diff"]).text
+    assert "prune Secret argocd/modelyard-repository" in gone
+    assert not any(text in gone for text in hidden)
+    assert "Secret/argocd/modelyard-repository" not in cluster.resource_versions()
+    cluster.kubectl("create", "secret", "generic", "-n", "argocd", "modelyard-repository", "--from-literal=url=theirs")
+    assert "changed=0" in deliver("gitops").text
+    assert "Secret/argocd/modelyard-repository" in cluster.resource_versions()
+
+
+def test_a_project_of_our_own_comes_before_its_applications_and_goes_after_them(deliver, cluster):
+    own = {"argocd_apps_project": "models", "argocd_apps_project_create": True}
+    deliver("gitops", **own)
+    spec = cluster.get("appproject", "models", "-n", "argocd")["spec"]
+    assert spec["sourceRepos"] == ["https://github.com/your-org/mlops-on-kubernetes"]
+    assert spec["destinations"] == [{"namespace": NAMESPACE, "server": "https://kubernetes.default.svc"}]
+    assert spec["clusterResourceWhitelist"] == [{"group": "", "kind": "Namespace"}]
+    assert {item["spec"]["project"] for item in applications(cluster).values()} == {"models"}
+    assert "changed=0" in deliver("gitops", **own).text
+    assert "prune AppProject argocd/models" in deliver("gitops").text
+    # Argo CD takes it away once no Application needs it.
+    assert cluster.get("appproject", "models", "-n", "argocd")["metadata"]["deletionTimestamp"]
+
+
+def test_sets_of_applications_for_many_clusters(deliver, cluster):
+    many = {"argocd_apps_generator": "clusters", "argocd_apps_cluster_selector": {"env": "production"}}
+    deliver("gitops", **many)
+    found = {item["metadata"]["name"]: item["spec"] for item in cluster.get("applicationsets", "-n", "argocd")["items"]}
+    assert set(found) == set(PATHS)
+    assert applications(cluster) == {}
+    assert found["vllm-inference"]["generators"] == [{"clusters": {"selector": {"matchLabels": {"env": "production"}}}}]
+    assert found["vllm-inference"]["template"]["spec"]["destination"]["server"] == "{{ .server }}"
+    assert "changed=0" in deliver("gitops", **many).text
+    deliver("gitops")
+    assert cluster.get("applicationsets", "-n", "argocd")["items"] == []
+    assert set(applications(cluster)) == set(PATHS)
+
+
+def test_moving_back_removes_what_gitops_made_and_restarts_nothing(deliver, cluster):
+    deliver("direct")
+    deliver("gitops", argocd_apps_finalizer=True)
+    adopt_by_argocd(cluster, "vllm-inference", ("deployment", "vllm"))
+    before = versions(cluster, NAMESPACE)
+    done = deliver("direct", args=["--check"], apply_handover=True)
+    assert "remove Application argocd/vllm-inference; what it deployed stays" in done.text
+    assert versions(cluster, NAMESPACE) == before
+    assert set(applications(cluster)) == set(PATHS)
+    # One role alone would leave what the others deployed to no one.
+    alone = cluster.playbook("vllm", "-e", json.dumps({"apply_handover": True}), check=False)
+    assert "Applications of this cluster sync by themselves" in " ".join((alone.stdout + alone.stderr).split())
+    assert set(applications(cluster)) == set(PATHS)
+    # With the finalizer, deleting them would remove everything: it goes first.
+    deliver("direct", apply_handover=True)
+    assert applications(cluster) == {}
+    after = versions(cluster, NAMESPACE)
+    assert {key for key in after if after[key] != before.get(key)} == {f"Deployment/{NAMESPACE}/vllm"}
+    assert TRACKING not in cluster.get("deployment", "vllm", "-n", NAMESPACE)["metadata"].get("annotations", {})
+    assert "nothing to change" in deliver("direct", apply_handover=True).text
+
+
+def test_moving_over_without_an_argocd_stops_in_time_and_lets_go_of_nothing(deliver, cluster):
+    deliver("direct")
+    before = versions(cluster, NAMESPACE)
+    done = deliver("gitops", check=False, apply_handover=True, apply_handover_timeout=1)
+    assert done.returncode
+    assert "Argo CD has not synced" in done.text
+    assert "vllm-inference: not looked at yet" in done.text
+    assert versions(cluster, NAMESPACE) == before

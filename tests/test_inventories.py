@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils import inputs
+from ansible_collections.modelyard.core.plugins.module_utils import argocd, inputs
 
 ROOT = Path(__file__).parents[1]
 SPECS = inputs.load_specs(ROOT / "roles")
@@ -102,3 +102,27 @@ def test_the_applications_follow_the_defaults_of_the_servers_roles():
         "argocd_apps_vllm": f"{{{{ vllm_enabled | default({vllm}) }}}}",
         "argocd_apps_judge": f"{{{{ vllm_judge_variant | default({judge!r}) }}}}",
     }
+
+
+def test_the_applications_assume_what_the_servers_roles_say():
+    def read(role, folder="defaults"):
+        return yaml.safe_load((ROOT / "roles" / role / folder / "main.yml").read_text(encoding="utf-8"))
+
+    said = {**read("triton"), **read("vllm"), **read("vllm_judge"), **read("irsa")}
+    assert {name: said[name] for name in argocd.DEFAULTS} == argocd.DEFAULTS
+    builtin = read("triton", "vars")["__triton_profiles"]
+    assert {name: profile["name"] for name, profile in builtin.items()} == argocd.TRITON_NAMES
+    variants = read("vllm_judge", "vars")["__vllm_judge_variants"].values()
+    assert not any({"name", "autoscaled", "parked"} & variant.keys() for variant in variants)
+
+
+def test_the_project_may_deploy_what_is_applied():
+    def read(role, folder):
+        return yaml.safe_load((ROOT / "roles" / role / folder / "main.yml").read_text(encoding="utf-8"))
+
+    applied = {
+        (kind["api_version"].rpartition("/")[0], kind["kind"]) for kind in read("apply", "vars")["__apply_kinds"]
+    }
+    allowed = {(kind["group"], kind["kind"]) for kind in read("argocd_apps", "defaults")["argocd_apps_project_kinds"]}
+    # A cache on a volume claim is applied, and never pruned.
+    assert allowed == applied | {("", "PersistentVolumeClaim")}

@@ -438,6 +438,7 @@ def test_everything_of_vllm(find) -> None:
     assert deployment["spec"]["template"]["spec"]["initContainers"][0]["command"] == ["python3", "-m", "loader"]
     claim = find("everything", "PersistentVolumeClaim", "judge-vllm-cache")
     assert claim["spec"]["storageClassName"] == "gp3"
+    assert claim["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Prune=false,Delete=false"
     assert claim["spec"]["resources"]["requests"]["storage"] == "20Gi"
 
 

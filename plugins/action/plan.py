@@ -46,28 +46,29 @@ class ActionModule(ActionBase):
         seen = lock.read()
         plan = planner.make()
         prepared = False
-        if (plan.changes or plan.prune) and not self._task.check_mode:
+        if (plan.changes or plan.prune or plan.release) and not self._task.check_mode:
             created = [item for item in plan.namespaces if planning.create_namespace(cluster, item)]
             if lock.acquire(seen, options["lock_wait"], self._tell) or plan.namespaces:
                 plan = self._again(planner, lock)
                 plan.namespaces += created
             prepared = self._prepare(cluster, lock, plan, options)
         made = [planning.Change("create", {"kind": "Namespace", "metadata": item}) for item in plan.namespaces]
-        changes = [change.summary() for change in [*made, *plan.changes, *plan.prune]]
+        changes = [change.summary() for change in [*made, *plan.release, *plan.changes, *plan.prune]]
         for line in changes:
             self._tell(line)
         return {
-            "changed": bool(plan.changes or plan.prune) if self._task.check_mode else prepared,
+            "changed": bool(plan.changes or plan.prune or plan.release) if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
             "prune": [
                 {key: change.item[key] for key in ("apiVersion", "kind")}
                 | {"metadata": {key: change.item["metadata"].get(key) for key in ("name", "namespace", "uid")}}
+                | {"cascade": change.cascade}
                 for change in plan.prune
             ],
             "changes": changes,
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,
-            "diff": [change.diff() for change in [*plan.changes, *plan.prune]],
+            "diff": [change.diff() for change in [*plan.release, *plan.changes, *plan.prune]],
         }
 
     def _again(self, planner: planning.Planner, lock: Lock) -> planning.Plan:
@@ -81,6 +82,7 @@ class ActionModule(ActionBase):
         """Adopt what others hold; tells whether anything was written."""
         adopted = [change for change in plan.changes if change.takeover]
         try:
+            released = [planning.remove(cluster, change.item, change.cascade) for change in plan.release]
             for change in adopted:
                 planning.adopt(cluster, change, options["field_manager"], options["adopt_managers"])
             if not plan.changes and not plan.prune:
@@ -88,7 +90,7 @@ class ActionModule(ActionBase):
         except BaseException:
             lock.release()
             raise
-        return bool(adopted or plan.namespaces)
+        return bool(adopted or plan.namespaces or any(released))
 
 
 ARGUMENTS = {
@@ -102,6 +104,9 @@ ARGUMENTS = {
     "misfits": {"type": "dict", "default": {}},
     "namespaces": {"type": "list", "elements": "dict", "default": []},
     "prune": {"type": "list", "elements": "dict", "default": []},
+    "release": {"type": "list", "elements": "dict", "default": []},
+    "parts": {"type": "list", "elements": "str", "default": []},
+    "cascade": {"type": "bool", "default": False},
     "field_manager": {"type": "str", "default": "modelyard"},
     "adopt_managers": {"type": "list", "elements": "str", "default": []},
     "force": {"type": "bool", "default": False},

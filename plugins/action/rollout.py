@@ -9,6 +9,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.modelyard.core.plugins.module_utils import rollout
 from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
 from ansible_collections.modelyard.core.plugins.module_utils.lease import Held, Lock
+from ansible_collections.modelyard.core.plugins.module_utils.plan import remove
 
 
 class ActionModule(ActionBase):
@@ -52,7 +53,7 @@ class ActionModule(ActionBase):
                 renewed[0] = now
                 lock.renew()
 
-        pruned = [item for item in options["prune"] if _delete(cluster, item)]
+        pruned = [item for item in options["prune"] if remove(cluster, item, item.get("cascade"))]
         watch = rollout.Watch(cluster, options, self._tell, alive)
         live = watch.wait(options["workloads"]) if options["wait"] else []
         return {"changed": bool(pruned), "workloads": rollout.table(cluster, live)}
@@ -70,20 +71,3 @@ ARGUMENTS = {
     "lock_namespace": {"type": "str", "required": True},
     "lock_name": {"type": "str", "default": "modelyard"},
 }
-
-
-def _delete(cluster: Cluster, item: dict) -> bool:
-    """Delete exactly the object that the plan saw; ``False`` when it is gone or is another one by now."""
-    options = {
-        "apiVersion": "v1",
-        "kind": "DeleteOptions",
-        "propagationPolicy": "Background",
-        "preconditions": {"uid": item["metadata"]["uid"]},
-    }
-    try:
-        cluster.request("DELETE", cluster.object_path(item), body=options)
-    except ApiError as error:
-        if error.status not in (404, 409):
-            raise
-        return False
-    return True

@@ -23,6 +23,7 @@ from kubernetes.dynamic.exceptions import DynamicApiError
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
 IMPATIENT = urllib3.Timeout(connect=5, read=10)
 PARALLEL = 8

@@ -206,3 +206,13 @@ def covers(trie: dict, path: tuple) -> bool:
         named = [below for key, below in items.items() if json.loads(key[2:]).get("name") == first[1:-1]]
         return any(covers(below, rest) for below in named or items.values())
     return f"f:{first}" in trie and covers(trie[f"f:{first}"], rest)
+
+
+def leaves(trie: dict, path: tuple = ()) -> list[str]:
+    """Name the fields of a trie for people: ``spec.replicas``, ``metadata.labels.team``."""
+    found = []
+    for key, below in trie.items():
+        here = path if key == "." else (*path, key.split(":", 1)[1])
+        inner = leaves(below, here)
+        found += inner or [dotted(here)]
+    return list(dict.fromkeys(found))

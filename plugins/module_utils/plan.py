@@ -10,9 +10,10 @@ import json
 from dataclasses import dataclass, field
 
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils import fields
+from ansible_collections.modelyard.core.plugins.module_utils import argocd, fields
 from ansible_collections.modelyard.core.plugins.module_utils.cluster import (
     JSON_PATCH,
+    MERGE_PATCH,
     ApiError,
     Cluster,
     describe,
@@ -28,6 +29,7 @@ GITOPS = "argocd-apps"
 ARGOCD = "argoproj.io/v1alpha1"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 INSTANCE = "app.kubernetes.io/instance"
+APPLICATIONS = ("Application", "ApplicationSet")
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
 
 INSTALL_ORDER = [
@@ -57,6 +59,8 @@ class Change:
     before: dict | None = None
     after: dict | None = None
     takeover: bool = False
+    # Of an Application that goes: whether Argo CD removes what it deployed.
+    cascade: bool | None = None
 
     def summary(self) -> str:
         """One line: ``update Deployment ml-models/vllm: spec.replicas 2 -> 1``."""
@@ -67,6 +71,8 @@ class Change:
                 for path, old, new in fields.changes(shown(self.before), shown(self.after))
             ]
             text += ": " + ("; ".join(differences) or "ownership of fields")
+        if self.cascade is not None:
+            text += ", and Argo CD removes what it deployed" if self.cascade else "; what it deployed stays"
         return text
 
     def diff(self) -> dict:
@@ -82,6 +88,7 @@ class Plan:
     namespaces: list[dict] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     prune: list[Change] = field(default_factory=list)
+    release: list[Change] = field(default_factory=list)
     missing: list[dict] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
@@ -179,9 +186,11 @@ class Planner:
             for found in self.cluster.parallel(lambda item: _rehearse(self.cluster, item, roles), early)
             for text in found
         ]
-        problems += self._applications()
+        plan.release = self._released()
+        problems += self._applications(plan)
         problems += self._misfits(wanted)
-        results = self.cluster.parallel(lambda item: self._examine(item, roles), present)
+        released = {change.item["metadata"]["name"] for change in plan.release if change.item["kind"] == "Application"}
+        results = self.cluster.parallel(lambda item: self._examine(item, roles, released), present)
         problems += [text for result in results for text in result[0]]
         if problems:
             raise Refused(list(dict.fromkeys(problems)))
@@ -192,7 +201,10 @@ class Planner:
                 plan.changes.append(change)
         plan.notices += [notice for _, _, notices in results for notice in notices]
         plan.notices += [f"the API server warns: {text}" for text in self.cluster.warnings]
-        plan.prune = self._prune(wanted, absent)
+        gone = [*plan.release, *self._prune(wanted, absent)]
+        # What hands its objects on goes before the new owner comes: two Applications would fight over them.
+        plan.release = [change for change in gone if _goes_first(change)]
+        plan.prune = [change for change in gone if not _goes_first(change)]
         return plan
 
     def _known(self, plan: Plan) -> list[dict]:
@@ -243,7 +255,7 @@ class Planner:
                     ("list", "", "events", namespace),
                     ("list", "apps", "replicasets", namespace),
                 ]
-        for kind in self._prunable():
+        for kind in [kind for kind in self._prunable() if "name" not in kind]:
             place = (
                 kind["api_version"].rpartition("/")[0],
                 self.cluster.resource(kind["api_version"], kind["kind"])["name"],
@@ -328,7 +340,7 @@ class Planner:
             problems += told
         return problems
 
-    def _examine(self, item: dict, roles: set[str]) -> tuple[list[str], Change | None, list[str]]:
+    def _examine(self, item: dict, roles: set[str], released: set[str]) -> tuple[list[str], Change | None, list[str]]:
         """Compare one object with the live one; returns problems, the change (or none) and notices."""
         try:
             live = self.cluster.get(item)
@@ -353,13 +365,15 @@ class Planner:
                 return [], Change("create", item, None, result), []
             if (live["metadata"].get("deletionTimestamp")) is not None:
                 return [f"{describe(item)} is being deleted: wait until it is gone, then run again"], None, []
-            return self._compare(item, live, result)
+            return self._compare(item, live, result, released)
         except ApiError as error:
             if _waits_for_role(item, error, roles):
                 return [], Change("create", item, None, item), []
             return [_explain(item, error)], None, []
 
-    def _compare(self, item: dict, live: dict, result: dict) -> tuple[list[str], Change | None, list[str]]:
+    def _compare(
+        self, item: dict, live: dict, result: dict, released: set[str]
+    ) -> tuple[list[str], Change | None, list[str]]:
         own, absorb, _ = fields.split(live, self.manager, self.adoptable)
         rest = fields.leftover(result, self.manager, self.adoptable)
         if rest:
@@ -367,7 +381,7 @@ class Planner:
         takeover = bool(absorb)
         if fields.handed_over(item, own):
             takeover, result["spec"]["replicas"] = True, live["spec"]["replicas"]
-        problems = self._argocd_problems(live)
+        problems = self._argocd_problems(live, released)
         if (
             shown(live) == shown(result)
             and not takeover
@@ -410,7 +424,7 @@ class Planner:
         answer["metadata"]["managedFields"] = result["metadata"].get("managedFields", [])
         return answer
 
-    def _argocd_problems(self, live: dict) -> list[str]:
+    def _argocd_problems(self, live: dict, released: set[str]) -> list[str]:
         """Refuse an object that a living Argo CD Application still keeps in sync: two tools would fight over it."""
         # Argo CD marks what it applies with an annotation, or (before its version 3) with a label.
         metadata = live["metadata"]
@@ -419,6 +433,8 @@ class Planner:
             return []
         namespace, _, name = tracking.partition(":")[0].rpartition("_")
         namespace = namespace or self.options["argocd_namespace"]
+        if name in released and namespace == self.options["argocd_namespace"]:
+            return []
         try:
             application = self.cluster.get(
                 {
@@ -437,7 +453,7 @@ class Planner:
             f"{describe(live)} is kept in sync by Argo CD's Application {namespace}/{name}: turn that off first (delete the Application without cascading), or deliver this cluster by GitOps (platform_delivery: gitops)"
         ]
 
-    def _applications(self) -> list[str]:
+    def _applications(self, plan: Plan) -> list[str]:
         """Refuse to deliver directly what Applications of ours for this cluster would sync from Git."""
         if GITOPS in self.options["components"] or not self.cluster.resource(ARGOCD, "Application"):
             return []
@@ -449,13 +465,23 @@ class Planner:
             if error.status != 403:
                 raise
             return []
+        released = {change.item["metadata"]["uid"] for change in plan.release}
+        found = [item for item in found if item["metadata"]["uid"] not in released]
         names = [item["metadata"]["name"] for item in found if _syncs(item)]
         if not names:
             return []
         return [
             f"Applications of this cluster sync by themselves, and would fight over what is applied here: {', '.join(names)}. "
-            f"Delete them (without a finalizer what they deployed stays): kubectl -n {namespace} delete applications {' '.join(names)}; "
+            "Move back with playbooks/handover.yml, which removes them and not what they deployed; "
+            f"or delete them (without a finalizer what they deployed stays): kubectl -n {namespace} delete applications {' '.join(names)}; "
             "or deliver this cluster by GitOps (platform_delivery: gitops)"
+        ]
+
+    def _released(self) -> list[Change]:
+        """Find what GitOps delivery made for this cluster, when it is to be delivered directly from now on."""
+        return [
+            Change("remove", item, item, None, cascade=False if item["kind"] == "Application" else None)
+            for item in sorted(self._ours(self.options["release"], [GITOPS]), key=install_rank, reverse=True)
         ]
 
     def _prunable(self) -> list[dict]:
@@ -465,23 +491,66 @@ class Planner:
         """Find live objects of this run's components that are no longer wanted."""
         if not self.options["components"]:
             return []
-        selector = f"{MANAGED_BY}={PROJECT},{CLUSTER}={self.options['cluster_name']},{COMPONENT} in ({','.join(self.options['components'])})"
         kinds = [kind for kind in self._prunable() if kind["namespace"] not in absent]
-        keep = {(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in wanted}
-        found = self.cluster.parallel(
-            lambda kind: self.cluster.list(kind["api_version"], kind["kind"], kind["namespace"], selector), kinds
-        )
-        gone = [
-            item
-            for items in found
-            for item in items
-            if (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) not in keep
-        ]
+        keep = {_identity(item) for item in wanted} | {name for item in wanted for name in _generated(item)}
+        gone = [item for item in self._ours(kinds, self.options["components"]) if _identity(item) not in keep]
         return [
-            Change("prune", item, item, None)
+            Change("prune", item, item, None, cascade=self._cascade(item))
             for item in sorted(gone, key=install_rank, reverse=True)
-            if not item["metadata"].get("deletionTimestamp")
         ]
+
+    def _ours(self, kinds: list[dict], components: list[str]) -> list[dict]:
+        """List what earlier runs made for this cluster and is not on its way out. A kind with a ``name`` is read, not listed."""
+        ours = {MANAGED_BY: PROJECT, CLUSTER: self.options["cluster_name"]}
+        selector = ",".join(f"{key}={value}" for key, value in ours.items())
+        selector += f",{COMPONENT} in ({','.join(components)})"
+
+        def find(kind: dict) -> list[dict]:
+            if "name" not in kind:
+                return self.cluster.list(kind["api_version"], kind["kind"], kind["namespace"], selector)
+            named = {"apiVersion": kind["api_version"], "kind": kind["kind"]}
+            named["metadata"] = {"namespace": kind["namespace"], "name": kind["name"]}
+            try:
+                live = self.cluster.get(named)
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                return []  # Whoever may not read it did not write it.
+            labels = (live or {"metadata": {}})["metadata"].get("labels") or {}
+            mine = ours.items() <= labels.items() and labels.get(COMPONENT) in components
+            return [live] if live and mine else []
+
+        there = [kind for kind in kinds if self.cluster.resource(kind["api_version"], kind["kind"])]
+        found = [item for items in self.cluster.parallel(find, there) for item in items]
+        return [item for item in found if not item["metadata"].get("deletionTimestamp")]
+
+    def _cascade(self, item: dict) -> bool | None:
+        """Tell whether what an Application deployed goes with it: not what this inventory still wants."""
+        if item["kind"] != "Application":
+            return None
+        # One that Argo CD has never looked at has deployed nothing, and no one would answer its finalizer.
+        if not item.get("status"):
+            return False
+        part = (item["metadata"].get("annotations") or {}).get(argocd.PART)
+        asked = self.options["cascade"] or argocd.FINALIZER in item["metadata"].get("finalizers", [])
+        return bool(asked and part and part not in self.options["parts"])
+
+
+def _identity(item: dict) -> tuple:
+    return item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]
+
+
+def _generated(item: dict) -> list[tuple]:
+    """Name the Applications that Argo CD makes from a list of ours."""
+    if item["kind"] != "ApplicationSet":
+        return []
+    lists = [generator["list"]["elements"] for generator in item["spec"]["generators"] if "list" in generator]
+    namespace = item["metadata"].get("namespace")
+    return [("Application", namespace, element["application"]) for elements in lists for element in elements]
+
+
+def _goes_first(change: Change) -> bool:
+    return change.item["kind"] in APPLICATIONS and not change.cascade
 
 
 def _syncs(application: dict) -> bool:
@@ -524,6 +593,37 @@ def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) 
         },
     ]
     cluster.request("PATCH", cluster.object_path(change.item), {"fieldManager": manager}, patch, JSON_PATCH)
+
+
+def remove(cluster: Cluster, item: dict, cascade: bool | None = None) -> bool:
+    """Delete exactly the object that the plan saw.
+
+    Args:
+        cluster: where it is.
+        item: the object, with its UID.
+        cascade: of an Application, whether Argo CD is to remove what it deployed.
+
+    Returns:
+        ``False`` when it is gone or is another one by now.
+    """
+    options = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        # The Applications of a set outlive it: what becomes of each is for the plan to say.
+        "propagationPolicy": "Orphan" if _generated(item) else "Background",
+        "preconditions": {"uid": item["metadata"]["uid"]},
+    }
+    path = cluster.object_path(item)
+    try:
+        if cascade or (cascade is False and item["metadata"].get("finalizers")):
+            metadata = {"uid": item["metadata"]["uid"], "finalizers": [argocd.FINALIZER] if cascade else None}
+            cluster.request("PATCH", path, {}, {"metadata": metadata}, MERGE_PATCH)
+        cluster.request("DELETE", path, body=options)
+    except ApiError as error:
+        if error.status not in (404, 409):
+            raise
+        return False
+    return True
 
 
 def _conflicts(error: ApiError) -> dict[str, list[str]]:

@@ -36,10 +36,30 @@ options:
     elements: dict
     default: []
   prune:
-    description: Where to look for objects to prune, each with C(api_version), C(kind) and C(namespace).
+    description:
+      - Where to look for objects to prune, each with C(api_version), C(kind) and C(namespace).
+      - With C(name), only that object is read; no kind is listed for it.
     type: list
     elements: dict
     default: []
+  release:
+    description:
+      - Where to look, as in O(prune), for what GitOps delivery made and direct delivery is to replace.
+      - It is removed before the apply; what Argo CD deployed stays.
+    type: list
+    elements: dict
+    default: []
+  parts:
+    description:
+      - Parts of the platform (annotation C(modelyard/part) of an Application) that stay wanted, whichever Application has them.
+      - An Application that goes leaves what it deployed to those, before the apply.
+    type: list
+    elements: str
+    default: []
+  cascade:
+    description: What an Application deployed that is pruned, and is of none of O(parts), is removed by Argo CD.
+    type: bool
+    default: false
   field_manager:
     description: Name under which the API server records our fields.
     type: str

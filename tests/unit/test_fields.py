@@ -122,3 +122,8 @@ def test_changes_compares_named_items_by_name():
 def test_covers_tells_whose_field_a_change_is():
     assert fields.covers(FOO, ("containers", "[c]", "env", "[FOO]"))
     assert not fields.covers(FOO, ("containers", "[c]", "image"))
+
+
+def test_leaves_are_named_as_people_name_them():
+    trie = {"f:metadata": {"f:labels": {".": {}, "f:team": {}}}, "f:spec": {"f:replicas": {}}}
+    assert fields.leaves(trie) == ["metadata.labels", "metadata.labels.team", "spec.replicas"]

@@ -1,0 +1,528 @@
+"""Which Argo CD Applications a cluster has, what is in them, and whose each part of the platform is.
+
+A *part* is what one Application owns: a server by the name of its Deployment, what the workflows share, or a further
+Application. Whatever Application delivers it, one cluster has a part once.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+
+from ansible_collections.modelyard.core.plugins.module_utils.inputs import DNS_LABEL, DNS_SUBDOMAIN
+from ansible_collections.modelyard.core.plugins.module_utils.ownership import own
+from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest, where
+from ansible_collections.modelyard.core.plugins.module_utils.settings import merge
+
+# Argo CD removes what an Application deployed before an Application with this finalizer goes.
+FINALIZER = "resources-finalizer.argocd.argoproj.io"
+SYNC_WAVE = "argocd.argoproj.io/sync-wave"
+PART = "modelyard/part"
+DURATION = re.compile(r"(\d+(\.\d+)?(ms|s|m|h))+")
+REPLICAS = {"group": "apps", "kind": "Deployment"}
+IGNORED = ("jsonPointers", "jqPathExpressions", "managedFieldsManagers")
+
+# The servers' roles' own defaults (tests/test_inventories.py compares them): a role that is not in the play can't be asked.
+DEFAULTS = {
+    "triton_enabled_profiles": ["cpu", "gpu"],
+    "triton_name": "triton-inference",
+    "vllm_enabled": True,
+    "vllm_name": "vllm",
+    "vllm_judge_variant": "none",
+    "vllm_judge_name": "judge-vllm",
+    "irsa_workflow_enabled": True,
+}
+TRITON_NAMES = {"cpu": "triton-inference", "gpu": "triton-inference-gpu"}
+
+
+def applications(
+    selection: Mapping, settings: Mapping, overrides: Mapping, extra: Mapping, inventory: Mapping, hosts: Mapping
+) -> dict:
+    """Find the Applications of a cluster and their settings.
+
+    Args:
+        selection: what is on: ``triton`` (list of profiles), ``vllm`` and ``shared`` (true or false), ``judge`` (a variant
+            or none); and how they are called: ``triton_prefix``, ``judge_prefix``, ``vllm_name``, ``shared_name``.
+        settings: what all of them have, keys as in ``argocd_apps_overrides``; ``path`` is the folder above all. And what
+            is not an Application's own: ``host`` and ``cluster`` (their names), ``generator`` (``none``, ``list`` or ``clusters``),
+            ``hosts``, ``cluster_selector``, ``waves``, ``parked_managers``, ``project_create``, ``project_kinds``.
+        overrides: by name, what one of them has instead.
+        extra: by name, further ones. Their path is as it is given.
+        inventory: the servers' variables that this host sets, by name.
+        hosts: the variables of each host of ``settings["hosts"]`` that the inventory has, for the generator ``list``.
+
+    Returns:
+        ``applications``: for each a dictionary for its template, sorted by name; ``project``: the AppProject's, or none;
+        ``parts``: what stays wanted on this cluster, and on those of the list; ``problems``: what is wrong, worded for
+        the operator. With problems there are no applications and no project.
+    """
+    problems = Problems()
+    this = {"selection": selection, "settings": settings, "inventory": inventory, "cluster": settings["cluster"]}
+    clusters = _clusters(this, hosts, problems) if settings["generator"] == "list" else [this]
+    found: dict[str, list[dict]] = {}
+    for cluster in clusters:
+        for part in _parts(cluster):
+            siblings = found.setdefault(_key(part, settings), [])
+            if any(sibling["cluster"] == part["cluster"] for sibling in siblings):
+                problems.add("argocd_apps", _key(part, settings), "two Applications have this name")
+            siblings.append(part)
+    apps = {key: _effective(key, parts, settings, overrides.get(key) or {}) for key, parts in found.items()}
+    apps |= _further(extra, apps, settings, problems)
+    _check_overrides(selection, overrides, apps, problems)
+    _check_owners(apps, problems)
+    _check_settings(apps, problems)
+    _check_project(settings, problems)
+    right = [] if problems.lines else [apps[key] for key in sorted(apps)]
+    return {
+        "applications": right,
+        "project": _project(settings, right) if right and settings["project_create"] else None,
+        "parts": sorted({part for app in apps.values() for part in app["parts"]} | _wanted(clusters)),
+        "problems": problems.lines,
+    }
+
+
+# --- What is on ------------------------------------------------------------------------------------
+
+
+def _clusters(this: Mapping, hosts: Mapping, problems: Problems) -> list[dict]:
+    """Read what the inventory says of each cluster of the list."""
+    settings = this["settings"]
+    for name in settings["hosts"]:
+        if name not in hosts:
+            problems.add("argocd_apps_hosts", name, "is no host of the inventory", where(name))
+    if not settings["hosts"]:
+        problems.add("argocd_apps_hosts", [], "must name the inventory's hosts that Argo CD delivers to")
+    found = []
+    for name, values in hosts.items():
+        said = {
+            key: values[f"argocd_apps_{key}"]
+            for key in ("path", "destination_server", "destination_name", "destination_namespace")
+            if f"argocd_apps_{key}" in values
+        }
+        if "destination_namespace" not in said and "platform_namespace" in values:
+            said["destination_namespace"] = values["platform_namespace"]
+        # Argo CD's own cluster is the one that it knows without being told.
+        if name != settings["host"] and not {"destination_server", "destination_name"} & said.keys():
+            allowed = "must set argocd_apps_destination_server or argocd_apps_destination_name: how Argo CD knows this cluster"
+            problems.add(f"host {name} of argocd_apps_hosts", "(nothing)", allowed)
+        selection = {
+            **this["selection"],
+            "triton": values.get("argocd_apps_triton_profiles", _value(values, "triton_enabled_profiles")),
+            "vllm": _true(values.get("argocd_apps_vllm", _value(values, "vllm_enabled"))),
+            "judge": values.get("argocd_apps_judge", _value(values, "vllm_judge_variant")),
+            "shared": _true(values.get("argocd_apps_shared", _value(values, "irsa_workflow_enabled"))),
+        }
+        cluster = str(values.get("platform_cluster_name", name))
+        found.append(
+            {
+                "selection": selection,
+                "settings": settings | said,
+                "inventory": values,
+                "cluster": cluster,
+            }
+        )
+    return found
+
+
+def _value(inventory: Mapping, name: str) -> object:
+    """Give a variable of a server's role, or that role's default."""
+    return inventory.get(name, DEFAULTS[name])
+
+
+def _true(value: object) -> bool:
+    return value is True or str(value).lower() in {"true", "yes", "on", "1", "y", "t"}
+
+
+def _server(inventory: Mapping, role: str, layer: Mapping | None, builtin_name: str | None = None) -> dict:
+    """Tell a server's Deployment, and who its replicas belong to."""
+    layer = layer or {}
+    name = layer.get("name") or builtin_name or _value(inventory, f"{role}_name")
+    autoscaled = layer.get("autoscaled", inventory.get(f"{role}_autoscaled", False))
+    parked = layer.get("parked", inventory.get(f"{role}_parked", False))
+    return {"workload": str(name), "autoscaled": _true(autoscaled), "parked": _true(parked)}
+
+
+def _triton(inventory: Mapping, profile: str) -> dict:
+    layer = (inventory.get("triton_profiles") or {}).get(profile)
+    return _server(inventory, "triton", layer, TRITON_NAMES.get(profile))
+
+
+def _judge(inventory: Mapping, variant: str) -> dict:
+    return _server(inventory, "vllm_judge", (inventory.get("vllm_judge_variants") or {}).get(variant))
+
+
+def _none(judge: object) -> bool:
+    return judge in (None, "", "none")
+
+
+def _parts(cluster: Mapping) -> list[dict]:
+    """Name what has an Application on one cluster, each with its folder below the one that holds all."""
+    selection, inventory = cluster["selection"], cluster["inventory"]
+    found = [
+        {
+            "key": f"{selection['triton_prefix']}{profile}",
+            "kind": "triton",
+            "folder": f"triton/overlays/{profile}",
+            **_triton(inventory, profile),
+        }
+        for profile in selection["triton"]
+    ]
+    if selection["vllm"]:
+        server = _server(inventory, "vllm", None)
+        found.append({"key": selection["vllm_name"], "kind": "vllm", "folder": "vllm/base", **server})
+    judge = selection["judge"]
+    if not _none(judge):
+        key = f"{selection['judge_prefix']}{judge}"
+        # A set has one Application for the judge of a cluster, whichever it is.
+        one = f"{selection['judge_prefix']}judge"
+        server = _judge(inventory, str(judge))
+        found.append({"key": key, "set_key": one, "kind": "judge", "folder": f"vllm/{judge}", **server})
+    if selection["shared"]:
+        found.append({"key": selection["shared_name"], "kind": "shared", "folder": "shared", "workload": "shared"})
+    root = str(cluster["settings"]["path"]).strip("/")
+    return [
+        {
+            **part,
+            "cluster": cluster["cluster"],
+            "path": f"{root}/{part['folder']}" if root else part["folder"],
+            "part": f"{cluster['cluster']}/{part['workload']}",
+            "settings": cluster["settings"],
+        }
+        for part in found
+    ]
+
+
+def _key(part: Mapping, settings: Mapping) -> str:
+    """Give the name under which a part's settings are overridden, and its set is called."""
+    return part["key"] if settings["generator"] == "none" else part.get("set_key", part["key"])
+
+
+def _wanted(clusters: list[dict]) -> set[str]:
+    """Name the servers that the inventory wants, with an Application or without."""
+    found = set()
+    for cluster in clusters:
+        inventory = cluster["inventory"]
+        servers = [_triton(inventory, profile) for profile in _value(inventory, "triton_enabled_profiles") or []]
+        if _true(_value(inventory, "vllm_enabled")):
+            servers.append(_server(inventory, "vllm", None))
+        judge = _value(inventory, "vllm_judge_variant")
+        if not _none(judge):
+            servers.append(_judge(inventory, str(judge)))
+        if _true(_value(inventory, "irsa_workflow_enabled")):
+            servers.append({"workload": "shared"})
+        found |= {f"{cluster['cluster']}/{server['workload']}" for server in servers}
+    return found
+
+
+# --- What is in one --------------------------------------------------------------------------------
+
+
+def _effective(key: str, parts: list[dict], settings: Mapping, over: Mapping) -> dict:
+    """Layer the settings of one part's Application, or set of them, and give them the shape of its manifest."""
+    first = parts[0]
+    mine = {"path": first["path"], "sync_wave": settings["waves"].get(first["kind"])}
+    # One cluster's own folder and destination are in its element of the list; what is overridden is for all of them.
+    app = merge(merge(merge({"name": key}, settings), mine), over)
+    ignored = list(app.get("ignore_differences") or [])
+    if any(part.get("autoscaled") for part in parts):
+        ignored.append({**REPLICAS, "jsonPointers": ["/spec/replicas"]})
+    if any(part.get("parked") for part in parts) and app["parked_managers"]:
+        # By who wrote it, not by field: parking by Git must still reach the cluster.
+        ignored.append({**REPLICAS, "managedFieldsManagers": list(app["parked_managers"])})
+    manifest = _manifest(app, ignored)
+    if settings["generator"] == "none":
+        return {**manifest, "generator": None, "parts": [first["part"]], "annotations": _noted(app, first["part"])}
+    if settings["generator"] == "list":
+        return {**manifest, **_listed(app, parts, over)}
+    return {**manifest, **_discovered(app, parts)}
+
+
+def _further(extra: Mapping, apps: Mapping, settings: Mapping, problems: Problems) -> dict[str, dict]:
+    """Give the inventory's further Applications: always single ones, on the cluster that they name."""
+    found = {}
+    for name, said in extra.items():
+        path = f"argocd_apps_extra.{name}"
+        if name in apps:
+            problems.add(path, dict(said), "is there already: use argocd_apps_overrides", where(said))
+        if not said.get("path"):
+            problems.add(path, dict(said), "needs path, its folder in the repository", where(said))
+        app = merge(merge({"name": name}, {**settings, "path": ""}), said)
+        part = f"{settings['cluster']}/extra/{name}"
+        found[name] = {
+            **_manifest(app, list(app.get("ignore_differences") or [])),
+            "generator": None,
+            "parts": [part],
+            "annotations": _noted(app, part),
+        }
+    return found
+
+
+def _noted(app: Mapping, part: str) -> dict:
+    annotations = {**(app.get("annotations") or {}), PART: part}
+    if app.get("sync_wave") is not None:
+        annotations[SYNC_WAVE] = str(app["sync_wave"])
+    return annotations
+
+
+def _destination(app: Mapping) -> dict:
+    to = {"name": app["destination_name"]} if app.get("destination_name") else {"server": app["destination_server"]}
+    return {"namespace": app["destination_namespace"], **to}
+
+
+def _manifest(app: Mapping, ignored: list) -> dict:
+    options = [str(option) for option in app["sync_options"]]
+    if app.get("create_namespace"):
+        options.append("CreateNamespace=true")
+    policy: dict = {}
+    if app["automated"]:
+        policy["automated"] = {"prune": bool(app["prune"]), "selfHeal": bool(app["self_heal"])}
+    if options:
+        policy["syncOptions"] = options
+    if app.get("retry"):
+        policy["retry"] = app["retry"]
+    return {
+        "name": str(app["name"]),
+        "path": app["path"],
+        "repo_url": app["repo_url"],
+        "target_revision": app["target_revision"],
+        "project": app["project"],
+        "destination": _destination(app),
+        "policy": policy,
+        "labels": dict(app.get("labels") or {}),
+        "finalizers": [FINALIZER] if app["finalizer"] else [],
+        "ignore_differences": ignored,
+    }
+
+
+def _listed(app: Mapping, parts: list[dict], over: Mapping) -> dict:
+    """Make a set with an element for each cluster that the inventory names."""
+    elements = []
+    generated = {"name": app["name"], "labels": app.get("labels")}
+    for part in parts:
+        at = merge(part["settings"], {key: value for key, value in over.items() if key.startswith("destination_")})
+        elements.append(
+            {
+                "cluster": part["cluster"],
+                "application": f"{part['cluster']}-{app['name']}",
+                "part": part["part"],
+                "path": over.get("path", part["path"]),
+                # Argo CD takes one of the two; an empty one is left out of the Application.
+                "server": "" if at.get("destination_name") else at["destination_server"],
+                "destination": at.get("destination_name") or "",
+                "namespace": at["destination_namespace"],
+            }
+        )
+    # An element that goes leaves its Application: apply removes it, and knows whether what it deployed stays wanted.
+    return {
+        "generator": {"list": {"elements": elements}},
+        "sync": {"applicationsSync": "create-update", "preserveResourcesOnDeletion": not app["finalizer"]},
+        "parts": [part["part"] for part in parts],
+        "application": "{{ .application }}",
+        "path": "{{ .path }}",
+        "destination": {
+            "namespace": "{{ .namespace }}",
+            "server": "{{ .server }}",
+            "name": "{{ .destination }}",
+        },
+        # Ours by their labels, so that apply finds those that no element makes any more.
+        "labels": own([{"kind": "Application", "metadata": generated}], "argocd-apps", app["cluster"], "")[0][
+            "metadata"
+        ]["labels"],
+        "annotations": _noted(app, "{{ .part }}"),
+    }
+
+
+def _discovered(app: Mapping, parts: list[dict]) -> dict:
+    """Make a set with an Application for each cluster that Argo CD has a Secret for."""
+    selector = {"selector": {"matchLabels": dict(app["cluster_selector"])}} if app["cluster_selector"] else {}
+    return {
+        "generator": {"clusters": selector},
+        "sync": {"preserveResourcesOnDeletion": not app["finalizer"]},
+        "parts": [],
+        "application": "{{ .nameNormalized }}-" + str(app["name"]),
+        "destination": {"namespace": app["destination_namespace"], "server": "{{ .server }}"},
+        "annotations": _noted(app, "{{ .name }}/" + parts[0]["workload"]),
+    }
+
+
+def _project(settings: Mapping, apps: list[dict]) -> dict:
+    """Allow exactly what these Applications need."""
+    mine = [app for app in apps if app["project"] == settings["project"]]
+    places = []
+    for app in mine:
+        elements = ((app["generator"] or {}).get("list") or {}).get("elements")
+        if elements is not None:
+            places += [
+                {"namespace": item["namespace"]}
+                | ({"name": item["destination"]} if item["destination"] else {"server": item["server"]})
+                for item in elements
+            ]
+        elif app["generator"]:
+            places.append({"namespace": app["destination"]["namespace"], "server": "*"})
+        else:
+            places.append(app["destination"])
+    creates = any("CreateNamespace=true" in app["policy"].get("syncOptions", []) for app in mine)
+    return {
+        "name": settings["project"],
+        "repositories": sorted({app["repo_url"] for app in mine} or {settings["repo_url"]}),
+        "destinations": _unique(places) or [_destination(settings)],
+        "cluster_kinds": [{"group": "", "kind": "Namespace"}] if creates else [],
+        "kinds": list(settings["project_kinds"]),
+    }
+
+
+def _unique(items: list[dict]) -> list[dict]:
+    return [dict(found) for found in sorted({tuple(sorted(item.items())) for item in items})]
+
+
+# --- What is wrong ---------------------------------------------------------------------------------
+
+
+def _check_overrides(selection: Mapping, overrides: Mapping, found: Mapping, problems: Problems) -> None:
+    """Refuse settings for a name that can never be on. One that is merely off keeps its settings."""
+    names = {*found, selection["vllm_name"], selection["shared_name"]}
+    prefixes = (selection["triton_prefix"], selection["judge_prefix"])
+    for name in overrides:
+        if name not in names and not str(name).startswith(prefixes):
+            problems.add(f"argocd_apps_overrides.{name}", name, nearest(name, found))
+
+
+def _targets(app: Mapping) -> list[dict]:
+    """Give each cluster and folder that an Application, or a set of them, delivers to."""
+    elements = ((app["generator"] or {}).get("list") or {}).get("elements")
+    if elements is None:
+        return [{"path": app["path"], "destination": app["destination"], "name": app["name"]}]
+    return [
+        {
+            "path": item["path"],
+            "destination": {
+                "namespace": item["namespace"],
+                "server": item["server"],
+                "name": item["destination"],
+            },
+            "name": item["application"],
+        }
+        for item in elements
+    ]
+
+
+def _owned(path: str) -> tuple[str, set[str]]:
+    """Tell what a folder holds by the tree's layout: the folder above, and what below it has one owner."""
+    path = posixpath.normpath(path)
+    for pattern, parts in (
+        (r"(?P<root>.*?)/?vllm/base", {"vllm/base"}),
+        (r"(?P<root>.*?)/?vllm/overlays/[^/]+", {"vllm/base", "vllm/judge"}),
+        (r"(?P<root>.*?)/?vllm/[^/]+", {"vllm/judge"}),
+        # The base is the server that the profile cpu places on its nodes.
+        (r"(?P<root>.*?)/?triton/(base|overlays/cpu)", {"triton/cpu"}),
+    ):
+        match = re.fullmatch(pattern, path)
+        if match:
+            return match["root"], parts
+    return path, {""}
+
+
+def _check_owners(found: Mapping[str, dict], problems: Problems) -> None:
+    """Refuse names that Argo CD cannot take, and two Applications with one name or one object."""
+    names: dict[str, str] = {}
+    owners: dict[tuple, tuple] = {}
+    for key, app in found.items():
+        for target in _targets(app):
+            if not DNS_LABEL.fullmatch(target["name"]):
+                problems.add(
+                    f"Application {key}", target["name"], "its name must be up to 63 lower-case letters, digits and -"
+                )
+            other = names.setdefault(target["name"], key)
+            if other != key:
+                problems.add(f"Application {key}", target["name"], f"is the name of Application {other} too")
+            root, parts = _owned(target["path"])
+            place = tuple(sorted((name, value) for name, value in target["destination"].items() if value))
+            others = {owners.setdefault((root, part, place), (target["name"], target["path"])) for part in parts}
+            for name, folder in sorted(others - {(target["name"], target["path"])}):
+                shared = "is the path" if folder == target["path"] else "holds objects"
+                allowed = f"{shared} of Application {name} too, but an object has one owner"
+                problems.add(f"Application {target['name']}", target["path"], allowed)
+
+
+def _check_settings(apps: Mapping[str, dict], problems: Problems) -> None:
+    """Refuse what Argo CD would refuse, or silently leave out."""
+    for key, app in apps.items():
+        path = f"Application {key}"
+        for item in app["ignore_differences"]:
+            if not any(item.get(name) for name in IGNORED):
+                allowed = f"needs one of {', '.join(IGNORED)}, or it ignores nothing"
+                problems.add(f"{path}: ignore_differences", dict(item), allowed, where(item))
+        _check_policy(path, app["policy"], problems)
+        folder = str(app["path"])
+        if folder.startswith("/") or ".." in folder.split("/"):
+            problems.add(f"{path}: path", folder, "must be a folder inside the repository, without / before it and ..")
+        if not app["repo_url"]:
+            problems.add(f"{path}: repo_url", app["repo_url"], "must be the URL of the Git repository")
+
+
+def _check_policy(path: str, policy: Mapping, problems: Problems) -> None:
+    options = policy.get("syncOptions", [])
+    for option in options:
+        if not re.fullmatch(r"[A-Za-z]+=\S+", option):
+            problems.add(f"{path}: sync_options", option, "must be NAME=VALUE, such as ServerSideApply=true")
+    if sum(option.startswith("CreateNamespace=") for option in options) > 1:
+        problems.add(
+            f"{path}: sync_options", options, "CreateNamespace is what create_namespace says: leave it out here"
+        )
+    if {"Replace=true", "ServerSideApply=true"} <= set(options):
+        problems.add(f"{path}: sync_options", "Replace=true", "would win over ServerSideApply=true: leave one out")
+    backoff = (policy.get("retry") or {}).get("backoff") or {}
+    for name in ("duration", "maxDuration"):
+        if name in backoff and not DURATION.fullmatch(str(backoff[name])):
+            problems.add(f"{path}: retry.backoff.{name}", backoff[name], "must be a time such as 5s, 3m or 1h")
+
+
+def _check_project(settings: Mapping, problems: Problems) -> None:
+    if not settings["project_create"]:
+        return
+    name = settings["project"]
+    if name == "default":
+        allowed = (
+            "belongs to Argo CD and is shared with others: give the project of your own another name, "
+            "or set argocd_apps_project_create to false"
+        )
+        problems.add("argocd_apps_project", name, allowed)
+    elif not DNS_LABEL.fullmatch(str(name)):
+        problems.add("argocd_apps_project", name, "must be up to 63 lower-case letters, digits and -")
+
+
+def credentials(repository: Mapping, url: str, name: str) -> dict:
+    """Make the data of Argo CD's repository Secret.
+
+    Args:
+        repository: ``username`` and ``password``, or ``ssh_private_key``; from a vault.
+        url: the repository's.
+        name: the Secret's.
+
+    Returns:
+        ``data`` (texts by key; empty when there are no credentials) and ``problems``, which never show a value.
+    """
+    problems = Problems()
+    given = {key: value for key, value in repository.items() if value}
+    if not given:
+        return {"data": {}, "problems": []}
+    path, hidden = "argocd_apps_repository", "(hidden)"
+    if not DNS_SUBDOMAIN.fullmatch(str(name)):
+        problems.add(f"{path}_name", name, "must be a name of lower-case letters, digits, - and .")
+    if "ssh_private_key" in given:
+        if {"username", "password"} & given.keys():
+            problems.add(path, hidden, "must have username and password, or ssh_private_key, not both")
+        if url.startswith(("http://", "https://")):
+            problems.add(path, hidden, f"has an SSH key, but argocd_apps_repo_url ({url}) is reached by HTTP")
+        if "-----BEGIN" not in str(given["ssh_private_key"]):
+            problems.add(
+                f"{path}.ssh_private_key", hidden, "must be a private key in PEM, with its BEGIN and END lines"
+            )
+    elif given.keys() != {"username", "password"}:
+        problems.add(path, hidden, "must have both username and password, or ssh_private_key")
+    elif not url.startswith(("http://", "https://")):
+        problems.add(path, hidden, f"has a password, but argocd_apps_repo_url ({url}) is not reached by HTTP")
+    keys = {"username": "username", "password": "password", "ssh_private_key": "sshPrivateKey"}
+    data = {"type": "git", "url": url} | {keys[key]: str(value) for key, value in given.items()}
+    return {"data": {} if problems.lines else data, "problems": problems.lines}
