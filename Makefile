@@ -18,7 +18,7 @@ SHELL_FILES := controlplane/cluster controlplane/kind images/build $(wildcard im
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke render kubeconfig env build lock lint test test-gitops molecule clean
+.PHONY: help deploy destroy check smoke render kubeconfig env build lock lint test test-kind test-gitops molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
