@@ -3,13 +3,11 @@
 import hashlib
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import kubernetes_validate
 import promql_parser
 import pytest
-import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ["1.33", "1.34", "1.35", "1.36", "1.37"]
