@@ -17,13 +17,14 @@ _CONTAINERS = """object.spec.?{field}.orValue([]).map(c, Object.spec.{field}{{
   volumeMounts: [Object.spec.{field}.volumeMounts{{name: "aws-iam-token", mountPath: {path!r}, readOnly: true}}]
 }})"""
 
-_POD = """Object{{spec: Object.spec{{
-  volumes: [Object.spec.volumes{{name: "aws-iam-token", projected: Object.spec.volumes.projected{{
-    sources: [Object.spec.volumes.projected.sources{{serviceAccountToken: Object.spec.volumes.projected.sources.serviceAccountToken{{
-      audience: "sts.amazonaws.com", expirationSeconds: 86400, path: "token"}}}}]}}}}],
-  containers: {containers},
-  initContainers: {init_containers}
-}}}}"""
+_POD = "Object{{spec: Object.spec{{containers: {containers}, initContainers: {init_containers}}}}}"
+
+# An applied configuration can't have a projected volume, whose sources are replaced as one.
+_VOLUME = """[JSONPatch{op: "add", path: "/spec/volumes/-", value: Object.spec.volumes{
+  name: "aws-iam-token",
+  projected: Object.spec.volumes.projected{sources: [Object.spec.volumes.projected.sources{
+    serviceAccountToken: Object.spec.volumes.projected.sources.serviceAccountToken{
+      audience: "sts.amazonaws.com", expirationSeconds: 86400, path: "token"}}]}}}]"""
 
 
 def webhook(namespace: str, account: dict, region: str, endpoint: str) -> list[dict]:
@@ -59,7 +60,10 @@ def webhook(namespace: str, account: dict, region: str, endpoint: str) -> list[d
                 "expression": f"object.spec.serviceAccountName == {account['metadata']['name']!r}",
             }
         ],
-        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
+        "mutations": [
+            {"patchType": "JSONPatch", "jsonPatch": {"expression": _VOLUME}},
+            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}},
+        ],
     }
     api = {"apiVersion": "admissionregistration.k8s.io/v1"}
     return [

@@ -8,7 +8,9 @@ SLOW = {"vllm_env": {"STANDIN_LOAD_SECONDS": "12"}, "vllm_liveness_probe": STRIC
 
 
 def restarts(platform, app):
-    return [status["restartCount"] for pod in platform.pods(app) for status in pod["status"]["containerStatuses"]]
+    return [
+        status["restartCount"] for pod in platform.pods(app) for status in pod["status"].get("containerStatuses", [])
+    ]
 
 
 def test_a_model_that_loads_for_longer_than_the_liveness_budget_survives(platform):
@@ -40,7 +42,7 @@ def test_never_ready_while_the_old_pods_serve(platform):
     assert "2 replica(s) still serve" in done.stdout
     assert "kubectl -n ml-models rollout undo deployment/triton-inference" in done.stdout
     assert before <= {pod["metadata"]["uid"] for pod in platform.pods("triton-inference")}
-    assert platform.deploy("smoke", check=False, vllm_enabled=False, vllm_judge_variant="none").returncode == 0
+    platform.deploy("smoke", triton_enabled_profiles=["cpu"], vllm_enabled=False, vllm_judge_variant="none")
     platform.deploy("triton")
 
 
@@ -50,12 +52,12 @@ def test_never_ready_where_the_old_pod_had_to_go_first(platform):
         "vllm",
         check=False,
         vllm_env={"STANDIN_FAIL": "never-ready"},
-        vllm_startup_seconds=600,
-        vllm_progress_deadline_seconds=20,
+        vllm_startup_seconds=6,
+        vllm_startup_period_seconds=2,
     )
     assert done.returncode != 0
     assert "Deployment ml-models/vllm is not rolled out" in done.stdout
-    assert "no progress in its progressDeadlineSeconds (20 s)" in done.stdout
+    assert "Startup probe failed" in done.stdout
     assert "Nothing serves now." in done.stdout
     assert "rollout undo deployment/vllm" in done.stdout
     platform.kubectl("rollout", "undo", "deployment/vllm")
