@@ -54,6 +54,7 @@ def test_never_ready_where_the_old_pod_had_to_go_first(platform):
         vllm_env={"STANDIN_FAIL": "never-ready"},
         vllm_startup_seconds=6,
         vllm_startup_period_seconds=2,
+        platform_download_mib_per_second=10000,  # there are no weights
     )
     assert done.returncode != 0
     assert "Deployment ml-models/vllm is not rolled out" in done.stdout
