@@ -316,6 +316,14 @@ def kind():
 
 
 @pytest.fixture
+def other_kind():
+    """A second kind cluster: not started, gone at the end."""
+    with unused_cluster(16680, KindCluster) as unused:
+        yield unused
+        unused.control("down", check=False)
+
+
+@pytest.fixture
 def clean_platform(cluster):
     """The cluster as it was when it came up: whatever earlier tests made is gone."""
     cluster.reset()

@@ -1,6 +1,7 @@
 """Every molecule scenario as one test: molecule test --scenario-name NAME.
 
-The scenarios of single roles share the tests' cluster; the default one starts and removes a cluster of its own.
+The scenarios of single roles share the tests' cluster; the default one starts and removes a cluster of its own, and so
+does that of kind (kind/test_scenario.py).
 """
 
 import re
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIOS = sorted(file.parent.name for file in ROOT.glob("molecule/*/molecule.yml"))
+WHOLE = {"default", "kind"}
 STEPS = {"create", "converge", "idempotence", "verify", "destroy"}
 
 
@@ -36,7 +38,7 @@ def molecule(cluster, name, folder, **env):
 def test_every_role_that_can_be_run_alone_has_a_scenario():
     alone = {file.stem for file in ROOT.glob("playbooks/*.yml")} & {folder.name for folder in ROOT.glob("roles/*")}
     assert alone
-    assert set(SCENARIOS) == {"default", *alone}
+    assert set(SCENARIOS) == {*WHOLE, *alone}
 
 
 def test_default(other_cluster, tmp_path):
@@ -45,7 +47,7 @@ def test_default(other_cluster, tmp_path):
     assert not other_cluster.home.exists()
 
 
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "default"])
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name not in WHOLE])
 def test_role(clean_platform, name, tmp_path):
     steps = molecule(clean_platform, name, tmp_path, SCENARIO_KEEP="1")
     assert steps >= STEPS
