@@ -6,6 +6,7 @@ import json
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.modelyard.core.plugins.module_utils.problems import numbered
 
 # boto3 is imported where it is used: the plays that never ask AWS must not wait for it.
 
@@ -72,10 +73,3 @@ ARGUMENTS = {
     "tags": {"type": "dict", "default": {}},
     "adopt": {"type": "list", "elements": "str", "default": []},
 }
-
-
-def numbered(problems: list[str]) -> str:
-    """Word one problem, or several as a numbered list."""
-    if len(problems) == 1:
-        return problems[0]
-    return f"{len(problems)} problems:\n" + "\n".join(f"  {number}. {text}" for number, text in enumerate(problems, 1))

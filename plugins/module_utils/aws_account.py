@@ -128,6 +128,8 @@ class Account:
         AwsError: there are no credentials, or AWS refuses them.
     """
 
+    actions = ACTIONS
+
     def __init__(self, profile: str, region: str) -> None:
         self._clients: dict[str, Any] = {}
         self.id = self.caller = ""
@@ -359,7 +361,9 @@ class Planner:
                     provider = statement.get("Principal", {}).get("Federated", "")
                     if statement.get("Sid") == self.sid and provider:
                         return f"https://{provider.partition('/')[2]}"
-        self.plan.notices.append("the cluster's OIDC issuer is not known, so its provider stays: set irsa_oidc_issuer to remove it")
+        self.plan.notices.append(
+            "the cluster's OIDC issuer is not known, so its provider stays: set irsa_oidc_issuer to remove it"
+        )
         return ""
 
     def _role_arns(self) -> list[str]:

@@ -641,9 +641,7 @@ def common(settings: Settings, platform: Mapping) -> dict:
         "pod_security_context": pod_security_context(settings),
         "security_context": security_context(settings),
         "role_arn": arn,
-        "account_annotations": role_annotations(
-            arn, platform["pod_identity"], platform["sts_regional_endpoints"]
-        ),
+        "account_annotations": role_annotations(arn, platform["pod_identity"], platform["sts_regional_endpoints"]),
         "image_pull_secrets": [{"name": name} for name in platform["image_pull_secrets"]],
         "monitoring_labels": {**platform["monitoring_labels"], **labels(settings, "monitoring_labels")},
         "drain_seconds": drain,

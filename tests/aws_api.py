@@ -1,0 +1,225 @@
+"""An AWS to test against: moto's server for IAM, STS and S3, and a stand-in for EKS, whose Pod Identity moto lacks.
+
+`running()` starts both on free ports of the loopback. `Watch` counts what one boto3 client sends, and can refuse an action as
+AWS refuses it.
+"""
+
+import contextlib
+import fcntl
+import http.server
+import json
+import os
+import re
+import subprocess
+import threading
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import urllib3
+
+ROOT = Path(__file__).resolve().parent.parent
+ACCOUNT, OTHER = "123456789012", "210987654321"
+REGION = "eu-central-1"
+# moto takes any; no log may hold one of them.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLEEXAMPLE00", "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI-example-key"}
+
+
+def python_of(group: str) -> Path:
+    """The Python of a dependency group's own environment below .cache, installed from uv.lock when it is not there."""
+    home = ROOT / ".cache" / "env" / group
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(
+            [ROOT / "tools" / "uv", "sync", "--frozen", "--quiet", "--only-group", group],
+            cwd=ROOT,
+            env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(home)},
+            check=True,
+        )
+    return home / "bin" / "python"
+
+
+class Eks(http.server.ThreadingHTTPServer):
+    """Stands in for EKS: DescribeCluster, and the five calls of Pod Identity associations, as botocore's model has them.
+
+    Attributes:
+        clusters: name to what DescribeCluster answers. associations: id to association.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _EksCall)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.reset()
+
+    def reset(self):
+        self.clusters, self.associations = {}, {}
+
+    def cluster(self, name: str, account: str = ACCOUNT, region: str = REGION) -> str:
+        """Make a cluster; returns its issuer."""
+        identity = f"{abs(hash((name, account))):032X}"[-32:]
+        issuer = f"https://oidc.eks.{region}.amazonaws.com/id/{identity}"
+        self.clusters[name] = {
+            "name": name,
+            "arn": f"arn:aws:eks:{region}:{account}:cluster/{name}",
+            "endpoint": f"https://{identity}.gr7.{region}.eks.amazonaws.com",
+            "identity": {"oidc": {"issuer": issuer}},
+        }
+        return issuer
+
+
+class _EksCall(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        parts = path.strip("/").split("/")
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
+        eks, name = self.server, parts[1]
+        if name not in eks.clusters:
+            return self._answer(404, {"message": f"No cluster found for name: {name}."}, "ResourceNotFoundException")
+        if len(parts) == 2:
+            return self._answer(200, {"cluster": eks.clusters[name]})
+        key = parts[3] if len(parts) > 3 else ""
+        if key and key not in eks.associations:
+            return self._answer(404, {"message": "no such association"}, "ResourceNotFoundException")
+        if self.command == "GET" and not key:
+            asked = {k: v[0] for k, v in parse_qs(query).items() if k in ("namespace", "serviceAccount")}
+            found = [
+                item
+                for item in eks.associations.values()
+                if item["clusterName"] == name and all(item[k] == v for k, v in asked.items())
+            ]
+            hidden = ("roleArn", "tags")  # a list tells neither
+            return self._answer(
+                200, {"associations": [{k: v for k, v in item.items() if k not in hidden} for item in found]}
+            )
+        if self.command == "DELETE":
+            return self._answer(200, {"association": eks.associations.pop(key)})
+        if self.command == "POST":
+            key = key or f"a-{len(eks.associations)}{time.monotonic_ns()}"
+            kept = eks.associations.setdefault(key, {"clusterName": name, "associationId": key})
+            kept.update({k: v for k, v in body.items() if k != "clientRequestToken"})
+        return self._answer(200, {"association": eks.associations[key]})
+
+    do_POST = do_DELETE = do_GET  # noqa: N815
+
+    def _answer(self, status, body, error=""):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        if error:
+            self.send_header("x-amzn-ErrorType", error)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+class Aws:
+    """The running services; `env` is what a program needs to reach them with the credentials of `ACCOUNT`."""
+
+    def __init__(self, url: str, eks: Eks):
+        self.url, self.eks = url, eks
+        self.http = urllib3.PoolManager()
+        self.env = {
+            **CREDENTIALS,
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ENDPOINT_URL_EKS": eks.url,
+            # Whatever this machine has of its own must never be used.
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def reset(self) -> None:
+        """Empty every account."""
+        assert self.http.request("POST", f"{self.url}/moto-api/reset").status == 200
+        self.eks.reset()
+
+    def client(self, service: str, account: str = ACCOUNT, region: str = REGION):
+        """A boto3 client of an account."""
+        keys = self.credentials(account)
+        return boto3.client(
+            service,
+            region_name=region,
+            endpoint_url=self.eks.url if service == "eks" else self.url,
+            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+            aws_session_token=keys.get("AWS_SESSION_TOKEN"),
+        )
+
+    def credentials(self, account: str) -> dict[str, str]:
+        """Environment variables with credentials of an account."""
+        if account == ACCOUNT:
+            return dict(CREDENTIALS)
+        found = self.client("sts").assume_role(RoleArn=f"arn:aws:iam::{account}:role/admin", RoleSessionName="test")
+        keys = found["Credentials"]
+        return {
+            "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": keys["SessionToken"],
+        }
+
+
+@contextlib.contextmanager
+def running(log: Path):
+    """Start the services; gone at the end. `log` is moto's own, which names every request."""
+    eks = Eks()
+    threading.Thread(target=eks.serve_forever, daemon=True).start()
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [python_of("services"), "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield Aws(_url(server, log), eks)
+    finally:
+        server.terminate()
+        server.wait(60)
+        eks.shutdown()
+        eks.server_close()
+
+
+def _url(server: subprocess.Popen, log: Path) -> str:
+    deadline = time.monotonic() + 120
+    while not (found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", log.read_text())):
+        assert server.poll() is None, f"moto ended: {log.read_text()}"
+        assert time.monotonic() < deadline, f"moto does not start: {log.read_text()}"
+        time.sleep(0.1)
+    assert urlsplit(found[1]).port
+    return found[1]
+
+
+class Watch:
+    """Sees each call of an Account's clients before it is sent, and refuses those of `denied`.
+
+    Attributes:
+        calls: "service:Operation", in order.
+        denied: IAM actions, or operations, that are refused.
+    """
+
+    def __init__(self, account, denied: tuple = ()):
+        self.calls: list[str] = []
+        self.denied = set(denied)
+        self._actions = account.actions
+        for service in ("sts", "iam", "s3", "eks"):
+            account.client(service).meta.events.register("before-call", self._seen)
+
+    def _seen(self, model, **_more):
+        name = f"{model.service_model.service_name}:{model.name}"
+        self.calls.append(name)
+        if {name, self._actions.get(name, name)} & self.denied:
+            error = {"Code": "AccessDenied", "Message": "not authorized"}
+            return type("Response", (), {"status_code": 403})(), {"Error": error, "ResponseMetadata": {}}
+        return None
+
+    @property
+    def writes(self) -> list[str]:
+        """Those calls that change something."""
+        return [name for name in self.calls if not re.match(r"\w+:(Get|List|Head|Describe)", name)]
