@@ -17,11 +17,15 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
+import botocore.loaders
 import urllib3
 
 ROOT = Path(__file__).resolve().parent.parent
 ACCOUNT, OTHER = "123456789012", "210987654321"
 REGION = "eu-central-1"
+# Every boto3 session reads its megabytes of API models anew; in one process of tests, once is enough.
+_LOADER = botocore.loaders.create_loader()
+botocore.loaders.create_loader = lambda *_args: _LOADER
 # moto takes any; no log may hold one of them.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLEEXAMPLE00", "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI-example-key"}
 
@@ -124,6 +128,7 @@ class Aws:
 
     def __init__(self, url: str, eks: Eks):
         self.url, self.eks = url, eks
+        self._clients: dict = {}
         self.http = urllib3.PoolManager()
         self.env = {
             **CREDENTIALS,
@@ -138,19 +143,23 @@ class Aws:
     def reset(self) -> None:
         """Empty every account."""
         assert self.http.request("POST", f"{self.url}/moto-api/reset").status == 200
+        # Other accounts' credentials are gone with it.
+        self._clients = {key: client for key, client in self._clients.items() if key[1] == ACCOUNT}
         self.eks.reset()
 
     def client(self, service: str, account: str = ACCOUNT, region: str = REGION):
         """A boto3 client of an account."""
-        keys = self.credentials(account)
-        return boto3.client(
-            service,
-            region_name=region,
-            endpoint_url=self.eks.url if service == "eks" else self.url,
-            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-            aws_session_token=keys.get("AWS_SESSION_TOKEN"),
-        )
+        if (service, account, region) not in self._clients:
+            keys = self.credentials(account)
+            self._clients[service, account, region] = boto3.client(
+                service,
+                region_name=region,
+                endpoint_url=self.eks.url if service == "eks" else self.url,
+                aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+                aws_session_token=keys.get("AWS_SESSION_TOKEN"),
+            )
+        return self._clients[service, account, region]
 
     def credentials(self, account: str) -> dict[str, str]:
         """Environment variables with credentials of an account."""
