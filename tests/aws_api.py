@@ -5,6 +5,7 @@ AWS refuses it.
 """
 
 import contextlib
+import copy
 import fcntl
 import http.server
 import json
@@ -19,10 +20,13 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import botocore.loaders
 import urllib3
+from ansible_collections.modelyard.core.plugins.module_utils import aws_account
 
 ROOT = Path(__file__).resolve().parent.parent
 ACCOUNT, OTHER = "123456789012", "210987654321"
 REGION = "eu-central-1"
+ROLES = ("my-triton-s3-read", "my-vllm-s3-read", "my-ml-models-argo-workflows")
+ISSUER = f"https://oidc.eks.{REGION}.amazonaws.com/id/AAAA"
 # Every boto3 session reads its megabytes of API models anew; in one process of tests, once is enough.
 _LOADER = botocore.loaders.create_loader()
 botocore.loaders.create_loader = lambda *_args: _LOADER
@@ -232,3 +236,104 @@ class Watch:
     def writes(self) -> list[str]:
         """Those calls that change something."""
         return [name for name in self.calls if not re.match(r"\w+:(Get|List|Head|Describe)", name)]
+
+
+# --- A cluster's AWS side, planned and written as the action does --------------------------------------
+
+
+def service_account(component, name, role, account=ACCOUNT, **more):
+    """A ServiceAccount and its role, as the roles hand it over."""
+    arn = role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}"
+    return {"component": component, "namespace": "ml-models", "name": name, "role_arn": arn, "reads": [], **more}
+
+
+def options(cluster="staging", account=ACCOUNT, **given):
+    """Options of the action modelyard.core.aws: the contract's servers; `given` replaces."""
+    accounts = [
+        service_account("triton", "triton-inference", ROLES[0], account, reads=["s3://my-triton-models"]),
+        service_account("triton", "triton-inference-gpu", ROLES[0], account, reads=["s3://my-triton-models"]),
+        service_account("vllm", "vllm-sa", ROLES[1], account),
+        service_account("workflow", "workflow-sa", ROLES[2], account),
+    ]
+    found = {
+        "state": "present",
+        "cluster_name": cluster,
+        "cluster_account_id": account,
+        "account_id": account,
+        "partition": "aws",
+        "region": REGION,
+        "api_server": "",
+        "namespace": "ml-models",
+        "eks_cluster_name": cluster,
+        "oidc_issuer": ISSUER,
+        "pod_identity": False,
+        "service_accounts": accounts,
+        "role_arns": sorted({item["role_arn"] for item in accounts}),
+        "access": {
+            "triton": [{"bucket": "my-triton-models", "head_bucket": True}],
+            "vllm": [{"bucket": "my-mlflow-artifacts", "prefixes": ["7/"]}],
+            "vllm_judge": [],
+            "workflow": [
+                {"bucket": bucket, "write": True}
+                for bucket in ("my-triton-models", "my-mlflow-artifacts", "my-vllm-data")
+            ],
+        },
+        "buckets": {"my-triton-models": {}},
+        "permissions_boundary": "",
+        "max_session_seconds": 3600,
+        "tags": {"team": "ml"},
+        "adopt": [],
+    }
+    return {**copy.deepcopy(found), **given}
+
+
+def run(check=False, denied=(), **given):
+    """Plan and write as the action does; returns the account's watch, the changes and the notices."""
+    wanted = options(**given)
+    account = aws_account.Account("", wanted["region"])
+    watch = Watch(account, denied)
+    plan = aws_account.Planner(account, wanted).make()
+    if not check:
+        aws_account.written(account, plan.writes)
+    watch.changes = [write.summary for write in plan.writes]
+    watch.notices, watch.plan = plan.notices, plan
+    return watch
+
+
+def everything(cloud, account=ACCOUNT):
+    """All that an account holds, for comparing."""
+    iam_, s3 = cloud.client("iam", account), cloud.client("s3", account)
+    found = {"associations": copy.deepcopy(cloud.eks.associations)}
+    for role in iam_.list_roles()["Roles"]:
+        name = role["RoleName"]
+        policies = iam_.list_role_policies(RoleName=name)["PolicyNames"]
+        live = iam_.get_role(RoleName=name)["Role"]
+        keys = ("Arn", "AssumeRolePolicyDocument", "MaxSessionDuration", "PermissionsBoundary", "Tags")
+        found[name] = {key: live.get(key) for key in keys} | {
+            policy: iam_.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"] for policy in policies
+        }
+    for provider in iam_.list_open_id_connect_providers()["OpenIDConnectProviderList"]:
+        live = iam_.get_open_id_connect_provider(OpenIDConnectProviderArn=provider["Arn"])
+        found[provider["Arn"]] = {key: live.get(key) for key in ("ClientIDList", "Tags", "Url")}
+    for bucket in s3.list_buckets()["Buckets"]:
+        found[bucket["Name"]] = bucket_settings(s3, bucket["Name"])
+    return json.loads(json.dumps(found, default=str, sort_keys=True))
+
+
+def bucket_settings(s3, name):
+    calls = (
+        "get_bucket_versioning",
+        "get_bucket_encryption",
+        "get_public_access_block",
+        "get_bucket_policy",
+        "get_bucket_lifecycle_configuration",
+        "get_bucket_tagging",
+    )
+    found = {}
+    for call in calls:
+        try:
+            answer = getattr(s3, call)(Bucket=name)
+            found[call] = {key: value for key, value in answer.items() if key != "ResponseMetadata"}
+        except s3.exceptions.ClientError as error:
+            found[call] = error.response["Error"]["Code"]
+    return found
