@@ -14,12 +14,12 @@ SHELL_FILES := $(CLUSTER) tools/uv .ci/run
 # An environment may forbid Python to write bytecode, and the plays then spend seconds on compiling what they import.
 # All of the environment would take minutes and half a gigabyte: only these.
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
-	cryptography dateutil jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
+	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke kubeconfig env build lock lint test molecule clean
+.PHONY: help deploy destroy check smoke kubeconfig env build lock lint test test-aws molecule clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 deploy: env ## Deploy the whole platform to the local cluster, which is built and started as needed
 	@$(CLUSTER) up
@@ -64,6 +64,9 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 # much of a test is waiting; each has a cluster of its own.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+test-aws: env ## Run the tests of the AWS side alone; ARGS are given to pytest
+	@$(BIN)/pytest tests/test_aws*.py tests/unit/test_aws*.py tests/unit/test_iam*.py $(ARGS)
 
 molecule: env build ## Run one molecule scenario: make molecule SCENARIO=default
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --scenario-name $(or $(SCENARIO),default)
