@@ -221,16 +221,33 @@ class Watch:
         self.calls: list[str] = []
         self.denied = set(denied)
         self._actions = account.actions
+        self._iam = boto3.client("iam", region_name=account.region)
         for service in ("sts", "iam", "s3", "eks"):
             account.client(service).meta.events.register("before-call", self._seen)
 
-    def _seen(self, model, **_more):
+    def _seen(self, model, params, **_more):
         name = f"{model.service_model.service_name}:{model.name}"
         self.calls.append(name)
         if {name, self._actions.get(name, name)} & self.denied:
             error = {"Code": "AccessDenied", "Message": "not authorized"}
             return type("Response", (), {"status_code": 403})(), {"Error": error, "ResponseMetadata": {}}
-        return None
+        change = re.fullmatch(r"(Add|Remove)ClientID\w+", model.name)
+        return self._audience(change[1] == "Add", params["body"]) if change else None
+
+    def _audience(self, add: bool, body: dict):
+        """Stand in for the two operations on providers that moto lacks: the provider is made anew, with the other list."""
+        key = {"OpenIDConnectProviderArn": body["OpenIDConnectProviderArn"]}
+        client = self._iam
+        live = client.get_open_id_connect_provider(**key)
+        kept = [item for item in live["ClientIDList"] if item != body["ClientID"]]
+        client.delete_open_id_connect_provider(**key)
+        client.create_open_id_connect_provider(
+            Url=f"https://{live['Url'].removeprefix('https://')}",
+            ClientIDList=[*kept, body["ClientID"]] if add else kept,
+            ThumbprintList=live.get("ThumbprintList") or [],
+            Tags=live.get("Tags") or [],
+        )
+        return type("Response", (), {"status_code": 200})(), {"ResponseMetadata": {}}
 
     @property
     def writes(self) -> list[str]:

@@ -17,6 +17,7 @@ LISTED = {
 # AWS asks for these along with another call, moto never does: CreateBucket with ObjectOwnership, associations with a role and tags.
 ALONG = {"s3:PutBucketOwnershipControls", "iam:PassRole", "eks:TagResource"}
 REPORT = {"iam:GetPolicy", "iam:GetPolicyVersion"}
+NOTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
 BOUNDARY = "arn:aws:iam::123456789012:policy/limit"
 ONE = {"service_accounts": [service_account("vllm", "vllm-sa", ROLES[1])], "role_arns": []}
 POD = {**ONE, "oidc_issuer": "", "pod_identity": True, "buckets": {}}
@@ -41,12 +42,14 @@ def edited(cloud):
     iam.put_role_policy(
         RoleName=ROLES[1],
         PolicyName="modelyard-staging",
-        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": []}),
+        PolicyDocument=json.dumps(NOTHING),
     )
     iam.update_role(RoleName=ROLES[1], MaxSessionDuration=7200)
     provider = iam.list_open_id_connect_providers()["OpenIDConnectProviderList"][0]["Arn"]
-    iam.remove_client_id_from_open_id_connect_provider(OpenIDConnectProviderArn=provider, ClientID="sts.amazonaws.com")
-    iam.untag_open_id_connect_provider(OpenIDConnectProviderArn=provider, TagKeys=["team"])
+    tags = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=provider)["Tags"]
+    iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=provider)
+    left = [tag for tag in tags if tag["Key"] != "team"]
+    iam.create_open_id_connect_provider(Url=aws_api.ISSUER, ClientIDList=["other"], Tags=left)
     iam.untag_role(RoleName=ROLES[1], TagKeys=["team"])
     s3.delete_public_access_block(Bucket=bucket)
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
@@ -55,9 +58,7 @@ def edited(cloud):
 
 
 def bounded(cloud):
-    cloud.client("iam").create_policy(
-        PolicyName="limit", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": []})
-    )
+    cloud.client("iam").create_policy(PolicyName="limit", PolicyDocument=json.dumps(NOTHING))
     run(**ONE, permissions_boundary=BOUNDARY)
 
 

@@ -58,6 +58,12 @@ def role_gone(cloud):
     client.delete_role(RoleName=ROLES[1])
 
 
+def other_audience(cloud):
+    client = cloud.client("iam")
+    client.delete_open_id_connect_provider(OpenIDConnectProviderArn=PROVIDER)
+    client.create_open_id_connect_provider(Url=ISSUER, ClientIDList=["other"])
+
+
 def policy_with(cloud, change):
     client, key = cloud.client("iam"), {"RoleName": ROLES[1], "PolicyName": "modelyard-staging"}
     document = client.get_role_policy(**key)["PolicyDocument"]
@@ -82,7 +88,7 @@ def denied_by_managed(cloud):
 BREAKS = {
     "provider absent": (lambda c: c.client("iam").delete_open_id_connect_provider(OpenIDConnectProviderArn=PROVIDER), "provider", "absent"),
     "provider's audience": (
-        lambda c: c.client("iam").remove_client_id_from_open_id_connect_provider(OpenIDConnectProviderArn=PROVIDER, ClientID=aws.AUDIENCE),
+        other_audience,
         "provider", "audience: ",
     ),
     "role absent": (role_gone, "role", "absent: the account has no"),

@@ -266,6 +266,8 @@ def test_a_teardown_leaves_nothing_and_can_be_done_again(cloud):
 def test_a_bucket_that_holds_anything_is_not_deleted(cloud, held):
     run()
     s3, name = cloud.client("s3"), {"Bucket": "my-triton-models", "Key": "k"}
+    # moto applies the statement that refuses plain HTTP to all, whatever its condition says.
+    s3.delete_bucket_policy(Bucket="my-triton-models")
     if held == "upload":
         s3.create_multipart_upload(**name)
     else:
@@ -481,7 +483,8 @@ def test_an_association_of_others_is_refused(cloud):
 
 def test_boundary_path_tags_and_session_length(cloud):
     client = cloud.client("iam")
-    boundary = client.create_policy(PolicyName="limit", PolicyDocument=json.dumps(aws.document([])))["Policy"]["Arn"]
+    limit = aws.permissions([{"bucket": "b"}], ACCOUNT, "aws")
+    boundary = client.create_policy(PolicyName="limit", PolicyDocument=json.dumps(limit))["Policy"]["Arn"]
     accounts = [service_account("vllm", "vllm-sa", f"arn:aws:iam::{ACCOUNT}:role/team/ml/vllm")]
     given = {"service_accounts": accounts, "role_arns": [], "buckets": {}}
     run(**given, permissions_boundary=boundary, max_session_seconds=7200)
@@ -551,6 +554,4 @@ def test_other_partitions(cloud, partition, region):
         for resource in iam.listed(item["Resource"])
     )
     assert run(**given).writes == []
-    assert "the credentials lead to the partition" in " ".join(
-        refused(**{**given, "region": REGION, "partition": partition}).split("AWS ")[1:]
-    )
+    assert "lead to the partition aws, but platform_aws_partition is" in refused(**{**given, "region": REGION})

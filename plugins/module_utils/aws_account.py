@@ -14,6 +14,7 @@ import boto3
 from ansible_collections.modelyard.core.plugins.module_utils import aws, iam
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 CONFIG = Config(connect_timeout=10, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
 ABSENT = frozenset(
@@ -161,6 +162,8 @@ class Account:
         except BotoCoreError as error:
             hint = "; give the job an AWS credential, or set irsa_aws_profile" if "credential" in str(error) else ""
             raise AwsError(f"{service}: {error}{hint}") from None
+        except ResponseParserError as error:
+            raise AwsError(f"{service}: what answers is not AWS: {error}") from None
 
     def find(self, service: str, operation: str, **arguments: Any) -> dict | None:
         """Call a reading operation; None where there is no such thing."""
