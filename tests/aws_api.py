@@ -7,6 +7,7 @@ AWS refuses it.
 import contextlib
 import copy
 import fcntl
+import functools
 import http.server
 import json
 import os
@@ -209,8 +210,19 @@ def _url(server: subprocess.Popen, log: Path) -> str:
     return found[1]
 
 
+_ACCOUNTS: dict = {}
+
+
+def account_of(region: str) -> aws_account.Account:
+    """The account that the environment's credentials lead to; its clients, which take a tenth of a second each, are made once."""
+    key = (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_ENDPOINT_URL"], region)
+    if key not in _ACCOUNTS:
+        _ACCOUNTS[key] = aws_account.Account("", region)
+    return _ACCOUNTS[key]
+
+
 class Watch:
-    """Sees each call of an Account's clients before it is sent, and refuses those of `denied`.
+    """Sees each call of an account's clients before it is sent, and refuses those of `denied`.
 
     Attributes:
         calls: "service:Operation", in order.
@@ -221,11 +233,15 @@ class Watch:
         self.calls: list[str] = []
         self.denied = set(denied)
         self._actions = account.actions
-        self._iam = boto3.client("iam", region_name=account.region)
-        for service in ("sts", "iam", "s3", "eks"):
-            account.client(service).meta.events.register("before-call", self._seen)
+        if not hasattr(account, "watch"):
+            account.unwatched_iam = boto3.client("iam", region_name=account.region)
+            for service in ("sts", "iam", "s3", "eks"):
+                seen = functools.partial(_seen, account)
+                account.client(service).meta.events.register("before-call", seen)
+        account.watch = self
+        self._iam = account.unwatched_iam
 
-    def _seen(self, model, params, **_more):
+    def seen(self, model, params):
         name = f"{model.service_model.service_name}:{model.name}"
         self.calls.append(name)
         if {name, self._actions.get(name, name)} & self.denied:
@@ -253,6 +269,10 @@ class Watch:
     def writes(self) -> list[str]:
         """Those calls that change something."""
         return [name for name in self.calls if not re.match(r"\w+:(Get|List|Head|Describe)", name)]
+
+
+def _seen(account, model, params, **_more):
+    return account.watch.seen(model, params)
 
 
 # --- A cluster's AWS side, planned and written as the action does --------------------------------------
@@ -307,7 +327,7 @@ def options(cluster="staging", account=ACCOUNT, **given):
 def run(check=False, denied=(), **given):
     """Plan and write as the action does; returns the account's watch, the changes and the notices."""
     wanted = options(**given)
-    account = aws_account.Account("", wanted["region"])
+    account = account_of(wanted["region"])
     watch = Watch(account, denied)
     plan = aws_account.Planner(account, wanted).make()
     if not check:
