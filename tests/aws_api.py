@@ -13,6 +13,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ import urllib3
 from ansible_collections.modelyard.core.plugins.module_utils import aws_account
 
 ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
 ACCOUNT, OTHER = "123456789012", "210987654321"
 REGION = "eu-central-1"
 ROLES = ("my-triton-s3-read", "my-vllm-s3-read", "my-ml-models-argo-workflows")
