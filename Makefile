@@ -16,9 +16,9 @@ SHELL_FILES := controlplane/cluster controlplane/kind images/build $(wildcard im
 # An environment may forbid Python to write bytecode, and the plays then spend seconds on compiling what they import.
 # All of the environment would take minutes and half a gigabyte: only these.
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
-	cryptography dateutil jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
+	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke render kubeconfig env build lock lint test test-kind test-gitops molecule clean
+.PHONY: help deploy destroy check smoke render kubeconfig env build lock lint test test-kind test-gitops test-aws molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +81,9 @@ test-kind: env build ## Run the tests on a kind cluster alone
 test-gitops: env build ## Run the tests of GitOps alone
 	@$(BIN)/pytest -n 2 --dist loadfile $(wildcard tests/test_infra.py tests/test_argocd*.py tests/test_gitops_delivery.py \
 		tests/unit/test_tree.py tests/unit/test_argocd.py) $(ARGS)
+
+test-aws: env ## Run the tests of the AWS side alone; ARGS are given to pytest
+	@$(BIN)/pytest tests/test_aws*.py tests/unit/test_aws*.py tests/unit/test_iam*.py $(ARGS)
 
 molecule: env build ## Run one molecule scenario: make molecule SCENARIO=default
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --scenario-name $(or $(SCENARIO),default)

@@ -375,3 +375,23 @@ def custom_resources() -> dict[tuple[str, str], jsonschema.protocols.Validator]:
             key = (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"])
             found[key] = jsonschema.Draft202012Validator(_strict(schema))
     return found
+
+
+@pytest.fixture(scope="session")
+def aws_services(tmp_path_factory):
+    """A running AWS stand-in for this process, see aws_api.py."""
+    import aws_api
+
+    with aws_api.running(tmp_path_factory.mktemp("aws") / "moto.log") as found:
+        yield found
+
+
+@pytest.fixture
+def cloud(aws_services, monkeypatch):
+    """An empty AWS, and nothing but its credentials in the environment."""
+    aws_services.reset()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in aws_services.env.items():
+        monkeypatch.setenv(name, value)
+    return aws_services

@@ -10,6 +10,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.modelyard.core.plugins.module_utils import plan as planning
 from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
 from ansible_collections.modelyard.core.plugins.module_utils.lease import Held, Lock
+from ansible_collections.modelyard.core.plugins.module_utils.problems import numbered
 
 
 class ActionModule(ActionBase):
@@ -26,7 +27,7 @@ class ActionModule(ActionBase):
         try:
             return self._run(options)
         except planning.Refused as error:
-            raise AnsibleActionFail("Nothing was applied. " + _numbered(error.problems)) from None
+            raise AnsibleActionFail("Nothing was applied. " + numbered(error.problems)) from None
         except (ApiError, Unreachable, Held) as error:
             raise AnsibleActionFail(f"cluster {name}: {error}") from None
 
@@ -116,9 +117,3 @@ ARGUMENTS = {
     "lock_name": {"type": "str", "default": "modelyard"},
     "lock_wait": {"type": "int", "default": 180},
 }
-
-
-def _numbered(problems: list[str]) -> str:
-    if len(problems) == 1:
-        return problems[0]
-    return f"{len(problems)} problems:\n" + "\n".join(f"  {number}. {text}" for number, text in enumerate(problems, 1))

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ansible.errors import AnsibleFilterError
-from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT, compose_arn, role_name_error
+from ansible_collections.modelyard.core.plugins.module_utils.identity import (
+    ACCOUNT,
+    compose_arn,
+    role_annotations,
+    role_name_error,
+)
 from ansible_collections.modelyard.core.plugins.module_utils.problems import problem
 
 
@@ -34,9 +41,24 @@ def role_arn(role_name: str, account: str, partition: str = "aws", path: str = "
     return compose_arn(role_name, account, partition, path)
 
 
+def service_accounts(servers: list[Mapping], component: str, namespace: str) -> list[dict]:
+    """Keep of each server what its AWS side needs: the ServiceAccount, its role, the URLs that it reads."""
+    return [
+        {
+            "component": component,
+            "namespace": namespace,
+            "name": item["service_account_name"],
+            "role_arn": item["role_arn"],
+            "reads": item.get("reads") or [],
+        }
+        for item in servers
+        if item["role_arn"]
+    ]
+
+
 class FilterModule:
-    """modelyard.core.role_arn"""
+    """Filters of modelyard.core."""
 
     def filters(self) -> dict:
         """Name the filters."""
-        return {"role_arn": role_arn}
+        return {"role_annotations": role_annotations, "role_arn": role_arn, "service_accounts": service_accounts}

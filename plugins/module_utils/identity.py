@@ -21,3 +21,19 @@ def role_name_error(role_name: object) -> str | None:
 def compose_arn(role: object, account: object, partition: str, path: str) -> str:
     """Compose the ARN of an IAM role from its name; a whole ARN stays as it is (a role in another account)."""
     return str(role) if str(role).startswith("arn:") else f"arn:{partition}:iam::{account}:role{path}{role}"
+
+
+def role_annotations(arn: str, pod_identity: bool, regional: bool) -> dict[str, str]:
+    """Name an IAM role on a ServiceAccount.
+
+    Args:
+        arn: the role; empty for none.
+        pod_identity: EKS Pod Identity gives the role instead, and nothing stands on the account.
+        regional: whether EKS's webhook tells the pod's SDK to ask STS in its own region.
+    """
+    if not arn or pod_identity:
+        return {}
+    return {
+        "eks.amazonaws.com/role-arn": arn,
+        **({"eks.amazonaws.com/sts-regional-endpoints": "true"} if regional else {}),
+    }

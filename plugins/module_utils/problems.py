@@ -65,6 +65,13 @@ def nearest(name: object, known: Iterable[str]) -> str:
     return f"{hint} Known: {', '.join(names) or 'none'}"
 
 
+def numbered(lines: list[str]) -> str:
+    """Word one problem, or several as a numbered list."""
+    if len(lines) == 1:
+        return lines[0]
+    return f"{len(lines)} problems:\n" + "\n".join(f"  {number}. {text}" for number, text in enumerate(lines, 1))
+
+
 class Problems:
     """Collects wrong inputs, so that one run reports all of them.
 

@@ -67,6 +67,7 @@ def _server(settings: Settings, platform: Mapping) -> dict:
     server.update(
         {f"{name}_port": port for name, port in ports.items()},
         misfits=settings.misfits,
+        reads=[str(settings["model_repository"])],
         deployment_annotations=workload.deployment_annotations(settings, ",".join(models)),
         questions=[
             {"path": "/v2/health/ready"},

@@ -10,7 +10,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.modelyard.core.plugins.module_utils import names, quantity
-from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT, compose_arn, role_name_error
+from ansible_collections.modelyard.core.plugins.module_utils.identity import (
+    ACCOUNT,
+    compose_arn,
+    role_annotations,
+    role_name_error,
+)
 from ansible_collections.modelyard.core.plugins.module_utils.problems import nearest, problem
 from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings
 
@@ -440,19 +445,18 @@ def security_context(settings: Settings) -> dict:
     return {k: v for k, v in {**context, **dictionary(settings, "security_context")}.items() if v is not None}
 
 
-def account_annotations(settings: Settings, platform: Mapping) -> dict:
-    """Name the IAM role on the ServiceAccount."""
+def role_arn(settings: Settings, platform: Mapping) -> str:
+    """Compose the ARN of the server's IAM role; an empty text for none."""
     role = settings["role_name"]
     if not role or not platform["irsa_enabled"]:
-        return {}
+        return ""
     wrong = role_name_error(role)
     if wrong:
         settings.wrong(role, wrong, "role_name")
     account = str(platform["aws_account_id"])
     if not str(role).startswith("arn:") and not ACCOUNT.fullmatch(account):
         settings.problems.add("platform_aws_account_id", account, f"must be 12 digits, for the role {str(role)!r}")
-    arn = compose_arn(role, account, platform["aws_partition"], platform["irsa_role_path"])
-    return {"eks.amazonaws.com/role-arn": arn}
+    return compose_arn(role, account, platform["aws_partition"], platform["irsa_role_path"])
 
 
 # --- Environment and volumes ---------------------------------------------------------------------
@@ -654,6 +658,7 @@ def common(settings: Settings, platform: Mapping) -> dict:
     pod_labels = labels(settings, "pod_labels")
     if "app" in pod_labels:
         settings.wrong(pod_labels["app"], "is the selector and always the server's name", "pod_labels", "app")
+    arn = role_arn(settings, platform)
     interval = re.compile(r"(\d+(ms|[smhdwy]))+", re.ASCII)
     percent = re.compile(r"\d+%?", re.ASCII)
     if not percent.fullmatch(str(settings["pdb_max_unavailable"])):
@@ -667,7 +672,8 @@ def common(settings: Settings, platform: Mapping) -> dict:
         "pod_annotations": pod_annotations,
         "pod_security_context": pod_security_context(settings),
         "security_context": security_context(settings),
-        "account_annotations": account_annotations(settings, platform),
+        "role_arn": arn,
+        "account_annotations": role_annotations(arn, platform["pod_identity"], platform["sts_regional_endpoints"]),
         "image_pull_secrets": [{"name": name} for name in platform["image_pull_secrets"]],
         "monitoring_labels": {**platform["monitoring_labels"], **labels(settings, "monitoring_labels")},
         "drain_seconds": drain,

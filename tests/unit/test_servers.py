@@ -1,9 +1,11 @@
 """What is computed for the servers, and what is refused."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 GPU = "nvidia.com/gpu"
 
@@ -274,12 +276,43 @@ def test_described_model_needs_no_notice(vllm: Any) -> None:
 
 def test_account_names_its_role(triton: Any, judge: Any, platform: dict) -> None:
     key = "eks.amazonaws.com/role-arn"
-    assert triton()[0][1]["account_annotations"] == {key: "arn:aws:iam::123456789012:role/my-triton-s3-read"}
+    regional = {"eks.amazonaws.com/sts-regional-endpoints": "true"}
+    assert triton()[0][1]["account_annotations"] == {
+        key: "arn:aws:iam::123456789012:role/my-triton-s3-read",
+        **regional,
+    }
     assert judge()[0][0]["account_annotations"] == {}
     whole = "arn:aws:iam::210987654321:role/team/other"
+    assert triton(["cpu"], role_name=whole)[0][0]["account_annotations"] == {key: whole, **regional}
+    platform["sts_regional_endpoints"] = False
     assert triton(["cpu"], role_name=whole)[0][0]["account_annotations"] == {key: whole}
     platform["irsa_enabled"] = False
     assert triton()[0][0]["account_annotations"] == {}
+
+
+def test_pod_identity_leaves_no_annotation_and_keeps_the_role(triton: Any, platform: dict) -> None:
+    platform["pod_identity"] = True
+    server = triton()[0][0]
+    assert server["account_annotations"] == {}
+    assert server["role_arn"] == "arn:aws:iam::123456789012:role/my-triton-s3-read"
+
+
+def test_pod_identity_opens_the_way_to_its_agent(vllm: Any) -> None:
+    assert variables_of("vllm")["network_policy_pod_identity"] == "{{ platform_pod_identity }}"
+    agents = [
+        item["ipBlock"]["cidr"]
+        for rule in vllm(network_policy_pod_identity=True)[0]["network_policy"]["egress"]
+        for item in rule.get("to", [])
+        if "169.254.170.23" in str(item)
+    ]
+    assert agents == ["169.254.170.23/32"]
+    closed = vllm(network_policy_pod_identity=False)[0]["network_policy"]["egress"]
+    assert "169.254.170.23" not in str(closed)
+
+
+def variables_of(role: str) -> dict:
+    text = (Path(__file__).parents[2] / "roles" / role / "defaults" / "main.yml").read_text(encoding="utf-8")
+    return {name.removeprefix(f"{role}_"): value for name, value in yaml.safe_load(text).items()}
 
 
 def test_only_what_differs_from_the_program_is_written(triton: Any, vllm: Any) -> None:

@@ -1,0 +1,361 @@
+"""An AWS to test against: moto's server for IAM, STS and S3, and a stand-in for EKS, whose Pod Identity moto lacks.
+
+`running()` starts both on free ports of the loopback. `Watch` counts what one boto3 client sends, and can refuse an action as
+AWS refuses it.
+"""
+
+import contextlib
+import copy
+import functools
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import botocore.loaders
+import urllib3
+from ansible_collections.modelyard.core.plugins.module_utils import aws_account
+from services import CREDENTIALS, python_of
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+ACCOUNT, OTHER = "123456789012", "210987654321"
+REGION = "eu-central-1"
+ROLES = ("my-triton-s3-read", "my-vllm-s3-read", "my-ml-models-argo-workflows")
+ISSUER = f"https://oidc.eks.{REGION}.amazonaws.com/id/AAAA"
+# Every boto3 session reads its megabytes of API models anew; in one process of tests, once is enough.
+_LOADER = botocore.loaders.create_loader()
+botocore.loaders.create_loader = lambda *_args: _LOADER
+
+
+class Eks(http.server.ThreadingHTTPServer):
+    """Stands in for EKS: DescribeCluster, and the five calls of Pod Identity associations, as botocore's model has them.
+
+    Attributes:
+        clusters: name to what DescribeCluster answers. associations: id to association.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _EksCall)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.reset()
+
+    def reset(self):
+        self.clusters, self.associations = {}, {}
+
+    def cluster(self, name: str, account: str = ACCOUNT, region: str = REGION) -> str:
+        """Make a cluster; returns its issuer."""
+        identity = f"{abs(hash((name, account))):032X}"[-32:]
+        issuer = f"https://oidc.eks.{region}.amazonaws.com/id/{identity}"
+        self.clusters[name] = {
+            "name": name,
+            "arn": f"arn:aws:eks:{region}:{account}:cluster/{name}",
+            "endpoint": f"https://{identity}.gr7.{region}.eks.amazonaws.com",
+            "identity": {"oidc": {"issuer": issuer}},
+        }
+        return issuer
+
+
+class _EksCall(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        parts = path.strip("/").split("/")
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
+        eks, name = self.server, parts[1]
+        if name not in eks.clusters:
+            return self._answer(404, {"message": f"No cluster found for name: {name}."}, "ResourceNotFoundException")
+        if len(parts) == 2:
+            return self._answer(200, {"cluster": eks.clusters[name]})
+        key = parts[3] if len(parts) > 3 else ""
+        if key and key not in eks.associations:
+            return self._answer(404, {"message": "no such association"}, "ResourceNotFoundException")
+        if self.command == "GET" and not key:
+            asked = {k: v[0] for k, v in parse_qs(query).items() if k in ("namespace", "serviceAccount")}
+            found = [
+                item
+                for item in eks.associations.values()
+                if item["clusterName"] == name and all(item[k] == v for k, v in asked.items())
+            ]
+            hidden = ("roleArn", "tags")  # a list tells neither
+            return self._answer(
+                200, {"associations": [{k: v for k, v in item.items() if k not in hidden} for item in found]}
+            )
+        if self.command == "DELETE":
+            return self._answer(200, {"association": eks.associations.pop(key)})
+        if self.command == "POST":
+            key = key or f"a-{len(eks.associations)}{time.monotonic_ns()}"
+            kept = eks.associations.setdefault(key, {"clusterName": name, "associationId": key})
+            kept.update({k: v for k, v in body.items() if k != "clientRequestToken"})
+        return self._answer(200, {"association": eks.associations[key]})
+
+    do_POST = do_DELETE = do_GET  # noqa: N815
+
+    def _answer(self, status, body, error=""):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        if error:
+            self.send_header("x-amzn-ErrorType", error)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+class Aws:
+    """The running services; `env` is what a program needs to reach them with the credentials of `ACCOUNT`."""
+
+    def __init__(self, url: str, eks: Eks):
+        self.url, self.eks = url, eks
+        self._clients: dict = {}
+        self.http = urllib3.PoolManager()
+        self.env = {
+            **CREDENTIALS,
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ENDPOINT_URL_EKS": eks.url,
+            # Whatever this machine has of its own must never be used.
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def reset(self) -> None:
+        """Empty every account."""
+        assert self.http.request("POST", f"{self.url}/moto-api/reset").status == 200
+        # Other accounts' credentials are gone with it.
+        self._clients = {key: client for key, client in self._clients.items() if key[1] == ACCOUNT}
+        self.eks.reset()
+
+    def client(self, service: str, account: str = ACCOUNT, region: str = REGION):
+        """A boto3 client of an account."""
+        if (service, account, region) not in self._clients:
+            keys = self.credentials(account)
+            self._clients[service, account, region] = boto3.client(
+                service,
+                region_name=region,
+                endpoint_url=self.eks.url if service == "eks" else self.url,
+                aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+                aws_session_token=keys.get("AWS_SESSION_TOKEN"),
+            )
+        return self._clients[service, account, region]
+
+    def credentials(self, account: str) -> dict[str, str]:
+        """Environment variables with credentials of an account."""
+        if account == ACCOUNT:
+            return dict(CREDENTIALS)
+        found = self.client("sts").assume_role(RoleArn=f"arn:aws:iam::{account}:role/admin", RoleSessionName="test")
+        keys = found["Credentials"]
+        return {
+            "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": keys["SessionToken"],
+        }
+
+
+@contextlib.contextmanager
+def running(log: Path):
+    """Start the services; gone at the end. `log` is moto's own, which names every request."""
+    eks = Eks()
+    threading.Thread(target=eks.serve_forever, daemon=True).start()
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [python_of("services"), "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield Aws(_url(server, log), eks)
+    finally:
+        server.terminate()
+        server.wait(60)
+        eks.shutdown()
+        eks.server_close()
+
+
+def _url(server: subprocess.Popen, log: Path) -> str:
+    deadline = time.monotonic() + 120
+    while not (found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", log.read_text())):
+        assert server.poll() is None, f"moto ended: {log.read_text()}"
+        assert time.monotonic() < deadline, f"moto does not start: {log.read_text()}"
+        time.sleep(0.1)
+    assert urlsplit(found[1]).port
+    return found[1]
+
+
+_ACCOUNTS: dict = {}
+
+
+def account_of(region: str) -> aws_account.Account:
+    """The account that the environment's credentials lead to; its clients, which take a tenth of a second each, are made once."""
+    key = (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_ENDPOINT_URL"], region)
+    if key not in _ACCOUNTS:
+        _ACCOUNTS[key] = aws_account.Account("", region)
+    return _ACCOUNTS[key]
+
+
+class Watch:
+    """Sees each call of an account's clients before it is sent, and refuses those of `denied`.
+
+    Attributes:
+        calls: "service:Operation", in order.
+        denied: IAM actions, or operations, that are refused.
+    """
+
+    def __init__(self, account, denied: tuple = ()):
+        self.calls: list[str] = []
+        self.denied = set(denied)
+        self._actions = account.actions
+        if not hasattr(account, "watch"):
+            account.unwatched_iam = boto3.client("iam", region_name=account.region)
+            for service in ("sts", "iam", "s3", "eks"):
+                seen = functools.partial(_seen, account)
+                account.client(service).meta.events.register("before-call", seen)
+        account.watch = self
+        self._iam = account.unwatched_iam
+
+    def seen(self, model, params):
+        name = f"{model.service_model.service_name}:{model.name}"
+        self.calls.append(name)
+        if {name, self._actions.get(name, name)} & self.denied:
+            error = {"Code": "AccessDenied", "Message": "not authorized"}
+            return type("Response", (), {"status_code": 403})(), {"Error": error, "ResponseMetadata": {}}
+        change = re.fullmatch(r"(Add|Remove)ClientID\w+", model.name)
+        return self._audience(change[1] == "Add", params["body"]) if change else None
+
+    def _audience(self, add: bool, body: dict):
+        """Stand in for the two operations on providers that moto lacks: the provider is made anew, with the other list."""
+        key = {"OpenIDConnectProviderArn": body["OpenIDConnectProviderArn"]}
+        client = self._iam
+        live = client.get_open_id_connect_provider(**key)
+        kept = [item for item in live["ClientIDList"] if item != body["ClientID"]]
+        client.delete_open_id_connect_provider(**key)
+        client.create_open_id_connect_provider(
+            Url=f"https://{live['Url'].removeprefix('https://')}",
+            ClientIDList=[*kept, body["ClientID"]] if add else kept,
+            ThumbprintList=live.get("ThumbprintList") or [],
+            Tags=live.get("Tags") or [],
+        )
+        return type("Response", (), {"status_code": 200})(), {"ResponseMetadata": {}}
+
+    @property
+    def writes(self) -> list[str]:
+        """Those calls that change something."""
+        return [name for name in self.calls if not re.match(r"\w+:(Get|List|Head|Describe)", name)]
+
+
+def _seen(account, model, params, **_more):
+    return account.watch.seen(model, params)
+
+
+# --- A cluster's AWS side, planned and written as the action does --------------------------------------
+
+
+def service_account(component, name, role, account=ACCOUNT, **more):
+    """A ServiceAccount and its role, as the roles hand it over."""
+    arn = role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}"
+    return {"component": component, "namespace": "ml-models", "name": name, "role_arn": arn, "reads": [], **more}
+
+
+def options(cluster="staging", account=ACCOUNT, **given):
+    """Options of the action modelyard.core.aws: the contract's servers; `given` replaces."""
+    accounts = [
+        service_account("triton", "triton-inference", ROLES[0], account, reads=["s3://my-triton-models"]),
+        service_account("triton", "triton-inference-gpu", ROLES[0], account, reads=["s3://my-triton-models"]),
+        service_account("vllm", "vllm-sa", ROLES[1], account),
+        service_account("workflow", "workflow-sa", ROLES[2], account),
+    ]
+    found = {
+        "state": "present",
+        "cluster_name": cluster,
+        "cluster_account_id": account,
+        "account_id": account,
+        "partition": "aws",
+        "region": REGION,
+        "api_server": "",
+        "namespace": "ml-models",
+        "eks_cluster_name": cluster,
+        "oidc_issuer": ISSUER,
+        "pod_identity": False,
+        "service_accounts": accounts,
+        "role_arns": sorted({item["role_arn"] for item in accounts}),
+        "access": {
+            "triton": [{"bucket": "my-triton-models", "head_bucket": True}],
+            "vllm": [{"bucket": "my-mlflow-artifacts", "prefixes": ["7/"]}],
+            "vllm_judge": [],
+            "workflow": [
+                {"bucket": bucket, "write": True}
+                for bucket in ("my-triton-models", "my-mlflow-artifacts", "my-vllm-data")
+            ],
+        },
+        "buckets": {"my-triton-models": {}},
+        "permissions_boundary": "",
+        "max_session_seconds": 3600,
+        "tags": {"team": "ml"},
+        "adopt": [],
+    }
+    return {**copy.deepcopy(found), **given}
+
+
+def run(check=False, denied=(), **given):
+    """Plan and write as the action does; returns the account's watch, the changes and the notices."""
+    wanted = options(**given)
+    account = account_of(wanted["region"])
+    watch = Watch(account, denied)
+    plan = aws_account.Planner(account, wanted).make()
+    if not check:
+        aws_account.written(account, plan.writes)
+    watch.changes = [write.summary for write in plan.writes]
+    watch.notices, watch.plan = plan.notices, plan
+    return watch
+
+
+def everything(cloud, account=ACCOUNT):
+    """All that an account holds, for comparing."""
+    iam_, s3 = cloud.client("iam", account), cloud.client("s3", account)
+    found = {"associations": copy.deepcopy(cloud.eks.associations)}
+    for role in iam_.list_roles()["Roles"]:
+        name = role["RoleName"]
+        policies = iam_.list_role_policies(RoleName=name)["PolicyNames"]
+        live = iam_.get_role(RoleName=name)["Role"]
+        keys = ("Arn", "AssumeRolePolicyDocument", "MaxSessionDuration", "PermissionsBoundary", "Tags")
+        found[name] = {key: live.get(key) for key in keys} | {
+            policy: iam_.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"] for policy in policies
+        }
+    for provider in iam_.list_open_id_connect_providers()["OpenIDConnectProviderList"]:
+        live = iam_.get_open_id_connect_provider(OpenIDConnectProviderArn=provider["Arn"])
+        found[provider["Arn"]] = {key: live.get(key) for key in ("ClientIDList", "Tags", "Url")}
+    for bucket in s3.list_buckets()["Buckets"]:
+        found[bucket["Name"]] = bucket_settings(s3, bucket["Name"])
+    return json.loads(json.dumps(found, default=str, sort_keys=True))
+
+
+def bucket_settings(s3, name):
+    calls = (
+        "get_bucket_versioning",
+        "get_bucket_encryption",
+        "get_public_access_block",
+        "get_bucket_policy",
+        "get_bucket_lifecycle_configuration",
+        "get_bucket_tagging",
+    )
+    found = {}
+    for call in calls:
+        try:
+            answer = getattr(s3, call)(Bucket=name)
+            found[call] = {key: value for key, value in answer.items() if key != "ResponseMetadata"}
+        except s3.exceptions.ClientError as error:
+            found[call] = error.response["Error"]["Code"]
+    return found

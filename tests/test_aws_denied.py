@@ -1,0 +1,164 @@
+"""Every right that a run uses is denied in turn: the message names it, and nothing has changed."""
+
+import json
+import re
+
+import aws_api
+import pytest
+from ansible_collections.modelyard.core.plugins.module_utils import aws_account
+from aws_api import ROLES, everything, options, run, service_account
+
+RIGHTS = json.loads((aws_api.ROOT / "docs" / "aws-policy.json").read_text(encoding="utf-8"))
+LISTED = {
+    action
+    for statement in RIGHTS["Statement"]
+    for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+}
+# AWS asks for these along with another call, moto never does: CreateBucket with ObjectOwnership, associations with a role and tags.
+ALONG = {"s3:PutBucketOwnershipControls", "iam:PassRole", "eks:TagResource"}
+REPORT = {"iam:GetPolicy", "iam:GetPolicyVersion"}
+NOTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
+BOUNDARY = "arn:aws:iam::123456789012:policy/limit"
+ONE = {"service_accounts": [service_account("vllm", "vllm-sa", ROLES[1])], "role_arns": []}
+POD = {**ONE, "oidc_issuer": "", "pod_identity": True, "buckets": {}}
+
+
+def nothing(_cloud):
+    """Leave the account empty."""
+
+
+def made(_cloud):
+    run(**ONE)
+
+
+def edited(cloud):
+    """Ours, and somebody changed all of it."""
+    run(**ONE)
+    iam, s3, bucket = cloud.client("iam"), cloud.client("s3"), "my-triton-models"
+    everyone = {"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}
+    iam.update_assume_role_policy(
+        RoleName=ROLES[1], PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [everyone]})
+    )
+    iam.put_role_policy(
+        RoleName=ROLES[1],
+        PolicyName="modelyard-staging",
+        PolicyDocument=json.dumps(NOTHING),
+    )
+    iam.update_role(RoleName=ROLES[1], MaxSessionDuration=7200)
+    provider = iam.list_open_id_connect_providers()["OpenIDConnectProviderList"][0]["Arn"]
+    tags = iam.get_open_id_connect_provider(OpenIDConnectProviderArn=provider)["Tags"]
+    iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=provider)
+    left = [tag for tag in tags if tag["Key"] != "team"]
+    iam.create_open_id_connect_provider(Url=aws_api.ISSUER, ClientIDList=["other"], Tags=left)
+    iam.untag_role(RoleName=ROLES[1], TagKeys=["team"])
+    s3.delete_public_access_block(Bucket=bucket)
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+    s3.delete_bucket_lifecycle(Bucket=bucket)
+    s3.delete_bucket_policy(Bucket=bucket)
+
+
+def bounded(cloud):
+    cloud.client("iam").create_policy(PolicyName="limit", PolicyDocument=json.dumps(NOTHING))
+    run(**ONE, permissions_boundary=BOUNDARY)
+
+
+def shared(_cloud):
+    run(**ONE)
+    run(**ONE, cluster="prod-eu", oidc_issuer=f"{aws_api.ISSUER}2")
+
+
+def associated(cloud):
+    cloud.eks.cluster("staging")
+    run(**POD)
+
+
+def elsewhere(cloud):
+    """Associated with another role."""
+    associated(cloud)
+    for item in cloud.eks.associations.values():
+        item["roleArn"] += "-old"
+
+
+def cluster(cloud):
+    cloud.eks.cluster("staging")
+
+
+# Before, and the run.
+SITUATIONS = {
+    "first run": (nothing, ONE),
+    "edited": (edited, ONE),
+    "with a boundary": (made, {**ONE, "permissions_boundary": BOUNDARY}),
+    "without a boundary": (bounded, ONE),
+    "teardown": (made, {**ONE, "state": "absent"}),
+    "teardown of one of two": (shared, {**ONE, "state": "absent"}),
+    "first association": (cluster, POD),
+    "another association": (elsewhere, POD),
+    "no association": (associated, {**POD, "state": "absent"}),
+}
+# In which situation a right is denied: the first that uses it.
+CASES = {
+    "first run": [
+        "iam:GetOpenIDConnectProvider", "iam:GetRole", "iam:CreateOpenIDConnectProvider", "iam:CreateRole", "iam:PutRolePolicy",
+        "s3:CreateBucket", "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutEncryptionConfiguration",
+        "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration", "s3:PutBucketPolicy", "eks:ListPodIdentityAssociations",
+    ],
+    "edited": [
+        "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:UpdateRole", "iam:UpdateAssumeRolePolicy",
+        "iam:TagRole", "iam:AddClientIDToOpenIDConnectProvider", "iam:TagOpenIDConnectProvider", "s3:GetBucketTagging",
+        "s3:GetBucketPublicAccessBlock", "s3:GetEncryptionConfiguration", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration",
+        "s3:GetBucketPolicy", "s3:ListBucket",
+    ],
+    "with a boundary": ["iam:PutRolePermissionsBoundary"],
+    "without a boundary": ["iam:DeleteRolePermissionsBoundary"],
+    "teardown": [
+        "iam:DeleteRolePolicy", "iam:DeleteRole", "iam:DeleteOpenIDConnectProvider", "s3:DeleteBucket", "s3:ListBucketVersions",
+        "s3:ListBucketMultipartUploads",
+    ],
+    "teardown of one of two": ["iam:UntagRole"],
+    "first association": ["eks:DescribeCluster", "eks:CreatePodIdentityAssociation"],
+    "another association": ["eks:DescribePodIdentityAssociation", "eks:UpdatePodIdentityAssociation"],
+    "no association": ["eks:DeletePodIdentityAssociation"],
+}  # fmt: skip
+# Used only to take back.
+UNDO = {"iam:RemoveClientIDFromOpenIDConnectProvider", "iam:UntagOpenIDConnectProvider", "s3:DeleteBucketPolicy"}
+
+
+@pytest.mark.parametrize(
+    ("situation", "action"), [(name, action) for name, actions in CASES.items() for action in actions]
+)
+def test_a_denied_right_changes_nothing(cloud, situation, action):
+    prepare, given = SITUATIONS[situation]
+    prepare(cloud)
+    before = everything(cloud)
+    with pytest.raises((aws_account.AwsError, aws_account.Refused), match=re.escape(action)) as error:
+        run(**given, denied=[action])
+    assert "aws-policy.json" in str(error.value)
+    assert without_ids(everything(cloud)) == without_ids(before)
+
+
+def without_ids(found):
+    """An association that was deleted and made again has another id."""
+    return {
+        **found,
+        "associations": sorted(
+            json.dumps({**item, "associationId": ""}, sort_keys=True) for item in found["associations"].values()
+        ),
+    }
+
+
+def test_the_listed_rights_are_those_that_are_denied():
+    tried = {action for actions in CASES.values() for action in actions}
+    assert tried | UNDO | ALONG | REPORT == LISTED
+
+
+def test_what_could_not_be_taken_back_is_named(cloud):
+    with pytest.raises(aws_account.AwsError, match=f"Not taken back: create role .*{ROLES[1]} .*iam:DeleteRole"):
+        run(**ONE, buckets={}, denied=["iam:PutRolePolicy", "iam:DeleteRole"])
+
+
+def test_a_right_is_asked_for_nothing_that_is_not_needed(cloud):
+    """The calls of a first and a second run stay within the listed rights."""
+    for _ in range(2):
+        watch = run(**options())
+        asked = {aws_account.ACTIONS.get(name, name) for name in watch.calls}
+        assert asked - {"sts:GetCallerIdentity"} <= LISTED

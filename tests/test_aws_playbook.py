@@ -1,0 +1,122 @@
+"""playbooks/aws.yml and playbooks/identity.yml as an operator runs them, against the stand-in for AWS."""
+
+import json
+import os
+import re
+import subprocess
+
+import aws_api
+import pytest
+import yaml
+from aws_api import ACCOUNT, ROLES, everything
+
+ROOT = aws_api.ROOT
+HOST_VARIABLES = {
+    "ansible_connection": "local",
+    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+    "platform_api_server": "https://127.0.0.1:1",
+    "platform_aws_account_id": ACCOUNT,
+    "triton_enabled_profiles": ["cpu", "gpu"],
+    "irsa_oidc_issuer": aws_api.ISSUER,
+    "irsa_buckets": {"my-triton-models": {}},
+}
+
+
+@pytest.fixture
+def play(cloud, tmp_path):
+    """Run a playbook for two clusters that share their roles; `changes` are variables of the host."""
+
+    def run(name, *arguments, hosts=("staging",), check=True, env=None, **changes):
+        second = {"irsa_oidc_issuer": f"{aws_api.ISSUER}2"}
+        found = {host: {**HOST_VARIABLES, **(second if host != "staging" else {}), **changes} for host in hosts}
+        inventory = tmp_path / "hosts.yml"
+        inventory.write_text(yaml.safe_dump({"clusters": {"hosts": found}}), encoding="utf-8")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("K8S_AUTH_", "KUBECONFIG"))}
+        done = subprocess.run(
+            [aws_api.BIN / "ansible-playbook", "-i", inventory, f"playbooks/{name}.yml", *arguments],
+            cwd=ROOT,
+            env={**kept, **cloud.env, "ANSIBLE_NOCOLOR": "1", **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = done.stdout + done.stderr
+        for secret in aws_api.CREDENTIALS.values():
+            assert secret not in said
+        assert (done.returncode == 0) is check, said
+        return said
+
+    return run
+
+
+def changes_of(said):
+    return re.findall(r"^  ((?:create|change|set|tag|untag|delete) .+)$", said, re.MULTILINE)
+
+
+def test_two_clusters_made_foretold_and_taken_away(cloud, play):
+    both = ("staging", "prod-eu")
+    foretold = play("aws", "--check", "--diff", hosts=both)
+    assert everything(cloud) == {"associations": {}}
+    # The diff shows the policies, statement by statement.
+    assert '"Sid": "ListMyTritonModels"' in foretold
+    made = play("aws", hosts=both)
+    # The second cluster finds the roles that the first one made; a dry run of both can't know them.
+    first = changes_of(foretold)[: len(changes_of(foretold)) // 2]
+    assert changes_of(made)[: len(first)] == first
+    for role in ROLES:
+        assert len(everything(cloud)[role]["AssumeRolePolicyDocument"]["Statement"]) == 2
+    assert re.findall(r"changed=(\d)", play("aws", hosts=both)) == ["0", "0"]
+    play("aws", "-e", "irsa_state=absent", hosts=both)
+    assert everything(cloud) == {"associations": {}}
+
+
+def test_names_by_a_template_and_a_profile_of_the_aws_configuration(cloud, play, tmp_path):
+    keys = "".join(f"{name.lower()} = {value}\n" for name, value in aws_api.CREDENTIALS.items())
+    (tmp_path / "config").write_text(f"[profile one]\n{keys}", encoding="utf-8")
+    env = {**dict.fromkeys(aws_api.CREDENTIALS, ""), "AWS_CONFIG_FILE": str(tmp_path / "config")}
+    changes = {"triton_role_name": "{{ platform_cluster_name }}-triton", "platform_irsa_role_path": "/ml/"}
+    play("aws", env=env, irsa_aws_profile="one", irsa_tags={"a": "b"}, **changes)
+    role = everything(cloud)["staging-triton"]
+    assert role["Arn"] == f"arn:aws:iam::{ACCOUNT}:role/ml/staging-triton"
+    host = aws_api.ISSUER.removeprefix("https://")
+    trusted = role["AssumeRolePolicyDocument"]["Statement"][0]["Condition"]["StringEquals"]
+    # Both of Triton's profiles are on.
+    subjects = [f"system:serviceaccount:ml-models:{name}" for name in ("triton-inference", "triton-inference-gpu")]
+    assert trusted == {f"{host}:aud": "sts.amazonaws.com", f"{host}:sub": subjects}
+
+
+def test_wrong_inputs_are_refused_before_anything_is_written(cloud, play):
+    said = play("aws", check=False, triton_model_repository="s3://elsewhere", irsa_vllm_access=[{"bucket": "s3://x"}])
+    assert "Nothing was changed in AWS." in said
+    assert "must hold the bucket 'elsewhere'" in said
+    assert "irsa_vllm_access[0].bucket is 's3://x': must be the name of a bucket, without s3://" in said
+    said = play("aws", check=False, irsa_vllm_access=[{"buckets": "x"}], irsa_max_session_second=1)
+    assert "did you mean irsa_max_session_seconds?" in said
+    assert "irsa_vllm_access[0].buckets" in said
+    assert everything(cloud) == {"associations": {}}
+
+
+def test_without_credentials_it_says_where_they_come_from(play):
+    none = dict.fromkeys(aws_api.CREDENTIALS, "")
+    assert "give the job an AWS credential, or set irsa_aws_profile" in play("aws", check=False, env=none)
+
+
+def test_the_report_on_a_cluster(cloud, clean_platform, play):
+    """Against a real API server: accounts deployed, the AWS side made for the issuer that signs their tokens."""
+    issuer = clean_platform.api("GET", "/.well-known/openid-configuration")["issuer"]
+    reach = {
+        "platform_connection": {"kubeconfig": str(clean_platform.kubeconfig)},
+        "platform_api_server": clean_platform.url,
+        "irsa_oidc_issuer": issuer,
+    }
+    play("irsa", **reach)
+    play("aws", **reach)
+    report = play("identity", check=False, **reach)
+    assert re.search(r"ml-models/workflow-sa +my-ml-models-argo-workflows( +ok){7} +closed", report)
+    assert re.search(r"ml-models/vllm-sa +my-vllm-s3-read +BROKEN( +-){6} +open", report)
+    assert "ml-models/vllm-sa: annotation: the ServiceAccount is absent from the cluster" in report
+    wrong = play(
+        "identity", "-e", json.dumps({"irsa_report_strict": False}), **{**reach, "irsa_oidc_issuer": f"{issuer}.x"}
+    )
+    assert f"ml-models/workflow-sa: issuer: mismatch: the cluster signs as {issuer}" in wrong
