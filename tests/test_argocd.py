@@ -379,7 +379,7 @@ def test_a_commit_reaches_the_cluster_and_only_what_it_changes(platform):
 
 
 def test_a_manual_edit_is_reverted_and_what_is_deleted_comes_back(platform):
-    port = [{"op": "replace", "path": "/spec/ports/1/port", "value": 9099}]
+    port = [{"op": "replace", "path": "/spec/ports/1/targetPort", "value": 9099}]
     service = ("service", "vllm-service")
     before = platform.find(*service)["spec"]
     platform.cluster.kubectl("patch", "-n", NAMESPACE, *service, "--type=json", "-p", json.dumps(port))
