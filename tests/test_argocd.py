@@ -42,7 +42,7 @@ def wait_for(what, condition, explain=lambda: ""):
     while not (found := condition()):
         if time.monotonic() > deadline:
             pytest.fail(f"after {PATIENCE} s not: {what}\n{explain()}", pytrace=False)
-        time.sleep(0.5)
+        time.sleep(1)
     return found
 
 
@@ -160,7 +160,9 @@ class ArgoCD:
             "--metrics-port",
             metrics[0],
         )
-        self._run("argocd-repo-server", "--redis", cache, "--disable-tls", *listen)
+        # What a branch's newest commit is stays in its cache for minutes otherwise.
+        newest = ("--revision-cache-expiration", "2s")
+        self._run("argocd-repo-server", "--redis", cache, "--disable-tls", *newest, *listen)
         plain = ("--repo-server-plaintext", "--repo-server", server)
         every = ("--app-resync", "10", "--app-resync-jitter", "0", "--metrics-port", metrics[1])
         self._run("argocd-application-controller", "--namespace", "argocd", "--redis", cache, *plain, *every)
@@ -240,7 +242,7 @@ class Platform:
         self.rolled_out()
 
     def applications(self) -> dict[str, dict]:
-        items = self.cluster.get("applications", "-n", "argocd")["items"]
+        items = self.cluster.api("GET", "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications")["items"]
         return {item["metadata"]["name"]: item for item in items}
 
     def refresh(self, *names):
@@ -292,7 +294,7 @@ class Platform:
         """Wait until the Deployments have the pods that they want."""
 
         def there():
-            items = self.cluster.get("deployments", "-n", NAMESPACE)["items"]
+            items = self.cluster.api("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments")["items"]
             ready = {
                 item["metadata"]["name"]
                 for item in items
@@ -307,7 +309,7 @@ class Platform:
 
     def pods(self, *apps) -> set[str]:
         """UIDs of the pods of some servers, or of all."""
-        items = self.cluster.get("pods", "-n", NAMESPACE)["items"]
+        items = self.cluster.api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods")["items"]
         return {
             item["metadata"]["uid"]
             for item in items

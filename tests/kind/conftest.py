@@ -28,7 +28,7 @@ class Platform:
 
     def pods(self, app: str) -> list[dict]:
         """The pods of a server that are not on their way out, oldest first."""
-        items = self.get("pods", "--selector", f"app={app}")["items"]
+        items = self.kind.api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{app}")["items"]
         staying = [pod for pod in items if not pod["metadata"].get("deletionTimestamp")]
         return sorted(staying, key=lambda pod: pod["metadata"]["creationTimestamp"])
 
