@@ -259,6 +259,8 @@ class Platform:
             found = self.applications()
             return set(found) == set(names) and all(
                 item.get("status", {}).get("sync", {}).get("status") == "Synced"
+                # It has looked: until then the request would be a manual edit to the next run.
+                and "argocd.argoproj.io/refresh" not in item["metadata"].get("annotations", {})
                 and item["status"]["sync"]["revision"] == head
                 and item["status"].get("operationState", {}).get("phase", "Succeeded") == "Succeeded"
                 for item in found.values()
