@@ -247,9 +247,10 @@ class Platform:
 
     def refresh(self, *names):
         """Have Argo CD look at Git now, as its webhook would."""
-        self.cluster.kubectl(
-            "annotate", "--overwrite", "-n", "argocd", "applications", *names, "argocd.argoproj.io/refresh=normal"
-        )
+        # Not with kubectl, whose ownership of the annotation the next run would take back.
+        asked = {"metadata": {"annotations": {"argocd.argoproj.io/refresh": "normal"}}}
+        for name in names:
+            self.cluster.api("PATCH", f"/apis/argoproj.io/v1alpha1/namespaces/argocd/applications/{name}", asked)
 
     def synced(self, *names):
         """Wait until Argo CD has synced these Applications to the newest commit, and there are no others."""
@@ -462,7 +463,8 @@ def test_a_judge_that_is_turned_off_is_gone_and_nothing_else(platform):
     platform.until("its pods gone", lambda: not platform.pods("judge-vllm"))
     platform.synced(*APPLICATIONS - {"vllm-inference-judge"})
     assert platform.pods("vllm", "triton-inference", "triton-inference-gpu") == pods
-    assert "nothing to change" in platform.run(vllm_judge_variant="none")
+    again = platform.run(vllm_judge_variant="none")
+    assert "nothing to change" in again, again
 
 
 def test_an_application_that_is_turned_off_can_leave_everything(platform):
