@@ -195,6 +195,7 @@ def clusters(cluster, render, tmp_path_factory) -> tuple[Path, dict[str, dict]]:
         "platform_aws_account_id": "123456789012",
         "argocd_apps_path": "infra/{{ platform_cluster_name }}/k8s",
         "render_folder": str(folder),
+        "render_roles": ["irsa", "triton", "vllm", "vllm_judge", "argocd_apps"],
     }
     inventory = folder / "hosts.yml"
     inventory.write_text(json.dumps({"clusters": {"hosts": CLUSTERS, "vars": common}}))
