@@ -10,13 +10,13 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from services import free_port
 
 NAMESPACE = "ml-models"
 SERVERS = ("triton-inference", "triton-inference-gpu", "vllm", "judge-vllm")
@@ -94,12 +94,6 @@ class Git:
 
     def annotate(self, folder, kind, key, value):
         self.change(folder, kind, lambda item: item["metadata"].setdefault("annotations", {}).update({key: value}))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class ArgoCD:
