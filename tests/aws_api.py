@@ -322,9 +322,9 @@ def run(check=False, denied=(), **given):
     return watch
 
 
-def everything(cloud, account=ACCOUNT):
-    """All that an account holds, for comparing."""
-    iam_, s3 = cloud.client("iam", account), cloud.client("s3", account)
+def everything(cloud, account=ACCOUNT, region=REGION):
+    """All that an account holds, for comparing; the region says in which partition."""
+    iam_, s3 = cloud.client("iam", account, region), cloud.client("s3", account, region)
     found = {"associations": copy.deepcopy(cloud.eks.associations)}
     for role in iam_.list_roles()["Roles"]:
         name = role["RoleName"]
