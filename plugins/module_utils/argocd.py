@@ -12,13 +12,15 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.module_utils.inputs import DNS_LABEL, DNS_SUBDOMAIN
 from ansible_collections.modelyard.core.plugins.module_utils.ownership import own
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest, where
+from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, masked, nearest, where
 from ansible_collections.modelyard.core.plugins.module_utils.settings import merge
 
 # Argo CD removes what an Application deployed before an Application with this finalizer goes.
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
 SYNC_WAVE = "argocd.argoproj.io/sync-wave"
 PART = "modelyard/part"
+# A URL with a credential: over HTTP a user alone may be a token; SSH needs its user.
+_CREDENTIALS = re.compile(r"https?://[^/?#]*@|\w+://[^/?#@]*:[^/?#@]*@")
 DURATION = re.compile(r"(\d+(\.\d+)?(ms|s|m|h))+")
 REPLICAS = {"group": "apps", "kind": "Deployment"}
 IGNORED = ("jsonPointers", "jqPathExpressions", "managedFieldsManagers")
@@ -457,8 +459,9 @@ def _check_settings(apps: Mapping[str, dict], problems: Problems) -> None:
         folder = str(app["path"])
         if folder.startswith("/") or ".." in folder.split("/"):
             problems.add(f"{path}: path", folder, "must be a folder inside the repository, without / before it and ..")
-        if not app["repo_url"]:
-            problems.add(f"{path}: repo_url", app["repo_url"], "must be the URL of the Git repository")
+        if not app["repo_url"] or _CREDENTIALS.match(str(app["repo_url"])):
+            allowed = "must be the URL of the Git repository; its credentials go into argocd_apps_repository"
+            problems.add(f"{path}: repo_url", app["repo_url"], allowed)
 
 
 def _check_policy(path: str, policy: Mapping, problems: Problems) -> None:
@@ -514,7 +517,7 @@ def credentials(repository: Mapping, url: str, name: str) -> dict:
         if {"username", "password"} & given.keys():
             problems.add(path, hidden, "must have username and password, or ssh_private_key, not both")
         if url.startswith(("http://", "https://")):
-            problems.add(path, hidden, f"has an SSH key, but argocd_apps_repo_url ({url}) is reached by HTTP")
+            problems.add(path, hidden, f"has an SSH key, but argocd_apps_repo_url ({masked(url)}) is reached by HTTP")
         if "-----BEGIN" not in str(given["ssh_private_key"]):
             problems.add(
                 f"{path}.ssh_private_key", hidden, "must be a private key in PEM, with its BEGIN and END lines"
@@ -522,7 +525,7 @@ def credentials(repository: Mapping, url: str, name: str) -> dict:
     elif given.keys() != {"username", "password"}:
         problems.add(path, hidden, "must have both username and password, or ssh_private_key")
     elif not url.startswith(("http://", "https://")):
-        problems.add(path, hidden, f"has a password, but argocd_apps_repo_url ({url}) is not reached by HTTP")
+        problems.add(path, hidden, f"has a password, but argocd_apps_repo_url ({masked(url)}) is not reached by HTTP")
     keys = {"username": "username", "password": "password", "ssh_private_key": "sshPrivateKey"}
     data = {"type": "git", "url": url} | {keys[key]: str(value) for key, value in given.items()}
     return {"data": {} if problems.lines else data, "problems": problems.lines}

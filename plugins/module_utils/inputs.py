@@ -20,17 +20,8 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.modelyard.core.plugins.module_utils.identity import role_name_error
-from ansible_collections.modelyard.core.plugins.module_utils.problems import problem, where
+from ansible_collections.modelyard.core.plugins.module_utils.problems import HIDDEN, problem, where
 
-
-class _Hidden:
-    """Stands for a value in a message."""
-
-    def __repr__(self) -> str:
-        return "(hidden)"
-
-
-HIDDEN = _Hidden()
 TRUTH = {"true", "false", "yes", "no", "on", "off", "1", "0", "y", "n", "t", "f"}
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")

@@ -11,7 +11,8 @@ from ansible_collections.modelyard.core.plugins.module_utils.inputs import DNS_L
 from ansible_collections.modelyard.core.plugins.module_utils.problems import problem, where
 
 REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
-URL = re.compile(r"https?://[^\s/?#]+(:\d+)?(/[^\s?#]*)?")
+# Without user and password: what is rendered, or said in a message, would show them.
+URL = re.compile(r"https?://[^\s/?#@]+(:\d+)?(/[^\s?#]*)?")
 UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ROLE_PATH = re.compile(r"/([!-~]+/)?")
 IMAGE_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
@@ -81,7 +82,12 @@ def _token(values: Mapping) -> list[str]:
 
 
 def _identity(values: Mapping) -> list[str]:
-    lines = _match(values, "platform_api_server", URL, "must be a URL such as https://api.example.com:6443")
+    lines = _match(
+        values,
+        "platform_api_server",
+        URL,
+        "must be a URL such as https://api.example.com:6443, without user and password",
+    )
     lines += _match(
         values, "platform_kube_system_uid", UID, "must be a UID such as 0b5c6d2e-7f3a-4a8e-9d51-2c1f0e9b7a64"
     )
@@ -125,12 +131,15 @@ def _role_path(values: Mapping) -> list[str]:
 
 
 def _hugging_face(values: Mapping) -> list[str]:
-    return _match(values, "platform_hf_endpoint", URL, "must be a URL such as https://hf.example.com")
+    return _match(
+        values, "platform_hf_endpoint", URL, "must be a URL such as https://hf.example.com, without user and password"
+    )
 
 
 def _proxy(values: Mapping) -> list[str]:
+    allowed = "must be a URL such as http://proxy.example.com:3128, without user and password"
     return [
-        problem(f"platform_proxy.{key}", url, "must be a URL such as http://proxy.example.com:3128", where(key))
+        problem(f"platform_proxy.{key}", url, allowed, where(key))
         for key, url in values["platform_proxy"].items()
         if key != "no_proxy" and url and not URL.fullmatch(str(url))
     ]
@@ -148,7 +157,9 @@ def _mirrors(values: Mapping) -> list[str]:
 def _connection(values: Mapping) -> list[str]:
     connection = values["platform_connection"]
     return [
-        problem(f"platform_connection.{key}", connection[key], "must be a URL", where(connection))
+        problem(
+            f"platform_connection.{key}", connection[key], "must be a URL, without user and password", where(connection)
+        )
         for key in ("host", "proxy")
         if connection.get(key) and not URL.fullmatch(str(connection[key]))
     ]

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 
 from ansible._internal._datatag._tags import Origin
 
 LONGEST_VALUE = 200
+_USER = re.compile(r"(?<=://)[^/?#@\s]+(?=@)")
+
+
+def masked(text: str) -> str:
+    """Hide user and password of the URLs in a text."""
+    return _USER.sub("(hidden)", text)
+
+
+class _Hidden:
+    """Stands for a value in a message."""
+
+    def __repr__(self) -> str:
+        return "(hidden)"
+
+
+HIDDEN = _Hidden()
 
 
 def where(value: object) -> str:
@@ -43,7 +60,7 @@ def problem(path: str, value: object, allowed: str, place: str = "") -> str:
         one line for the operator.
     """
     place = where(value) or place
-    shown = repr(value)
+    shown = masked(repr(value))
     if len(shown) > LONGEST_VALUE:
         shown = f"{shown[:LONGEST_VALUE]}..."
     return f"{path} is {shown}: {allowed}" + (f" (set at {place})" if place else "")

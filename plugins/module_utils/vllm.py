@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.module_utils import workload
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest
+from ansible_collections.modelyard.core.plugins.module_utils.problems import HIDDEN, Problems, nearest
 from ansible_collections.modelyard.core.plugins.module_utils.quantity import GIB
 from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings, check_keys, choose
 
@@ -21,6 +21,8 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 STARTUP_FOLDER = "/etc/vllm"
 # vLLM 0.14.1, images/vllm-openai/flags.json: what takes a list as JSON, and what takes one item each time.
 JSON_LISTS = frozenset({"--allowed-headers", "--allowed-methods", "--allowed-origins"})
+# Flags whose value is a credential, and the variable that takes it.
+CREDENTIALS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
 REPEATED = frozenset({"--middleware"})
 # What the engine needs beside the weights while it runs, and what CUDA graphs need outside its share.
 ACTIVATIONS_BYTES = GIB
@@ -502,13 +504,17 @@ def _arguments(settings: Settings, parallel: int, length: int, utilization: floa
     for name in extra:
         if flag_name(name) in reserved:
             settings.wrong(extra[name], f"{flag_name(name)} has a variable of its own", "extra_args", name)
+        elif flag_name(name) in CREDENTIALS and isinstance(extra[name], (str, list)):
+            allowed = f"would be in the rendered files: set {CREDENTIALS[flag_name(name)]} from a Secret, in {settings.path('extra_env')}"
+            settings.wrong(HIDDEN, allowed, "extra_args", name)
         elif flag_name(name) == "--enforce-eager" and extra[name] is not False and settings.values.get("eager_refused"):
             settings.wrong(extra[name], "never for the judge: CUDA graphs are worth their memory", "extra_args", name)
     return [model, *flags(generated), *flags(extra)]
 
 
 def _check_url(settings: Settings, key: str) -> None:
-    workload.matching(settings, re.compile(r"https?://[^\s/]+(/\S*)?"), "must be a URL, http:// or https://", key)
+    allowed = "must be a URL, http:// or https://, without user and password"
+    workload.matching(settings, re.compile(r"https?://[^\s/@]+(/\S*)?"), allowed, key)
 
 
 def _loader(settings: Settings, known: list[str]) -> dict:

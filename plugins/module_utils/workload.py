@@ -16,13 +16,15 @@ from ansible_collections.modelyard.core.plugins.module_utils.identity import (
     role_annotations,
     role_name_error,
 )
-from ansible_collections.modelyard.core.plugins.module_utils.problems import nearest, problem
+from ansible_collections.modelyard.core.plugins.module_utils.problems import HIDDEN, nearest, problem
 from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings
 
 GPU = "nvidia.com/gpu"
 METADATA_ADDRESSES = ["169.254.169.254/32", "fd00:ec2::254/128"]
 POD_IDENTITY_ADDRESSES = ["169.254.170.23/32", "fd00:ec2::23/128"]
 CA_FOLDER = "/etc/modelyard/ca"
+# Names of variables whose value is a credential; a path to one ends otherwise (HF_TOKEN_PATH).
+_CREDENTIAL = re.compile(r"(?i)(.*_)?(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY(_ID)?|PRIVATE_KEY)")
 _FOLDER = re.compile(r"(/[\w.-]+)+", re.ASCII)
 _DNS_RULE = "must be a DNS label: at most 63 lower-case letters, digits and -, with a letter or digit at both ends"
 
@@ -481,6 +483,10 @@ def environment(
         if isinstance(value, (Mapping, list)):
             settings.wrong(value, f"must be text; {settings.path(raw)} takes Kubernetes' own form", key, name)
     env.update({name: value for name, value in given.items() if not isinstance(value, Mapping)})
+    secret = f"must come from a Secret, in {settings.path(raw)} with valueFrom.secretKeyRef: a value would be in the rendered files"
+    for name, value in given.items():
+        if _is_credential(name, value):
+            settings.wrong(HIDDEN, secret, key, name)
     result = {
         name: {"name": str(name), **(value if isinstance(value, Mapping) else {"value": _text(value)})}
         for name, value in env.items()
@@ -489,9 +495,17 @@ def environment(
     for index, item in enumerate(listed(settings, raw)):
         if "name" not in item:
             settings.wrong(dict(item), "must have a name", raw, index)
+        elif _is_credential(item["name"], item.get("value")):
+            settings.wrong(HIDDEN, secret, raw, index)
         else:
             result[item["name"]] = dict(item)
     return list(result.values())
+
+
+def _is_credential(name: object, value: object) -> bool:
+    """Tell by its name whether a variable's value is a credential, and not one of the switches that end alike."""
+    switch = value is None or str(value).lower() in ("", "0", "1", "true", "false")
+    return not switch and _CREDENTIAL.fullmatch(str(name)) is not None
 
 
 def _proxy(proxy: Mapping, inside: tuple[str, ...]) -> dict:

@@ -328,6 +328,14 @@ PROJECT = {"project_create": True}
         ({"triton": ["cpu", "cpu"]}, "two Applications have this name"),
         ({"triton_prefix": "vllm-inference-", "triton": ["judge"]}, "two Applications have this name"),
         ({"extra": {"lab": {"path": "../x"}}}, "must be a folder inside the repository"),
+        (
+            {"extra": {"lab": {"path": "x", "repo_url": "https://hush@e/r"}}},
+            r"is 'https://\(hidden\)@e/r': must be the URL",
+        ),
+        (
+            {"extra": {"lab": {"path": "x", "repo_url": "ssh://git:hush@e/r"}}},
+            "its credentials go into argocd_apps_repo",
+        ),
         ({"settings": {"path": "/infra", "repo_url": ""}}, "repo_url is '': must be the URL"),
         ({"settings": {"sync_options": ["Prune"]}}, "must be NAME=VALUE"),
         ({"settings": {"sync_options": ["CreateNamespace=false"]}}, "is what create_namespace says"),
@@ -356,6 +364,7 @@ def test_refusals(arguments, message):
     found = compute(**arguments)
     assert found["applications"] == []
     assert any(re.search(message, line) for line in found["problems"]), found
+    assert "hush" not in str(found["problems"])
 
 
 def test_the_secret_needs_a_name():

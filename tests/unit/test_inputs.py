@@ -161,6 +161,18 @@ def test_the_longest_role_owns_a_name():
             "platform_proxy.https_proxy is 'proxy:3128': must be a URL",
         ),
         (
+            {"platform_proxy": {"https_proxy": "http://me:hush@proxy:3128"}},
+            "platform_proxy.https_proxy is 'http://(hidden)@proxy:3128': must be a URL such as",
+        ),
+        (
+            {"platform_hf_endpoint": "https://hush@hf.example.com"},
+            "platform_hf_endpoint is 'https://(hidden)@hf.example.com': must be a URL such as",
+        ),
+        (
+            {"platform_connection": {"proxy": "http://me:hush@proxy:3128"}},
+            "platform_connection.proxy is 'http://(hidden)@proxy:3128': must be a URL",
+        ),
+        (
             {"platform_image_registry_mirrors": {"nvcr.io": "https://m"}},
             "platform_image_registry_mirrors.nvcr.io is 'https://m'",
         ),
@@ -195,6 +207,7 @@ def test_the_longest_role_owns_a_name():
 def test_platform_complaints(given, expected):
     lines = complaints(**given)
     assert any(expected in line for line in lines), lines
+    assert "hush" not in str(lines)
 
 
 def test_numbers_and_truth_may_come_from_the_command_line():

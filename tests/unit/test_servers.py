@@ -339,6 +339,8 @@ def _limits(**changes: Any) -> dict:
 
 
 EVERY_SERVER = [
+    ({"env": {"SOME_API_KEY": "hush"}}, "env.SOME_API_KEY is (hidden): must come from a Secret"),
+    ({"extra_env": [{"name": "A_TOKEN", "value": "hush"}]}, "extra_env.0 is (hidden): must come from a Secret"),
     ({"name": "Upper"}, "name is 'Upper': must be a DNS label"),
     ({"service_name": "1st"}, "service_name is '1st': must be a DNS label"),
     ({"service_account_name": "a_b"}, "service_account_name is 'a_b': must be a DNS label"),
@@ -471,6 +473,22 @@ VLLM = [
         "a surge can't mount the ReadWriteOnce claim",
     ),
     ({"hf_token_secret": {"name": "hf"}}, "hf_token_secret.key is None: must be set"),
+    (
+        {"extra_args": {"api_key": "hush"}},
+        "extra_args.api_key is (hidden): would be in the rendered files: set VLLM_API_KEY",
+    ),
+    (
+        {"extra_args": {"hf-token": "hush"}},
+        "extra_args.hf-token is (hidden): would be in the rendered files: set HF_TOKEN",
+    ),
+    (
+        {"mlflow_tracking_uri": "http://me:hush@mlflow"},
+        "mlflow_tracking_uri is 'http://(hidden)@mlflow': must be a URL",
+    ),
+    (
+        {"init_env": {"MLFLOW_TRACKING_PASSWORD": "hush"}},
+        "init_env.MLFLOW_TRACKING_PASSWORD is (hidden): must come from a Secret",
+    ),
     *(({"network_policy_https_cidrs": ["10.0.0.0/8", cidr]}, f"cidrs.1 is {cidr!r}: {why}") for cidr, why in BAD_CIDRS),
 ]
 TRITON = [
@@ -491,6 +509,15 @@ def test_vllm_refuses(vllm: Any, given: dict, told: str) -> None:
     _server, lines = vllm(**given)
     assert any(told in line for line in lines), lines
     assert all(line.startswith("vllm_") for line in lines)
+    assert "hush" not in str(lines)
+
+
+def test_credentials_come_from_secrets_and_switches_are_none(vllm: Any) -> None:
+    reference = {"name": "VLLM_API_KEY", "valueFrom": {"secretKeyRef": {"name": "vllm", "key": "api-key"}}}
+    plain = {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN_PATH": "/run/token"}
+    server, lines = vllm(extra_env=[reference], env=plain, extra_args={"hf-token": True})
+    assert not lines
+    assert _env(server).items() >= {"VLLM_API_KEY": reference["valueFrom"], **plain}.items()
 
 
 @pytest.mark.parametrize(("given", "told"), [row for row in EVERY_SERVER if "hardware_profile" not in row[0]] + TRITON)
