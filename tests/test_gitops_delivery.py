@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 import pytest
 
@@ -44,17 +45,19 @@ def versions(cluster, namespace):
     }
 
 
-def test_only_the_applications_are_applied(deliver, cluster):
+def test_only_the_applications_are_applied_and_a_second_run_changes_nothing(deliver, cluster):
     before = cluster.resource_versions()
+    done = deliver("gitops", args=["--check"])
+    told = {word.rpartition("/")[2] for word in done.text.split() if word.startswith("argocd/")}
+    assert told >= set(PATHS)
+    assert "create Deployment" not in done.text
+    assert cluster.resource_versions() == before
+
     deliver("gitops")
     after = cluster.resource_versions()
     assert {key for key in after if after[key] != before.get(key)} == {f"Application/argocd/{name}" for name in PATHS}
     assert not before.keys() - after.keys()
     assert NAMESPACE not in cluster.namespaces()
-
-
-def test_the_applications_are_the_contracts(deliver, cluster):
-    deliver("gitops")
     found = applications(cluster)
     assert {name: item["spec"]["source"]["path"] for name, item in found.items()} == PATHS
     for name, item in found.items():
@@ -64,23 +67,10 @@ def test_the_applications_are_the_contracts(deliver, cluster):
         assert spec["project"] == "default", name
         assert "finalizers" not in item["metadata"], name
 
-
-def test_a_second_run_changes_nothing(deliver, cluster):
-    deliver("gitops")
-    before = cluster.resource_versions()
-    done = deliver("gitops")
-    assert "changed=0" in done.text
-    assert "nothing to change" in done.text
-    assert cluster.resource_versions() == before
-
-
-def test_a_dry_run_tells_the_applications_and_writes_nothing(deliver, cluster):
-    before = cluster.resource_versions()
-    done = deliver("gitops", args=["--check"])
-    told = {word.rpartition("/")[2] for word in done.text.split() if word.startswith("argocd/")}
-    assert told >= set(PATHS)
-    assert "create Deployment" not in done.text
-    assert cluster.resource_versions() == before
+    again = deliver("gitops").text
+    assert "changed=0" in again
+    assert "nothing to change" in again
+    assert cluster.resource_versions() == after
 
 
 def test_an_application_that_is_off_goes_and_anothers_stays(deliver, cluster):
@@ -97,16 +87,6 @@ def test_an_application_that_is_off_goes_and_anothers_stays(deliver, cluster):
     assert found["vllm-inference-judge-large"]["spec"]["source"]["path"] == "infra/k8s/vllm/judge-large"
 
 
-def test_changing_from_direct_to_gitops_prunes_nothing(deliver, cluster):
-    deliver("direct")
-    before = versions(cluster, NAMESPACE)
-    assert f"Deployment/{NAMESPACE}/vllm" in before
-    done = deliver("gitops")
-    assert "prune" not in done.text.replace("apply : Prune, and wait for the rollout", "")
-    assert set(applications(cluster)) == set(PATHS)
-    assert versions(cluster, NAMESPACE) == before
-
-
 def adopt_by_argocd(cluster, application, *objects):
     """Do what Argo CD does to objects that its Application finds standing: mark them as its own."""
     for kind, name in objects:
@@ -115,9 +95,16 @@ def adopt_by_argocd(cluster, application, *objects):
         cluster.kubectl("annotate", "-n", NAMESPACE, f"{kind}/{name}", mark, who)
 
 
-def test_direct_delivery_refuses_what_argocd_keeps_in_sync(deliver, cluster):
+def test_changing_to_gitops_prunes_nothing_and_back_waits_until_the_application_is_gone(deliver, cluster):
     deliver("direct")
-    deliver("gitops")
+    before = versions(cluster, NAMESPACE)
+    pods = {pod["metadata"]["uid"] for pod in cluster.get("pods", "-n", NAMESPACE)["items"]}
+    assert f"Deployment/{NAMESPACE}/vllm" in before
+    done = deliver("gitops")
+    assert not re.search(r"\bprune [A-Z]", done.text), done.text
+    assert set(applications(cluster)) == set(PATHS)
+    assert versions(cluster, NAMESPACE) == before
+
     adopt_by_argocd(cluster, "vllm-inference", ("deployment", "vllm"), ("service", "vllm-service"))
     before = cluster.resource_versions()
     done = deliver("direct", check=False)
@@ -126,6 +113,12 @@ def test_direct_delivery_refuses_what_argocd_keeps_in_sync(deliver, cluster):
         assert f"{each} is kept in sync by Argo CD's Application argocd/vllm-inference" in done.text
     assert "platform_delivery: gitops" in done.text
     assert cluster.resource_versions() == before
+
+    cluster.kubectl("delete", "applications", "--all", "-n", "argocd", "--cascade=orphan")
+    deliver("direct")
+    live = cluster.get("deployment", "vllm", "-n", NAMESPACE)
+    assert TRACKING not in live["metadata"].get("annotations", {})
+    assert {pod["metadata"]["uid"] for pod in cluster.get("pods", "-n", NAMESPACE)["items"]} == pods
 
 
 def test_direct_delivery_refuses_beside_applications_that_have_not_synced_yet(deliver, cluster):
@@ -138,18 +131,6 @@ def test_direct_delivery_refuses_beside_applications_that_have_not_synced_yet(de
     assert cluster.resource_versions() == before
     # Those of another cluster that share this Argo CD are no hindrance.
     assert deliver("direct", platform_cluster_name="another").returncode == 0
-
-
-def test_direct_delivery_takes_over_when_the_application_is_gone(deliver, cluster):
-    deliver("direct")
-    deliver("gitops")
-    adopt_by_argocd(cluster, "vllm-inference", ("deployment", "vllm"))
-    pods = {pod["metadata"]["uid"] for pod in cluster.get("pods", "-n", NAMESPACE)["items"]}
-    cluster.kubectl("delete", "applications", "--all", "-n", "argocd", "--cascade=orphan")
-    deliver("direct")
-    live = cluster.get("deployment", "vllm", "-n", NAMESPACE)
-    assert TRACKING not in live["metadata"].get("annotations", {})
-    assert {pod["metadata"]["uid"] for pod in cluster.get("pods", "-n", NAMESPACE)["items"]} == pods
 
 
 def test_direct_delivery_works_beside_an_application_that_does_not_sync_by_itself(deliver, cluster):

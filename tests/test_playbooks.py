@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,6 +39,26 @@ def test_syntax(cluster):
         "ansible-playbook", "-i", "inventories/local", "--syntax-check", *(f"playbooks/{name}" for name in PLAYBOOKS)
     )
     assert [line.split("/")[-1] for line in done.stdout.splitlines() if line.startswith("playbook:")] == PLAYBOOKS
+
+
+def test_what_templates_need_is_loaded_once_and_not_for_every_task(cluster, tmp_path):
+    task = {"name": "Use a filter", "ansible.builtin.set_fact": {"found": "{{ [1] | map('string') | list }}"}}
+    play = tmp_path / "play.json"
+    play.write_text(
+        json.dumps([{"name": "Three forks", "hosts": "clusters", "gather_facts": False, "tasks": [task] * 3}])
+    )
+    # A fork goes on telling what it imports; this module is imported by ansible-core's filters, which have unstable names.
+    program = (
+        sys.executable,
+        "-X",
+        "importtime",
+        Path(sys.executable).with_name("ansible-playbook"),
+        "-i",
+        "inventories/local",
+        play,
+    )
+    imports = [line.split("|")[-1].strip() for line in cluster.run(*program).stderr.splitlines()]
+    assert imports.count("ansible.utils.encrypt") == 1
 
 
 # --- Smoke -----------------------------------------------------------------------------------------

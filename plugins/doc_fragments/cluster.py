@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The connection; which cluster is meant (IDENTITY); the lock (LOCK)."""
+    """The connection; which cluster is meant (IDENTITY); the lock (LOCK); a cluster's AWS side (AWS)."""
 
     DOCUMENTATION = r"""
 options:
@@ -45,4 +45,45 @@ options:
     description: Name of the Lease.
     type: str
     default: modelyard
+"""
+
+    AWS = r"""
+options:
+  profile:
+    description: Profile of the AWS configuration.
+    type: str
+    default: ""
+  cluster_account_id:
+    description: Account of the cluster.
+    type: str
+    required: true
+  region:
+    description: Region of the cluster and of the buckets.
+    type: str
+    required: true
+  namespace:
+    description: Namespace of the ServiceAccounts.
+    type: str
+    required: true
+  eks_cluster_name:
+    description: Name of the cluster in EKS.
+    type: str
+    required: true
+  oidc_issuer:
+    description: Issuer of the cluster's tokens. Empty to ask EKS.
+    type: str
+    default: ""
+  pod_identity:
+    description: The roles come from Pod Identity associations, and there is no OIDC provider.
+    type: bool
+    default: false
+  service_accounts:
+    description: Each with C(component), C(namespace), C(name), C(role_arn) and C(reads) (URLs).
+    type: list
+    elements: dict
+    required: true
+  access:
+    description: Component to the entries of C(irsa_*_access).
+    type: dict
+    required: true
 """

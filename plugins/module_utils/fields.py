@@ -12,6 +12,10 @@ from fnmatch import fnmatchcase
 # kubectl rollout restart writes this; taking it back would restart the pods once more.
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 
+# Argo CD's controllers in kinds of Argo CD's: they keep their own books there, the status among them. In what an Application
+# delivers they are owners like others.
+BOOKKEEPERS = ["argocd-*controller"]
+
 
 def union(one: dict, other: dict) -> dict:
     """Merge two FieldsV1 tries into a new one."""
@@ -58,6 +62,7 @@ def split(live: dict, manager: str, adoptable: list[str]) -> tuple[dict, list[di
             subresource in ("", "scale")
             and entry.get("apiVersion") in (live["apiVersion"], "autoscaling/v1")
             and matches(entry["manager"], adoptable)
+            and not (live["apiVersion"].startswith("argoproj.io/") and matches(entry["manager"], BOOKKEEPERS))
         ):
             absorb.append(entry)
         else:

@@ -23,16 +23,8 @@ options:
     type: list
     elements: str
     default: []
-  profile:
-    description: Profile of the AWS configuration.
-    type: str
-    default: ""
   cluster_name:
     description: Name of the cluster in tags, statements and policies.
-    type: str
-    required: true
-  cluster_account_id:
-    description: Account of the cluster.
     type: str
     required: true
   account_id:
@@ -43,44 +35,15 @@ options:
     description: Partition of the account.
     type: str
     default: aws
-  region:
-    description: Region of the cluster and of the buckets.
-    type: str
-    required: true
   api_server:
     description: URL of the API server that is meant; compared with EKS's where it is one of EKS's.
     type: str
     default: ""
-  namespace:
-    description: Namespace of the ServiceAccounts.
-    type: str
-    required: true
-  eks_cluster_name:
-    description: Name of the cluster in EKS.
-    type: str
-    required: true
-  oidc_issuer:
-    description: Issuer of the cluster's tokens. Empty to ask EKS.
-    type: str
-    default: ""
-  pod_identity:
-    description: Make Pod Identity associations, and no OIDC provider.
-    type: bool
-    default: false
-  service_accounts:
-    description: Each with C(component), C(namespace), C(name), C(role_arn) and C(reads) (URLs).
-    type: list
-    elements: dict
-    required: true
   role_arns:
     description: Roles that the inventory names, carried by an account or not. What nobody carries trusts this cluster no more.
     type: list
     elements: str
     default: []
-  access:
-    description: Component to the entries of C(irsa_*_access).
-    type: dict
-    required: true
   buckets:
     description: C(irsa_buckets).
     type: dict
@@ -102,6 +65,8 @@ options:
     type: list
     elements: str
     default: []
+extends_documentation_fragment:
+  - modelyard.core.cluster.aws
 author: modelyard
 """
 

@@ -10,43 +10,6 @@ description:
   - Reads the ServiceAccounts and the issuer from the cluster; provider, roles and policies, or Pod Identity associations, from AWS.
   - Judges trust and permission policies with their conditions, and the permissions boundary. Writes nothing.
 options:
-  profile:
-    description: Profile of the AWS configuration.
-    type: str
-    default: ""
-  cluster_account_id:
-    description: Account of the cluster.
-    type: str
-    required: true
-  region:
-    description: Region of the cluster.
-    type: str
-    required: true
-  namespace:
-    description: Namespace of the ServiceAccounts.
-    type: str
-    required: true
-  eks_cluster_name:
-    description: Name of the cluster in EKS.
-    type: str
-    required: true
-  oidc_issuer:
-    description: Issuer of the cluster's tokens. Empty to ask EKS and the cluster.
-    type: str
-    default: ""
-  pod_identity:
-    description: The roles come from Pod Identity associations.
-    type: bool
-    default: false
-  service_accounts:
-    description: As of M(modelyard.core.aws).
-    type: list
-    elements: dict
-    required: true
-  access:
-    description: As of M(modelyard.core.aws).
-    type: dict
-    required: true
   strict:
     description: Fail when a chain is open.
     type: bool
@@ -54,6 +17,7 @@ options:
 extends_documentation_fragment:
   - modelyard.core.cluster
   - modelyard.core.cluster.identity
+  - modelyard.core.cluster.aws
 author: modelyard
 """
 

@@ -46,6 +46,22 @@ def test_a_restart_by_kubectl_is_never_taken_back(manager, taken):
     assert fields.matches(manager, ["kubectl", "kubectl-*", "!kubectl-rollout"]) is taken
 
 
+@pytest.mark.parametrize(
+    ("api", "manager", "taken"),
+    [
+        ("argoproj.io/v1alpha1", "argocd-application-controller", False),
+        ("argoproj.io/v1alpha1", "argocd-applicationset-controller", False),
+        ("argoproj.io/v1alpha1", "argocd-server", True),  # a person, in Argo CD's web interface
+        ("v1", "argocd-controller", True),
+        ("v1", "argocd-application-controller", True),
+    ],
+)
+def test_what_argocd_notes_in_an_application_is_its_own(api, manager, taken):
+    item = live(entry(manager, {"f:status": {"f:health": {}}}, apiVersion=api)) | {"apiVersion": api}
+    _, absorb, others = fields.split(item, "modelyard", ["argocd-*"])
+    assert (len(absorb), len(others)) == ((1, 0) if taken else (0, 1))
+
+
 def test_remove_takes_one_item_of_a_keyed_list():
     assert fields.remove(POD, FOO) == {
         "containers": [{"name": "c", "image": "a:1", "env": [{"name": "A", "value": "b"}]}]
