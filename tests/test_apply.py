@@ -154,6 +154,8 @@ def test_a_restart_by_kubectl_is_left_alone(run, kubectl):
 def test_a_controllers_field_is_a_conflict_that_names_it(run, cluster, kubectl):
     run(deployment())
     autoscale(kubectl, 4)
+    # Until the pods stand, controllers write.
+    kubectl("rollout", "status", "deployment/d", "--timeout=30s")
     before = cluster.resource_versions()
     done = run(deployment(), check=False)
     assert done.returncode
