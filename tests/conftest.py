@@ -172,7 +172,20 @@ class Cluster:
         return found
 
     def resource_versions(self) -> dict[str, str]:
-        """{"kind/namespace/name": resourceVersion} of all objects but those that change by themselves: equal means untouched."""
+        """{"kind/namespace/name": resourceVersion} of all objects but those that change by themselves: equal means untouched.
+
+        Controllers go on writing for a moment after a change: it waits until two looks in a row see the same.
+        """
+        deadline = time.monotonic() + 60
+        seen = self._versions()
+        while time.monotonic() < deadline:
+            time.sleep(0.3)
+            before, seen = seen, self._versions()
+            if seen == before:
+                break
+        return seen
+
+    def _versions(self) -> dict[str, str]:
         return {
             key: item["metadata"]["resourceVersion"]
             for key, _, item in self.objects()
