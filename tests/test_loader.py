@@ -641,7 +641,8 @@ def test_killed_at_any_moment_a_slot_is_whole_or_empty(load, mlflow):
                 if not change:
                     wait_for_text(started.log, '"start"')
                     time.sleep(moment)
-                    os.kill(started.pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # It may have finished by then.
+                        os.kill(started.pid, signal.SIGKILL)
             killed += started.run.code == -signal.SIGKILL
             for slot in started.run.slots():
                 found = started.run.files(slot)
