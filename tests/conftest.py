@@ -91,7 +91,8 @@ class Cluster:
     def running(self):
         """Up inside, gone after, also when the start failed half-way."""
         try:
-            # Seen twice on a loaded machine (2026-11-24), its cause not found: show what it said, and start once more.
+            # Seen twice on a loaded machine (2026-11-24). The one cause found since, an etcd port given twice, is gone; should there
+            # be another: show what it said, and start once more.
             if (first := self.control("up", check=False)).returncode:
                 warnings.warn(f"the cluster did not start at once:\n{first.stdout}{first.stderr}", stacklevel=1)
                 self.control("down", check=False)
