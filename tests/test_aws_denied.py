@@ -83,9 +83,12 @@ def cluster(cloud):
     cloud.eks.cluster("staging")
 
 
+LARGE = {"vllm": [{"bucket": "my-mlflow-artifacts", "prefixes": [f"experiment-{number}/" for number in range(500)]}]}
+
 # Before, and the run.
 SITUATIONS = {
     "first run": (nothing, ONE),
+    "a policy that may be too large": (nothing, {**ONE, "access": LARGE}),
     "edited": (edited, ONE),
     "with a boundary": (made, {**ONE, "permissions_boundary": BOUNDARY}),
     "without a boundary": (bounded, ONE),
@@ -102,6 +105,7 @@ CASES = {
         "s3:CreateBucket", "s3:PutBucketPublicAccessBlock", "s3:PutBucketTagging", "s3:PutEncryptionConfiguration",
         "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration", "s3:PutBucketPolicy", "eks:ListPodIdentityAssociations",
     ],
+    "a policy that may be too large": ["iam:GetAccountSummary"],
     "edited": [
         "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:UpdateRole", "iam:UpdateAssumeRolePolicy",
         "iam:TagRole", "iam:AddClientIDToOpenIDConnectProvider", "iam:TagOpenIDConnectProvider", "s3:GetBucketTagging",

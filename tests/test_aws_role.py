@@ -360,6 +360,22 @@ def test_a_trust_policy_that_outgrows_iams_quota_is_refused(cloud):
         several(clusters[3:])
 
 
+def test_a_quota_that_aws_has_raised_for_the_account_counts(cloud, monkeypatch):
+    real = aws_account.Account.call
+
+    def raised(self, service, operation, **arguments):
+        """Stands in for such an account: moto's quota is fixed."""
+        found = real(self, service, operation, **arguments)
+        if operation == "get_account_summary":
+            found["SummaryMap"]["AssumeRolePolicySizeQuota"] = 4096
+        return found
+
+    monkeypatch.setattr(aws_account.Account, "call", raised)
+    several([{"cluster": f"cluster-{number}", "oidc_issuer": f"{ISSUER}{number}"} for number in range(6)])
+    trust = cloud.client("iam").get_role(RoleName="my-vllm-s3-read")["Role"]["AssumeRolePolicyDocument"]
+    assert len(trust["Statement"]) == 6
+
+
 def several(clusters):
     for given in clusters:
         run(**given, buckets={})

@@ -30,6 +30,9 @@ ABSENT = frozenset(
         "ServerSideEncryptionConfigurationNotFoundError",
     }
 )
+# Characters by default: of a trust policy, and of all inline policies of a role. AWS raises the first on request.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+QUOTAS = {"AssumeRolePolicySizeQuota": 2048, "RolePolicySizeQuota": 10240}
 DENIED = frozenset({"403", "AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 # Where the action that an operation needs has another name (Service Authorization Reference).
 ACTIONS = {
@@ -518,8 +521,8 @@ class Planner:
         access = [entry for component in components for entry in self.options["access"][component]]
         policy = aws.permissions(access, self.account.id, self.account.partition)
         trust, foreign = aws.merge_trust(live and live["AssumeRolePolicyDocument"], self.sid, self._statement(carriers))
-        self._check_size(arn, "trust policy", trust, 2048)
-        self._check_size(arn, f"policy {self.policy_name}", policy, 10240)
+        self._check_size(arn, "trust policy", trust, "AssumeRolePolicySizeQuota")
+        self._check_size(arn, f"policy {self.policy_name}", policy, "RolePolicySizeQuota")
         if live is None:
             self._create_role(arn, trust, policy)
             return
@@ -546,9 +549,12 @@ class Planner:
         if not aws.same(live["AssumeRolePolicyDocument"], trust):
             self._put_trust(name, live["AssumeRolePolicyDocument"], trust)
 
-    def _check_size(self, arn: str, what: str, document: Mapping, limit: int) -> None:
-        """IAM's quotas: 2048 characters of a trust policy by default, 10240 of all inline policies of a role, without whitespace."""
+    def _check_size(self, arn: str, what: str, document: Mapping, quota: str) -> None:
+        """Compare a document's size without whitespace with IAM's quota; an account's own is asked for what exceeds the default."""
         size = len(json.dumps(document, separators=(",", ":")))
+        if size <= QUOTAS[quota]:
+            return
+        limit = self.account.call("iam", "get_account_summary")["SummaryMap"][quota]
         if size > limit:
             hint = "give each cluster a role of its own ({{ platform_cluster_name }} in the role's name)"
             self.plan.problems.append(f"the {what} of {arn} has {size} characters, and IAM takes {limit}: {hint}")
