@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tempfile
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -67,9 +68,16 @@ def on_disk(folder, since=0.0, without=()):
 
 
 @pytest.fixture
-def planted(clean_platform, cloud, tmp_path):
+def short_tmp_path():
+    """A folder with a name so short that Ansible's socket can be below it: tmp_path's are too long."""
+    with tempfile.TemporaryDirectory(prefix="left-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def planted(clean_platform, cloud, tmp_path, short_tmp_path):
     """A cluster whose Secrets hold marks, and a function that runs playbooks with all the others; it knows what was said."""
-    cluster, given, left = clean_platform, tmp_path / "given", tmp_path / "left"
+    cluster, given, left = clean_platform, tmp_path / "given", short_tmp_path
     for folder in (given, left / "home", left / "tmp"):
         folder.mkdir(parents=True)
     cluster.kubectl("create", "namespace", "ml-models")
