@@ -65,10 +65,11 @@ def kubectl(cluster):
 
 
 def autoscale(kubectl, replicas):
-    """Do what an autoscaler does: set the replicas through the scale subresource, as a field manager of its own."""
+    """Do what an autoscaler does: set the replicas through the scale subresource, as a field manager of its own; pods follow."""
     patch = json.dumps({"spec": {"replicas": replicas}})
     who = "--field-manager=some-autoscaler"
     kubectl("patch", "deployment", "d", "--subresource=scale", "--type=merge", "-p", patch, who)
+    kubectl("rollout", "status", "deployment/d", "--timeout=30s")
 
 
 def pod_uids(kubectl):
@@ -154,8 +155,6 @@ def test_a_restart_by_kubectl_is_left_alone(run, kubectl):
 def test_a_controllers_field_is_a_conflict_that_names_it(run, cluster, kubectl):
     run(deployment())
     autoscale(kubectl, 4)
-    # Until the pods stand, controllers write.
-    kubectl("rollout", "status", "deployment/d", "--timeout=30s")
     before = cluster.resource_versions()
     done = run(deployment(), check=False)
     assert done.returncode
@@ -168,7 +167,6 @@ def test_a_controllers_field_is_a_conflict_that_names_it(run, cluster, kubectl):
 def test_replicas_left_out_belong_to_the_autoscaler(run, kubectl):
     run(deployment(replicas=None))
     autoscale(kubectl, 4)
-    kubectl("rollout", "status", "deployment/d", "--timeout=30s")
     assert run(deployment(replicas=None)).changed == 0
     assert kubectl("get", "deployment", "d", "-o", "json")["spec"]["replicas"] == 4
 

@@ -551,13 +551,13 @@ def test_a_project_of_our_own_allows_the_platform_and_nothing_else(platform):
 
 
 def test_moving_back_and_over_restarts_nothing(platform):
-    pods, contents, keys = platform.pods(), platform.contents(), set(platform.ours())
+    pods, contents = platform.pods(), platform.contents()
 
     said = platform.run("handover", delivery="direct")
     assert "remove Application argocd/vllm-inference; what it deployed stays" in said
     assert platform.applications() == {}
     ours = platform.ours()
-    assert set(ours) == keys
+    assert ours.keys() == contents.keys()
     assert {key: found for key, item in ours.items() if "argocd" in str(found := managers(item))} == {}
     assert not any(TRACKING in item["metadata"].get("annotations", {}) for item in ours.values())
     assert all("modelyard" in managers(item) for item in ours.values())
@@ -569,7 +569,7 @@ def test_moving_back_and_over_restarts_nothing(platform):
     assert "hand over Deployment ml-models/vllm" in said
     platform.synced(*APPLICATIONS)
     ours = platform.ours()
-    assert set(ours) == keys
+    assert ours.keys() == contents.keys()
     assert {key for key, item in ours.items() if "modelyard" in managers(item)} == set()
     assert all("argocd-controller" in managers(item) for item in ours.values())
     assert platform.pods() == pods
