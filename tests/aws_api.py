@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import botocore.loaders
 import urllib3
-from ansible_collections.modelyard.core.plugins.module_utils import aws_account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
 from services import CREDENTIALS, python_of
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,7 +5,7 @@ import re
 
 import aws_api
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils import aws_account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
 from aws_api import ROLES, everything, options, run, service_account
 
 RIGHTS = json.loads((aws_api.ROOT / "docs" / "aws-policy.json").read_text(encoding="utf-8"))

@@ -4,7 +4,8 @@ import json
 
 import aws_api
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils import aws, identity_report
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import report as identity_report
 from aws_api import ACCOUNT, ISSUER, OTHER, REGION, ROLES, options, run, service_account
 
 KEY = "eks.amazonaws.com/role-arn"

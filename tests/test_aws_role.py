@@ -4,7 +4,8 @@ import json
 
 import aws_api
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils import aws, aws_account, iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws, iam
 from aws_api import everything, options, run, service_account
 
 ACCOUNT, OTHER, REGION = aws_api.ACCOUNT, aws_api.OTHER, aws_api.REGION

@@ -11,7 +11,7 @@ import types
 import aws_api
 import jwt
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils import iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam
 from aws_api import ACCOUNT, ROLES, everything
 
 TRITON, VLLM, WORKFLOWS = ROLES

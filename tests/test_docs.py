@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils.inputs import load_specs, owner
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import load_specs, owner
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils import argocd, inputs
+from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs as inputs
 
 ROOT = Path(__file__).parents[1]
 SPECS = inputs.load_specs(ROOT / "roles")

@@ -6,7 +6,7 @@ import json
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.modelyard.core.plugins.module_utils.problems import numbered
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import numbered
 
 # boto3 is imported where it is used: the plays that never ask AWS must not wait for it.
 
@@ -19,7 +19,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         """Run the action; see ActionBase."""
-        from ansible_collections.modelyard.core.plugins.module_utils import aws_account
+        from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
 
         super().run(tmp, task_vars)
         _, options = self.validate_argument_spec(ARGUMENTS)

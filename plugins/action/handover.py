@@ -6,8 +6,8 @@ import json
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.modelyard.core.plugins.module_utils import handover
-from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
+from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import handover
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
 
 
 class ActionModule(ActionBase):

@@ -6,9 +6,9 @@ import json
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.modelyard.core.plugins.module_utils import plan as planning
-from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
-from ansible_collections.modelyard.core.plugins.module_utils.problems import numbered
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import numbered
 
 # boto3 is imported where it is used, as in the action aws.
 DISCOVERY = "/.well-known/openid-configuration"
@@ -22,7 +22,8 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         """Run the action; see ActionBase."""
-        from ansible_collections.modelyard.core.plugins.module_utils import aws_account, identity_report
+        from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
+        from ansible_collections.modelyard.core.plugins.plugin_utils.aws import report as identity_report
 
         super().run(tmp, task_vars)
         _, options = self.validate_argument_spec(ARGUMENTS)

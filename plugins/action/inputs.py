@@ -7,9 +7,9 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.vars.plugins import get_vars_from_inventory_sources
-from ansible_collections.modelyard.core.plugins.module_utils import inputs
-from ansible_collections.modelyard.core.plugins.module_utils.platform_inputs import check_platform
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs as inputs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, where
 
 
 class ActionModule(ActionBase):

@@ -7,10 +7,10 @@ import os
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.modelyard.core.plugins.module_utils import plan as planning
-from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
-from ansible_collections.modelyard.core.plugins.module_utils.lease import Held, Lock
-from ansible_collections.modelyard.core.plugins.module_utils.problems import numbered
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Held, Lock
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import numbered
 
 
 class ActionModule(ActionBase):

@@ -6,10 +6,10 @@ import os
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.modelyard.core.plugins.module_utils import rollout
-from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
-from ansible_collections.modelyard.core.plugins.module_utils.lease import Held, Lock
-from ansible_collections.modelyard.core.plugins.module_utils.plan import remove
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Held, Lock
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import remove
 
 
 class ActionModule(ActionBase):

@@ -8,9 +8,9 @@ import time
 import urllib3
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable
-from ansible_collections.modelyard.core.plugins.module_utils.plan import Refused, check_cluster
-from ansible_collections.modelyard.core.plugins.module_utils.problems import nearest, problem
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Refused, check_cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest, problem
 
 SIMULATED = "kwok.x-k8s.io/node"
 

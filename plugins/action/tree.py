@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.modelyard.core.plugins.module_utils import tree
+from ansible_collections.modelyard.core.plugins.plugin_utils.files import tree
 
 ARGUMENTS = {
     "root": {"type": "path", "required": True},

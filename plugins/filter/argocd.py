@@ -1,8 +1,8 @@
-"""Filters of modelyard.core for Argo CD: thin wrappers of what module_utils computes."""
+"""Filters of modelyard.core for Argo CD: thin wrappers of what plugin_utils computes."""
 
 from __future__ import annotations
 
-from ansible_collections.modelyard.core.plugins.module_utils import argocd
+from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
 
 
 class FilterModule:

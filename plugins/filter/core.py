@@ -1,4 +1,4 @@
-"""Filters of modelyard.core: thin wrappers of what module_utils computes."""
+"""Filters of modelyard.core: thin wrappers of what plugin_utils computes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.module_utils import names, ownership, patch, triton, vllm
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import ownership
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import names
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import patch, triton, vllm
 
 
 def _checked(compute: Callable[..., list[dict]]) -> Callable[..., dict]:

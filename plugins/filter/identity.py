@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.modelyard.core.plugins.module_utils.identity import (
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     ACCOUNT,
     compose_arn,
     role_annotations,
     role_name_error,
 )
-from ansible_collections.modelyard.core.plugins.module_utils.problems import problem
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import problem
 
 
 def role_arn(role_name: str, account: str, partition: str = "aws", path: str = "/") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.modelyard.core.plugins.module_utils.tree import application_folders
+from ansible_collections.modelyard.core.plugins.plugin_utils.files.tree import application_folders
 
 
 class FilterModule:

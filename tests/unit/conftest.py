@@ -53,7 +53,7 @@ def platform() -> dict[str, Any]:
 
 
 def _collect(compute: Callable[..., list[dict]], *args: Any) -> tuple[list[dict], list[str]]:
-    from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems
+    from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 
     problems = Problems()
     return compute(*args, problems=problems), problems.lines
@@ -62,7 +62,7 @@ def _collect(compute: Callable[..., list[dict]], *args: Any) -> tuple[list[dict]
 @pytest.fixture
 def triton(platform: dict) -> Callable[..., tuple[list[dict], list[str]]]:
     """Compute Triton's servers: triton(enabled, profiles, variable=value...) gives servers and problems."""
-    from ansible_collections.modelyard.core.plugins.module_utils import triton as module
+    from ansible_collections.modelyard.core.plugins.plugin_utils.servers import triton as module
 
     def compute(enabled: tuple = ("cpu", "gpu"), profiles: dict | None = None, **given: Any) -> tuple:
         base = {**variables("triton", ("profiles", "enabled_profiles")), **given}
@@ -75,7 +75,7 @@ def triton(platform: dict) -> Callable[..., tuple[list[dict], list[str]]]:
 @pytest.fixture
 def vllm(platform: dict) -> Callable[..., tuple[dict, list[str]]]:
     """Compute vLLM's server: vllm(variable=value...) gives the server and problems."""
-    from ansible_collections.modelyard.core.plugins.module_utils import vllm as module
+    from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm as module
 
     def compute(**given: Any) -> tuple:
         models = read("vllm", "vars")["__vllm_models"]
@@ -88,7 +88,7 @@ def vllm(platform: dict) -> Callable[..., tuple[dict, list[str]]]:
 @pytest.fixture
 def judge(platform: dict) -> Callable[..., tuple[list[dict], list[str]]]:
     """Compute the judge's server: judge(variant, variants, variable=value...) gives servers and problems."""
-    from ansible_collections.modelyard.core.plugins.module_utils import vllm as module
+    from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm as module
 
     def compute(variant: str = "judge", variants: dict | None = None, **given: Any) -> tuple:
         base = {**variables("vllm_judge", ("variant", "variants")), "eager_refused": True, **given}

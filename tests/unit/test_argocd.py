@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils.argocd import PART, applications, credentials
+from ansible_collections.modelyard.core.plugins.plugin_utils.argocd.applications import PART, applications, credentials
 
 SELECTION = {
     "triton": ["cpu", "gpu"],

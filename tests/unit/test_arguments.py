@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils import vllm as generator
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm as generator
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "images"

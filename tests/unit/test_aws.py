@@ -1,7 +1,7 @@
 """What stands in AWS, computed: names, policies, merges; and the inputs that are refused."""
 
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils import aws, iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws, iam
 
 ACCOUNT = "123456789012"
 KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1"

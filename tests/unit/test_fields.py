@@ -1,7 +1,7 @@
 """The arithmetic of field ownership."""
 
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils import fields
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
 
 POD = {
     "containers": [{"name": "c", "image": "a:1", "env": [{"name": "A", "value": "b"}, {"name": "FOO", "value": "bar"}]}]

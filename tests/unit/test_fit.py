@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from ansible_collections.modelyard.core.plugins.module_utils import fit
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fit
 
 
 def container(requests=None, limits=None):

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils import iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam
 
 PROVIDER = "arn:aws:iam::123456789012:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/ABC"
 HOST = PROVIDER.partition("/")[2]

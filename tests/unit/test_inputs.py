@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils import inputs
-from ansible_collections.modelyard.core.plugins.module_utils.platform_inputs import check_platform
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs as inputs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
 
 ROOT = Path(__file__).parents[2]
 SPECS = inputs.load_specs(ROOT / "roles")

@@ -1,7 +1,8 @@
 """Images, mirrors and ownership."""
 
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils import names, ownership
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import ownership
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import names
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The raw patch of a user."""
 
-from ansible_collections.modelyard.core.plugins.module_utils.patch import patched, strategic
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.patch import patched, strategic
 
 DEPLOYMENT = {
     "kind": "Deployment",

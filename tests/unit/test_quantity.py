@@ -1,7 +1,7 @@
 """Quantities, compared with the Kubernetes client's own reader."""
 
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils import quantity
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 from kubernetes.utils.quantity import parse_quantity
 
 

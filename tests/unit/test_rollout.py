@@ -1,7 +1,7 @@
 """What counts as rolled out, as a fault, and as a secret."""
 
 import pytest
-from ansible_collections.modelyard.core.plugins.module_utils import rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import rollout
 
 
 def deployment(replicas=2, generation=3, **status):

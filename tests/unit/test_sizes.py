@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils import vllm
-from ansible_collections.modelyard.core.plugins.module_utils.quantity import GIB
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm
 
 MODELS = yaml.safe_load((Path(__file__).parents[2] / "roles/vllm/vars/main.yml").read_text())["__vllm_models"]
 MISTRAL = MODELS["TheBloke/Mistral-7B-v0.1-AWQ"]

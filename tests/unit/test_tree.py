@@ -5,7 +5,7 @@ import stat
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils import tree
+from ansible_collections.modelyard.core.plugins.plugin_utils.files import tree
 
 CLUSTER, SOURCE = "staging", "host staging of inventories/eks"
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ansible_collections.modelyard.core.plugins.module_utils import fields
-from ansible_collections.modelyard.core.plugins.module_utils.cluster import JSON_PATCH, ApiError, Cluster, describe
-from ansible_collections.modelyard.core.plugins.module_utils.plan import (
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
+    JSON_PATCH,
+    ApiError,
+    Cluster,
+    describe,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import (
     ARGOCD,
     CLUSTER,
     COMPONENT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ansible_collections.modelyard.core.plugins.module_utils import quantity
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 
 
 def pod_requests(pod: dict) -> dict[str, Decimal]:

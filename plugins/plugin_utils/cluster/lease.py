@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
 
 # A killed run's lock is free after this; a living one renews it in far less. It must outlast the one call
 # in which nothing can renew it: kubernetes.core.k8s applying every object of a cluster (seconds).

@@ -19,8 +19,8 @@ from pathlib import Path
 import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.modelyard.core.plugins.module_utils.identity import role_name_error
-from ansible_collections.modelyard.core.plugins.module_utils.problems import HIDDEN, problem, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import role_name_error
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, problem, where
 
 TRUTH = {"true", "false", "yes", "no", "on", "off", "1", "0", "y", "n", "t", "f"}
 

@@ -10,10 +10,10 @@ import posixpath
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.module_utils.inputs import DNS_LABEL, DNS_SUBDOMAIN
-from ansible_collections.modelyard.core.plugins.module_utils.ownership import own
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, masked, nearest, where
-from ansible_collections.modelyard.core.plugins.module_utils.settings import merge
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import own
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, masked, nearest, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import DNS_LABEL, DNS_SUBDOMAIN
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import merge
 
 # Argo CD removes what an Application deployed before an Application with this finalizer goes.
 FINALIZER = "resources-finalizer.argocd.argoproj.io"

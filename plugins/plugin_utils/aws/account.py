@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
-from ansible_collections.modelyard.core.plugins.module_utils import aws, iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws, iam
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError

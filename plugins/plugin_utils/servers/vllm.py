@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.module_utils import workload
-from ansible_collections.modelyard.core.plugins.module_utils.problems import HIDDEN, Problems, nearest
-from ansible_collections.modelyard.core.plugins.module_utils.quantity import GIB
-from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings, check_keys, choose
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, Problems, nearest
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings, check_keys, choose
 
 _NAMES = ("service_name", "service_account_name", "startup_configmap_name")
 _SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)

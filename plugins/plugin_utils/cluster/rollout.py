@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 import time
 
-from ansible_collections.modelyard.core.plugins.module_utils.cluster import ApiError, Cluster, Unreachable, describe
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
+    ApiError,
+    Cluster,
+    Unreachable,
+    describe,
+)
 
 LOG_LINES = 20
 EVENTS = 6

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.module_utils import quantity
-from ansible_collections.modelyard.core.plugins.module_utils.identity import ACCOUNT
-from ansible_collections.modelyard.core.plugins.module_utils.inputs import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME
-from ansible_collections.modelyard.core.plugins.module_utils.problems import problem, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import ACCOUNT
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import problem, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME
 
 REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
 # Without user and password: what is rendered, or said in a message, would show them.

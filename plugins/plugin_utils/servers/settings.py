@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, nearest, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, nearest, where
 
 
 def merge(base: Mapping, over: Mapping) -> dict:

@@ -10,8 +10,9 @@ import json
 from dataclasses import dataclass, field
 
 import yaml
-from ansible_collections.modelyard.core.plugins.module_utils import argocd, fields
-from ansible_collections.modelyard.core.plugins.module_utils.cluster import (
+from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     MERGE_PATCH,
     ApiError,
@@ -19,7 +20,7 @@ from ansible_collections.modelyard.core.plugins.module_utils.cluster import (
     describe,
     same_url,
 )
-from ansible_collections.modelyard.core.plugins.module_utils.fit import too_large
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import too_large
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 PROJECT = "modelyard"

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.modelyard.core.plugins.module_utils import names, quantity
-from ansible_collections.modelyard.core.plugins.module_utils.identity import (
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     ACCOUNT,
     compose_arn,
     role_annotations,
     role_name_error,
 )
-from ansible_collections.modelyard.core.plugins.module_utils.problems import HIDDEN, nearest, problem
-from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import names, quantity
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest, problem
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 GPU = "nvidia.com/gpu"
 METADATA_ADDRESSES = ["169.254.169.254/32", "fd00:ec2::254/128"]

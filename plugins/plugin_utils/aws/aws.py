@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.module_utils import iam
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, where
 
 # What the token of a pod is for; EKS's webhook asks for this audience in every partition.
 AUDIENCE = "sts.amazonaws.com"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.module_utils import workload
-from ansible_collections.modelyard.core.plugins.module_utils.problems import Problems
-from ansible_collections.modelyard.core.plugins.module_utils.quantity import GIB
-from ansible_collections.modelyard.core.plugins.module_utils.settings import Settings, check_keys, choose
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings, check_keys, choose
 
 _NAMES = ("service_name", "service_account_name")
 _REPOSITORY = re.compile(r"(s3|gs|as)://\S+|/\S*")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ansible_collections.modelyard.core.plugins.module_utils import aws, aws_account, iam
-from ansible_collections.modelyard.core.plugins.module_utils.aws_account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws, iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
 
 ROLE_ARN = "eks.amazonaws.com/role-arn"
 TOKEN_AUDIENCE = "eks.amazonaws.com/audience"  # noqa: S105 (an annotation's key)
