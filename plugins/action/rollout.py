@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import os
+import time
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, rollout
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Held, Lock
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import remove
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.writes import remove
+
+RENEWED_EVERY = 10
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """Prune, wait for the rollout, free the lock, and say where everything runs."""
 
-    _requires_connection = False
-
-    def run(self, tmp=None, task_vars=None):
-        """Run the action; see ActionBase."""
-        super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(ARGUMENTS)
-        lock = None
+    def perform(self, options: dict, task_vars: dict) -> dict:
+        """See Action."""
+        rendered, plan = options["rendered"], options["plan"]
+        cluster, place = Cluster(options["connection"]), delivery.lock(rendered)
+        lock = Lock(cluster, place["lock_namespace"], place["lock_name"], os.getppid()) if plan["changes"] else None
         try:
-            cluster = Cluster(options["connection"])
-            if options["locked"]:
-                lock = Lock(cluster, options["lock_namespace"], options["lock_name"], os.getppid())
-            return self._run(cluster, options, lock)
-        except rollout.Failed as error:
-            raise AnsibleActionFail(str(error)) from None
-        except (ApiError, Unreachable, Held) as error:
-            raise AnsibleActionFail(f"cluster {options['cluster_name']}: {error}") from None
+            pruned = [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
+            live = self._wait(cluster, rendered, lock) if options["wait"] else []
+            return {"changed": bool(pruned), "workloads": rollout.table(cluster, live)}
         finally:
             self._release(lock)
+
+    def _wait(self, cluster: Cluster, rendered: dict, lock: Lock | None) -> list[dict]:
+        settings, renewed = rendered["settings"]["apply"], [0.0]
+        if not settings["wait"]:
+            return []
+
+        def alive() -> None:
+            if lock and time.monotonic() - renewed[0] > RENEWED_EVERY:
+                renewed[0] = time.monotonic()
+                lock.renew()
+
+        items = delivery.objects(rendered, delivery.is_gitops(rendered))
+        watch = rollout.Watch(cluster, settings, self.tell, alive)
+        return watch.wait([item for item in items if item["kind"] == "Deployment"])
 
     def _release(self, lock: Lock | None) -> None:
         try:
@@ -40,34 +49,3 @@ class ActionModule(ActionBase):
                 lock.release()
         except (ApiError, Unreachable) as error:
             self._display.warning(f"the lock could not be freed ({error}); it frees itself")
-
-    def _tell(self, line: str) -> None:
-        self._display.display(f"  {line}")
-
-    def _run(self, cluster: Cluster, options: dict, lock: Lock | None) -> dict:
-        renewed = [0.0]
-
-        def alive():
-            now = rollout.time.monotonic()
-            if lock and now - renewed[0] > 10:
-                renewed[0] = now
-                lock.renew()
-
-        pruned = [item for item in options["prune"] if remove(cluster, item, item.get("cascade"))]
-        watch = rollout.Watch(cluster, options, self._tell, alive)
-        live = watch.wait(options["workloads"]) if options["wait"] else []
-        return {"changed": bool(pruned), "workloads": rollout.table(cluster, live)}
-
-
-ARGUMENTS = {
-    "connection": {"type": "dict", "required": True},
-    "cluster_name": {"type": "str", "required": True},
-    "workloads": {"type": "list", "elements": "dict", "required": True},
-    "prune": {"type": "list", "elements": "dict", "default": []},
-    "wait": {"type": "bool", "default": True},
-    "capacity_timeout": {"type": "int", "default": 900},
-    "margin": {"type": "int", "default": 120},
-    "locked": {"type": "bool", "default": False},
-    "lock_namespace": {"type": "str", "required": True},
-    "lock_name": {"type": "str", "default": "modelyard"},
-}

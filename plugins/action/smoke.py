@@ -6,73 +6,49 @@ import json
 import time
 
 import urllib3
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Refused, check_cluster
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest, problem
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import check_cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, nearest, problem
 
 SIMULATED = "kwok.x-k8s.io/node"
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """Ask each model server what its users will ask."""
 
-    _requires_connection = False
-
-    def run(self, tmp=None, task_vars=None):
-        """Run the action; see ActionBase."""
-        super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(ARGUMENTS)
-        options = json.loads(json.dumps(options))
-        try:
-            problems = options["problems"] + _unknown_urls(options)
-            if problems:
-                raise Refused(problems)
-            cluster = Cluster(options["connection"])
-            check_cluster(cluster, options)
-            answers = [answer for server in options["servers"] for answer in _ask(cluster, server, options)]
-        except (ApiError, Unreachable, Refused) as error:
-            raise AnsibleActionFail(f"cluster {options['cluster_name']}: {error}") from None
-        for answer in answers:
-            self._display.display(f"  {answer['server']}: {answer['question']}: {answer['answer']}")
-        wrong = [answer for answer in answers if not answer["ok"]]
+    def perform(self, options: dict, task_vars: dict) -> dict:
+        """See Action."""
+        rendered = checked(options["rendered"])
+        servers = [part for part in rendered["parts"] if part["enabled"] and part["questions"]]
+        wrong = _unknown_urls([server["name"] for server in servers], options["urls"])
         if wrong:
-            lines = [f"{answer['server']}: {answer['question']}: {answer['answer']}" for answer in wrong]
-            raise AnsibleActionFail(
-                f"{len(wrong)} of {len(answers)} questions got no right answer:\n" + "\n".join(lines)
-            )
+            raise Refused(wrong)
+        cluster = Cluster(options["connection"])
+        check_cluster(cluster, delivery.identity(rendered))
+        namespace = rendered["cluster"]["namespace"]
+        answers = [answer for server in servers for answer in _ask(cluster, server, options["urls"], namespace)]
+        lines = [f"{answer['server']}: {answer['question']}: {answer['answer']}" for answer in answers]
+        for line in lines:
+            self.tell(line)
+        failed = [line for line, answer in zip(lines, answers, strict=True) if not answer["ok"]]
+        if failed:
+            raise Failure(f"{len(failed)} of {len(answers)} questions got no right answer:\n" + "\n".join(failed))
         return {"changed": False, "answers": answers}
 
 
-ARGUMENTS = {
-    "connection": {"type": "dict", "required": True},
-    "cluster_name": {"type": "str", "required": True},
-    "api_server": {"type": "str", "default": ""},
-    "kube_system_uid": {"type": "str", "default": ""},
-    "problems": {"type": "list", "elements": "str", "default": []},
-    "namespace": {"type": "str", "required": True},
-    "servers": {"type": "list", "elements": "dict", "required": True},
-    "urls": {"type": "dict", "default": {}},
-}
+def _unknown_urls(names: list[str], urls: dict) -> list[str]:
+    return [problem(f"smoke_urls.{name}", url, nearest(name, names)) for name, url in urls.items() if name not in names]
 
 
-def _unknown_urls(options: dict) -> list[str]:
-    names = [server["name"] for server in options["servers"]]
-    return [
-        problem(f"smoke_urls.{name}", url, nearest(name, names))
-        for name, url in options["urls"].items()
-        if name not in names
-    ]
-
-
-def _ask(cluster: Cluster, server: dict, options: dict) -> list[dict]:
+def _ask(cluster: Cluster, server: dict, urls: dict, namespace: str) -> list[dict]:
     """Put all questions to one server."""
-    url = options["urls"].get(server["name"])
-    silence = "" if url else _silent(cluster, server["name"], options["namespace"])
+    url = urls.get(server["name"])
+    silence = "" if url else _silent(cluster, server["name"], namespace)
     if silence:
         return [{"server": server["name"], "question": "-", "ok": silence != "no pod runs", "answer": silence}]
-    return [_answer(cluster, server, question, url, options["namespace"]) for question in server["questions"]]
+    return [_answer(cluster, server, question, url, namespace) for question in server["questions"]]
 
 
 def _silent(cluster: Cluster, name: str, namespace: str) -> str:

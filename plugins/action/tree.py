@@ -2,55 +2,40 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible_collections.modelyard.core.plugins.plugin_utils.files import tree
-
-ARGUMENTS = {
-    "root": {"type": "path", "required": True},
-    "tops": {"type": "list", "elements": "str", "required": True},
-    "folders": {"type": "list", "elements": "dict", "required": True},
-    "cluster_name": {"type": "str", "required": True},
-    "source": {"type": "str", "required": True},
-    "problems": {"type": "list", "elements": "str", "default": []},
-}
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
+from ansible_collections.modelyard.core.plugins.plugin_utils.files import layout, tree
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
 
 
-class ActionModule(ActionBase):
+class ActionModule(Action):
     """Make a folder of files what the objects of a run are."""
 
-    supports_check_mode = True
-    TRANSFERS_FILES = False
-    _requires_connection = False
+    untouched = "Nothing was written."
 
-    def run(self, tmp=None, task_vars=None):
-        """Run the action; see ActionBase."""
-        super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(ARGUMENTS)
-        # Rendered objects are Ansible's tagged values; the YAML writer wants plain ones.
-        options = json.loads(json.dumps(options))
-        root, cluster = Path(options["root"]), options["cluster_name"]
+    def perform(self, options: dict, task_vars: dict) -> dict:
+        """See Action."""
+        rendered = checked(options["rendered"])
+        misfits = [line for part in rendered["parts"] for line in part["misfits"]]
+        wrong = misfits + layout.problems(rendered, options["paths"])
+        if wrong:
+            raise Refused(wrong)
+        root = Path(rendered["settings"]["tree"]["repository"], layout.parent(rendered)).resolve()
+        cluster = rendered["cluster"]
         try:
-            if options["problems"]:
-                raise tree.Refused(options["problems"])
-            wanted = tree.compose(options["folders"], cluster, options["source"])
-            write, remove = tree.plan(root, options["tops"], wanted, cluster)
-        except tree.Refused as error:
-            lines = "\n".join(f"- {text}" for text in error.problems)
-            raise AnsibleActionFail(f"Nothing was written.\n{lines}") from None
+            wanted = tree.compose(layout.folders(rendered), cluster["name"], _source(cluster["host"], task_vars))
+            write, remove = tree.plan(root, layout.tops(rendered), wanted, cluster["name"])
         except OSError as error:
-            raise AnsibleActionFail(f"Nothing was written. {error.filename}: {error.strerror}") from None
+            raise Refused([f"{error.filename}: {error.strerror}"]) from None
         try:
             if not self._task.check_mode:
                 tree.carry_out(root, write, remove)
         except OSError as error:
-            raise AnsibleActionFail(
-                f"{error.filename}: {error.strerror}. Run it again when that is put right"
-            ) from None
+            raise Failure(f"{error.filename}: {error.strerror}. Run it again when that is put right") from None
         old_and_new = {**write, **{path: (text, "") for path, text in remove.items()}}
+        self.tell(f"{os.path.relpath(root)}: {len(wanted)} files, {len(write)} written, {len(remove)} removed")
         return {
             "changed": bool(old_and_new),
             "files": len(wanted),
@@ -61,3 +46,10 @@ class ActionModule(ActionBase):
                 for path, (before, after) in old_and_new.items()
             ],
         }
+
+
+def _source(host: str, task_vars: dict) -> str:
+    """Name the host and its inventory; one outside the project by its folder alone, since no machine's path belongs in a file."""
+    project = os.path.dirname(task_vars["playbook_dir"])  # noqa: PTH120 (as Ansible gives it)
+    inventory = os.path.relpath(task_vars.get("inventory_dir") or project, project)
+    return f"host {host} of {os.path.basename(inventory) if inventory.startswith('..') else inventory}"  # noqa: PTH119

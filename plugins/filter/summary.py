@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
+
 COLUMNS = ["workload", "profile", "model", "ready", "node", "gpus"]
 
 
@@ -14,27 +16,29 @@ def columns(rows: list[dict]) -> list[str]:
     return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def summary(result: dict, cluster: str, connection: dict) -> str:
+def summary(rendered: dict, plan: dict, rollout: dict, connection: dict) -> str:
     """Close a run.
 
     Args:
-        result: ``changes`` (one line each), ``workloads`` (rows of ``rollout.table``), and where to look next:
-            ``namespace`` and ``kind``.
-        cluster: its name.
+        rendered: what modelyard.core.render returned.
+        plan: what modelyard.core.plan returned: its ``changes``, one line each.
+        rollout: what modelyard.core.rollout returned: its ``workloads``, rows of ``rollout.table``; none where it was skipped.
         connection: ``platform_connection``.
 
     Returns:
         what changed, the table, and the line that points kubectl at the cluster.
     """
-    changed = len(result["changes"])
-    lines = [f"cluster {cluster}: " + (f"{changed} change{'s'[: changed > 1]}" if changed else "nothing to change")]
-    if result["workloads"]:
-        lines += ["", *columns(sorted(result["workloads"], key=lambda row: row["workload"]))]
+    changed, rows = len(plan["changes"]), rollout.get("workloads") or []
+    counted = f"{changed} change{'s'[: changed > 1]}" if changed else "nothing to change"
+    lines = [f"cluster {rendered['cluster']['name']}: {counted}"]
+    if rows:
+        lines += ["", *columns(sorted(rows, key=lambda row: row["workload"]))]
     kubectl = ["kubectl"]
     for option in ("kubeconfig", "context"):
         if isinstance(connection.get(option), str) and connection[option]:
             kubectl += [f"--{option}", connection[option]]
-    lines += ["", shlex.join([*kubectl, "-n", result["namespace"], "get", result["kind"]])]
+    kind = "applications" if delivery.is_gitops(rendered) else "pods"
+    lines += ["", shlex.join([*kubectl, "-n", delivery.scope(rendered), "get", kind])]
     return "\n".join(lines)
 
 

@@ -12,34 +12,21 @@ description:
     Nothing but C(metadata.managedFields) changes, and no pod restarts.
   - Fails, and keeps the ownership, for an object with fields that Git does not set.
 options:
-  objects:
-    description: The objects, as direct delivery applies them.
-    type: list
-    elements: dict
+  connection:
+    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
+    type: dict
+    default: {}
+  rendered:
+    description: What C(modelyard.core.render) returned.
+    type: dict
     required: true
-  field_manager:
-    description: Name under which the API server records our fields.
-    type: str
-    default: modelyard
-  argocd_namespace:
-    description: Where Argo CD's Applications are.
-    type: str
-    default: argocd
-  timeout:
-    description: Seconds that Argo CD may take.
-    type: int
-    default: 900
-extends_documentation_fragment:
-  - modelyard.core.cluster
 author: modelyard
 """
 
 EXAMPLES = r"""
 - name: Let go of what Argo CD has
   modelyard.core.handover:
-    connection: {kubeconfig: ~/.kube/config}
-    cluster_name: staging
-    objects: "{{ objects }}"
+    rendered: "{{ rendered }}"
 """
 
 RETURN = r"""

@@ -8,16 +8,16 @@ module: identity
 short_description: Say whether the chain from each ServiceAccount to S3 closes
 description:
   - Reads the ServiceAccounts and the issuer from the cluster; provider, roles and policies, or Pod Identity associations, from AWS.
-  - Judges trust and permission policies with their conditions, and the permissions boundary. Writes nothing.
+  - Evaluates trust and permission policies with their conditions, and the permissions boundary. Writes nothing.
 options:
-  strict:
-    description: Fail when a chain is open.
-    type: bool
-    default: true
-extends_documentation_fragment:
-  - modelyard.core.cluster
-  - modelyard.core.cluster.identity
-  - modelyard.core.cluster.aws
+  connection:
+    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
+    type: dict
+    default: {}
+  rendered:
+    description: What C(modelyard.core.render) returned.
+    type: dict
+    required: true
 author: modelyard
 """
 
@@ -25,14 +25,7 @@ EXAMPLES = r"""
 - name: Follow the chains
   modelyard.core.identity:
     connection: {context: staging}
-    api_server: https://ABC.gr7.eu-central-1.eks.amazonaws.com
-    cluster_name: staging
-    cluster_account_id: "111122223333"
-    region: eu-central-1
-    namespace: ml-models
-    eks_cluster_name: staging
-    service_accounts: "{{ service_accounts }}"
-    access: {vllm: [{bucket: my-mlflow-artifacts, prefixes: [7/]}]}
+    rendered: "{{ rendered }}"
   register: report
 """
 

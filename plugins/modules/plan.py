@@ -11,84 +11,17 @@ description:
   - Reads every object and server-side applies it as a dry run, so that the API server says what would change, what is
     invalid and whose field is in the way. Everything that is wrong is reported at once, and nothing is written.
   - When something is to be written, outside check mode, creates absent namespaces, takes the lock (a Lease) and takes over the
-    fields of the managers in O(adopt_managers). C(modelyard.core.rollout) frees the lock.
+    fields of the managers in C(apply_adopt_managers). C(modelyard.core.rollout) frees the lock.
   - Writes nothing when nothing differs.
 options:
-  objects:
-    description: The objects that are wanted.
-    type: list
-    elements: dict
-    required: true
-  components:
-    description: Components (label C(modelyard/component)) that this run rendered. Only their objects are pruned.
-    type: list
-    elements: str
-    required: true
-  misfits:
-    description:
-      - Name of a Deployment to what the inventory's hardware profile is too small for, in words.
-      - A Deployment whose node selector finds nodes is held against these instead, where the credential may list them.
+  connection:
+    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
     type: dict
     default: {}
-  namespaces:
-    description: Namespaces that may be created, each with C(name), C(create) and C(labels).
-    type: list
-    elements: dict
-    default: []
-  prune:
-    description:
-      - Where to look for objects to prune, each with C(api_version), C(kind) and C(namespace).
-      - With C(name), only that object is read; no kind is listed for it.
-    type: list
-    elements: dict
-    default: []
-  release:
-    description:
-      - Where to look, as in O(prune), for what GitOps delivery made and direct delivery is to replace.
-      - It is removed before the apply; what Argo CD deployed stays.
-    type: list
-    elements: dict
-    default: []
-  parts:
-    description:
-      - Parts of the platform (annotation C(modelyard/part) of an Application) that stay wanted, whichever Application has them.
-      - An Application that goes leaves what it deployed to those, before the apply.
-    type: list
-    elements: str
-    default: []
-  cascade:
-    description: What an Application deployed that is pruned, and is of none of O(parts), is removed by Argo CD.
-    type: bool
-    default: false
-  field_manager:
-    description: Name under which the API server records our fields.
-    type: str
-    default: modelyard
-  adopt_managers:
-    description: Patterns of field managers whose fields are taken over, with a notice. A leading C(!) excludes.
-    type: list
-    elements: str
-    default: []
-  force:
-    description: Take fields from every other manager too.
-    type: bool
-    default: false
-  require_apis:
-    description: Refuse objects whose API the cluster lacks, instead of leaving them out with a notice.
-    type: bool
-    default: false
-  argocd_namespace:
-    description: Where Argo CD's Applications are.
-    type: str
-    default: argocd
-  lock_wait:
-    description: Seconds to wait for another run.
-    type: int
-    default: 180
-extends_documentation_fragment:
-  - modelyard.core.cluster
-  - modelyard.core.cluster.identity
-  - modelyard.core.cluster.lock
+  rendered:
+    description: What C(modelyard.core.render) returned.
+    type: dict
+    required: true
 author: modelyard
 """
 
@@ -96,11 +29,7 @@ EXAMPLES = r"""
 - name: Plan the run
   modelyard.core.plan:
     connection: {kubeconfig: ~/.kube/config, context: staging}
-    cluster_name: staging
-    api_server: https://ABC.gr7.eu-central-1.eks.amazonaws.com
-    objects: "{{ objects }}"
-    components: [vllm]
-    lock_namespace: ml-models
+    rendered: "{{ rendered }}"
   register: plan
 """
 

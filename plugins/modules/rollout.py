@@ -9,50 +9,35 @@ short_description: Prune, wait until Deployments are rolled out, and explain one
 description:
   - Deletes the objects that C(modelyard.core.plan) found to be no longer wanted.
   - Waits for the Deployments as C(kubectl rollout status) does, and shows how far they are.
-  - Waits for a node as long as O(capacity_timeout) allows, and fails at once on what does not heal by itself
+  - Waits for a node as long as C(apply_capacity_timeout) allows, and fails at once on what does not heal by itself
     (configuration errors, repeated image-pull failures, crash loops, pods that are refused). The message names the pod, the
     container, the reason, the last events and the last log lines, without what looks like a credential.
   - Renews the lock meanwhile, and frees it at the end.
 options:
-  workloads:
-    description: The Deployments to wait for.
-    type: list
-    elements: dict
+  connection:
+    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
+    type: dict
+    default: {}
+  rendered:
+    description: What C(modelyard.core.render) returned.
+    type: dict
     required: true
-  prune:
-    description: Objects to delete, as C(modelyard.core.plan) returns them.
-    type: list
-    elements: dict
-    default: []
+  plan:
+    description: What C(modelyard.core.plan) returned. Where it has changes, this run holds the lock.
+    type: dict
+    required: true
   wait:
-    description: Whether to wait.
+    description: Wait for the Deployments and tell where they run. False only prunes and frees the lock.
     type: bool
     default: true
-  capacity_timeout:
-    description: Seconds that a pod may wait for a node.
-    type: int
-    default: 900
-  margin:
-    description: Seconds that a rollout may take beyond its Deployment's own deadline.
-    type: int
-    default: 120
-  locked:
-    description: Whether this run holds the lock.
-    type: bool
-    default: false
-extends_documentation_fragment:
-  - modelyard.core.cluster
-  - modelyard.core.cluster.lock
 author: modelyard
 """
 
 EXAMPLES = r"""
 - name: Wait for the rollout
   modelyard.core.rollout:
-    connection: {kubeconfig: ~/.kube/config}
-    cluster_name: staging
-    workloads: "{{ objects | selectattr('kind', 'eq', 'Deployment') }}"
-    lock_namespace: ml-models
+    rendered: "{{ rendered }}"
+    plan: "{{ plan }}"
 """
 
 RETURN = r"""

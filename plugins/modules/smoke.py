@@ -10,40 +10,26 @@ description:
   - Asks through the API server's proxy to the server's Service, or at a given URL.
   - A parked server, and one whose nodes are simulated, is not asked; the answer says so.
 options:
-  namespace:
-    description: Namespace of the servers.
-    type: str
-    required: true
-  servers:
-    description:
-      - The servers, each with C(name) of its Deployment, C(service), and C(questions).
-      - A question has C(path), C(body) (a dictionary makes it a POST), and C(expect), a text that the answer must hold.
-    type: list
-    elements: dict
+  connection:
+    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
+    type: dict
+    default: {}
+  rendered:
+    description: What C(modelyard.core.render) returned.
+    type: dict
     required: true
   urls:
     description: Name of a server to the URL at which it is asked instead.
     type: dict
     default: {}
-extends_documentation_fragment:
-  - modelyard.core.cluster
-  - modelyard.core.cluster.identity
 author: modelyard
 """
 
 EXAMPLES = r"""
-- name: Ask Triton
+- name: Ask the model servers
   modelyard.core.smoke:
-    connection: {}
-    cluster_name: staging
-    api_server: https://ABC.gr7.eu-central-1.eks.amazonaws.com
-    namespace: ml-models
-    servers:
-      - name: triton-inference
-        service: triton-inference
-        questions:
-          - {path: /v2/health/ready}
-          - {path: /v2/models/resnet18_imagenette, expect: resnet18_imagenette}
+    rendered: "{{ rendered }}"
+    urls: {vllm: https://vllm.example.com}
 """
 
 RETURN = r"""

@@ -14,50 +14,25 @@ description:
   - Looks at everything before it writes anything, and replaces each file as a whole.
   - Refuses a Secret.
 options:
-  root:
-    description: Folder above the tree.
-    type: path
+  rendered:
+    description: What C(modelyard.core.render) returned.
+    type: dict
     required: true
-  tops:
-    description: Folders below O(root) that belong to the tree as a whole.
-    type: list
-    elements: str
-    required: true
-  folders:
-    description:
-      - Folders of the tree, each with C(path) below O(root), C(variables) (names or patterns, for the header) and any of
-        C(objects), C(base) (path of the folder that it is an overlay of; what differs becomes JSON patches), C(includes)
-        (paths of folders that it is made of) and C(off) (objects that have a file, but are not in the kustomization).
-    type: list
-    elements: dict
-    required: true
-  cluster_name:
-    description: The cluster that the objects are for. A folder that holds another one's is refused.
-    type: str
-    required: true
-  source:
-    description: Host and inventory, for the header.
-    type: str
-    required: true
-  problems:
-    description: What is wrong with the variables. When there is anything, nothing is written.
-    type: list
-    elements: str
-    default: []
+  paths:
+    description: C(argocd_apps_path) of each host of the play. Two that would write to one folder are refused.
+    type: dict
+    default: {}
 author: modelyard
 """
 
 EXAMPLES = r"""
+- name: Render what is on and what is off
+  modelyard.core.render:
+    off: true
+  register: rendered
 - name: Write the tree
   modelyard.core.tree:
-    root: infra
-    tops: [k8s]
-    folders:
-      - path: k8s/shared
-        variables: irsa_*
-        objects: "{{ objects }}"
-    cluster_name: staging
-    source: host staging of inventories/eks
+    rendered: "{{ rendered }}"
 """
 
 RETURN = r"""

@@ -1,4 +1,4 @@
-"""Which Argo CD Applications a cluster has, what is in them, and whose each part of the platform is.
+"""Works out which Argo CD Applications a cluster has, what is in them, and whose each part of the platform is; never asks Argo CD.
 
 A *part* is what one Application owns: a server by the name of its Deployment, what the workflows share, or a further
 Application. Whatever Application delivers it, one cluster has a part once.
@@ -6,14 +6,22 @@ Application. Whatever Application delivers it, one cluster has a part once.
 
 from __future__ import annotations
 
+import base64
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import own
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import (
+    CLUSTER,
+    COMPONENT,
+    MANAGED_BY,
+    PROJECT,
+    own,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import DNS_LABEL, DNS_SUBDOMAIN
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, masked, nearest, where
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import DNS_LABEL, DNS_SUBDOMAIN
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import merge
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Server
 
 # Argo CD removes what an Application deployed before an Application with this finalizer goes.
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
@@ -25,61 +33,51 @@ DURATION = re.compile(r"(\d+(\.\d+)?(ms|s|m|h))+")
 REPLICAS = {"group": "apps", "kind": "Deployment"}
 IGNORED = ("jsonPointers", "jqPathExpressions", "managedFieldsManagers")
 
-# The servers' roles' own defaults (tests/test_inventories.py compares them): a role that is not in the play can't be asked.
-DEFAULTS = {
-    "triton_enabled_profiles": ["cpu", "gpu"],
-    "triton_name": "triton-inference",
-    "vllm_enabled": True,
-    "vllm_name": "vllm",
-    "vllm_judge_variant": "none",
-    "vllm_judge_name": "judge-vllm",
-    "irsa_workflow_enabled": True,
-}
-TRITON_NAMES = {"cpu": "triton-inference", "gpu": "triton-inference-gpu"}
+SHARED = "shared"
+SHARED_NAME = "ml-models-shared"
 
 
-def applications(
-    selection: Mapping, settings: Mapping, overrides: Mapping, extra: Mapping, inventory: Mapping, hosts: Mapping
-) -> dict:
+def applications(this: Mapping, others: Mapping[str, Mapping], settings: Mapping) -> dict:
     """Find the Applications of a cluster and their settings.
 
     Args:
-        selection: what is on: ``triton`` (list of profiles), ``vllm`` and ``shared`` (true or false), ``judge`` (a variant
-            or none); and how they are called: ``triton_prefix``, ``judge_prefix``, ``vllm_name``, ``shared_name``.
-        settings: what all of them have, keys as in ``argocd_apps_overrides``; ``path`` is the folder above all. And what
-            is not an Application's own: ``host`` and ``cluster`` (their names), ``generator`` (``none``, ``list`` or ``clusters``),
-            ``hosts``, ``cluster_selector``, ``waves``, ``parked_managers``, ``project_create``, ``project_kinds``.
-        overrides: by name, what one of them has instead.
-        extra: by name, further ones. Their path is as it is given.
-        inventory: the servers' variables that this host sets, by name.
-        hosts: the variables of each host of ``settings["hosts"]`` that the inventory has, for the generator ``list``.
+        this: the cluster, from :func:`cluster`.
+        others: for the generator ``list``, each host of ``settings["hosts"]`` that the inventory has, by name, in the same form.
+        settings: the role's variables without their prefix, and ``host``, the inventory's name of this one.
 
     Returns:
-        ``applications``: for each a dictionary for its template, sorted by name; ``project``: the AppProject's, or none;
-        ``parts``: what stays wanted on this cluster, and on those of the list; ``problems``: what is wrong, worded for
-        the operator. With problems there are no applications and no project.
+        ``applications``: for each a dictionary for its template, sorted by name; ``off``: those of servers that are off;
+        ``project``: the AppProject's, or none; ``parts``: what stays wanted on this cluster, and on those of the list;
+        ``problems``: what is wrong, worded for the operator. With problems there are no applications and no project.
     """
     problems = Problems()
-    this = {"selection": selection, "settings": settings, "inventory": inventory, "cluster": settings["cluster"]}
-    clusters = _clusters(this, hosts, problems) if settings["generator"] == "list" else [this]
+    settings = {**settings, "cluster": this["cluster"]}
+    _check_roles(this, settings, problems)
+    clusters = _listed_clusters(settings, others, problems) if settings["generator"] == "list" else [this]
     found: dict[str, list[dict]] = {}
-    for cluster in clusters:
-        for part in _parts(cluster):
+    for cluster_ in clusters:
+        for part in cluster_["parts"]:
+            if not part["selected"]:
+                continue
             siblings = found.setdefault(_key(part, settings), [])
             if any(sibling["cluster"] == part["cluster"] for sibling in siblings):
                 problems.add("argocd_apps", _key(part, settings), "two Applications have this name")
             siblings.append(part)
+    overrides = settings["overrides"]
     apps = {key: _effective(key, parts, settings, overrides.get(key) or {}) for key, parts in found.items()}
-    apps |= _further(extra, apps, settings, problems)
-    _check_overrides(selection, overrides, apps, problems)
+    apps |= _further(settings["extra"], apps, settings, problems)
+    _check_overrides([part["key"] for cluster_ in clusters for part in cluster_["parts"]], overrides, apps, problems)
     _check_owners(apps, problems)
     _check_settings(apps, problems)
     _check_project(settings, problems)
     right = [] if problems.lines else [apps[key] for key in sorted(apps)]
+    off = [part for part in this["parts"] if not part["selected"]] if right and settings["generator"] == "none" else []
+    wanted = {part["part"] for cluster_ in clusters for part in cluster_["parts"] if part["wanted"]}
     return {
         "applications": right,
+        "off": [_effective(part["key"], [part], settings, overrides.get(part["key"]) or {}) for part in off],
         "project": _project(settings, right) if right and settings["project_create"] else None,
-        "parts": sorted({part for app in apps.values() for part in app["parts"]} | _wanted(clusters)),
+        "parts": sorted({part for app in apps.values() for part in app["parts"]} | wanted),
         "problems": problems.lines,
     }
 
@@ -87,134 +85,84 @@ def applications(
 # --- What is on ------------------------------------------------------------------------------------
 
 
-def _clusters(this: Mapping, hosts: Mapping, problems: Problems) -> list[dict]:
-    """Read what the inventory says of each cluster of the list."""
-    settings = this["settings"]
+def cluster(name: str, found: Iterable[Server], shared: bool, settings: Mapping) -> dict:
+    """Name the parts of one cluster, each with its folder below the one that holds all.
+
+    Args:
+        name: the cluster's name.
+        found: its servers, on or off.
+        shared: whether it has what the workflows share.
+        settings: its variables of the role, without their prefix: ``profiles``, ``shared``, ``path``.
+
+    Returns:
+        ``cluster``, ``settings``, and ``parts``: for each whether it is ``wanted`` and whether it is ``selected`` for an
+        Application, the Application's name (``key``, ``set_key``), its ``wave``, ``folder`` and ``path``, and whose its replicas are.
+    """
+    selection = settings["profiles"] or {}
+    parts = []
+    for server in found:
+        if not server.profile:
+            continue
+        kind, role = server.kind, server.kind.role
+        folder, key = kind.place(server.profile)
+        parts.append(
+            {
+                "key": key,
+                "set_key": kind.set_name or key,
+                "role": role,
+                "wave": kind.wave,
+                "folder": folder,
+                "workload": str(server.name("name")),
+                "autoscaled": server.is_set("autoscaled"),
+                "parked": server.is_set("parked"),
+                "wanted": server.enabled,
+                "selected": server.profile in selection[role] if role in selection else server.enabled,
+            }
+        )
+    common = {
+        "key": SHARED_NAME,
+        "set_key": SHARED_NAME,
+        "role": SHARED,
+        "wave": 0,
+        "folder": SHARED,
+        "workload": SHARED,
+    }
+    parts.append({**common, "wanted": shared, "selected": settings["shared"]})
+    root = str(settings["path"]).strip("/")
+    for part in parts:
+        part["cluster"] = name
+        part["path"] = f"{root}/{part['folder']}" if root else part["folder"]
+        part["part"] = f"{name}/{part['workload']}"
+        part["settings"] = settings
+    return {"cluster": name, "settings": settings, "parts": parts}
+
+
+def _listed_clusters(settings: Mapping, others: Mapping[str, Mapping], problems: Problems) -> list[Mapping]:
+    """Give the clusters that the inventory names for Argo CD."""
     for name in settings["hosts"]:
-        if name not in hosts:
+        if name not in others:
             problems.add("argocd_apps_hosts", name, "is no host of the inventory", where(name))
     if not settings["hosts"]:
         problems.add("argocd_apps_hosts", [], "must name the inventory's hosts that Argo CD delivers to")
-    found = []
-    for name, values in hosts.items():
-        said = {
-            key: values[f"argocd_apps_{key}"]
-            for key in ("path", "destination_server", "destination_name", "destination_namespace")
-            if f"argocd_apps_{key}" in values
-        }
-        if "destination_namespace" not in said and "platform_namespace" in values:
-            said["destination_namespace"] = values["platform_namespace"]
+    for name, other in others.items():
         # Argo CD's own cluster is the one that it knows without being told.
-        if name != settings["host"] and not {"destination_server", "destination_name"} & said.keys():
+        if name != settings["host"] and not other["settings"]["destination_given"]:
             allowed = "must set argocd_apps_destination_server or argocd_apps_destination_name: how Argo CD knows this cluster"
             problems.add(f"host {name} of argocd_apps_hosts", "(nothing)", allowed)
-        selection = {
-            **this["selection"],
-            "triton": values.get("argocd_apps_triton_profiles", _value(values, "triton_enabled_profiles")),
-            "vllm": _true(values.get("argocd_apps_vllm", _value(values, "vllm_enabled"))),
-            "judge": values.get("argocd_apps_judge", _value(values, "vllm_judge_variant")),
-            "shared": _true(values.get("argocd_apps_shared", _value(values, "irsa_workflow_enabled"))),
-        }
-        cluster = str(values.get("platform_cluster_name", name))
-        found.append(
-            {
-                "selection": selection,
-                "settings": settings | said,
-                "inventory": values,
-                "cluster": cluster,
-            }
-        )
-    return found
+    return list(others.values())
 
 
-def _value(inventory: Mapping, name: str) -> object:
-    """Give a variable of a server's role, or that role's default."""
-    return inventory.get(name, DEFAULTS[name])
-
-
-def _true(value: object) -> bool:
-    return value is True or str(value).lower() in {"true", "yes", "on", "1", "y", "t"}
-
-
-def _server(inventory: Mapping, role: str, layer: Mapping | None, builtin_name: str | None = None) -> dict:
-    """Tell a server's Deployment, and who its replicas belong to."""
-    layer = layer or {}
-    name = layer.get("name") or builtin_name or _value(inventory, f"{role}_name")
-    autoscaled = layer.get("autoscaled", inventory.get(f"{role}_autoscaled", False))
-    parked = layer.get("parked", inventory.get(f"{role}_parked", False))
-    return {"workload": str(name), "autoscaled": _true(autoscaled), "parked": _true(parked)}
-
-
-def _triton(inventory: Mapping, profile: str) -> dict:
-    layer = (inventory.get("triton_profiles") or {}).get(profile)
-    return _server(inventory, "triton", layer, TRITON_NAMES.get(profile))
-
-
-def _judge(inventory: Mapping, variant: str) -> dict:
-    return _server(inventory, "vllm_judge", (inventory.get("vllm_judge_variants") or {}).get(variant))
-
-
-def _none(judge: object) -> bool:
-    return judge in (None, "", "none")
-
-
-def _parts(cluster: Mapping) -> list[dict]:
-    """Name what has an Application on one cluster, each with its folder below the one that holds all."""
-    selection, inventory = cluster["selection"], cluster["inventory"]
-    found = [
-        {
-            "key": f"{selection['triton_prefix']}{profile}",
-            "kind": "triton",
-            "folder": f"triton/overlays/{profile}",
-            **_triton(inventory, profile),
-        }
-        for profile in selection["triton"]
-    ]
-    if selection["vllm"]:
-        server = _server(inventory, "vllm", None)
-        found.append({"key": selection["vllm_name"], "kind": "vllm", "folder": "vllm/base", **server})
-    judge = selection["judge"]
-    if not _none(judge):
-        key = f"{selection['judge_prefix']}{judge}"
-        # A set has one Application for the judge of a cluster, whichever it is.
-        one = f"{selection['judge_prefix']}judge"
-        server = _judge(inventory, str(judge))
-        found.append({"key": key, "set_key": one, "kind": "judge", "folder": f"vllm/{judge}", **server})
-    if selection["shared"]:
-        found.append({"key": selection["shared_name"], "kind": "shared", "folder": "shared", "workload": "shared"})
-    root = str(cluster["settings"]["path"]).strip("/")
-    return [
-        {
-            **part,
-            "cluster": cluster["cluster"],
-            "path": f"{root}/{part['folder']}" if root else part["folder"],
-            "part": f"{cluster['cluster']}/{part['workload']}",
-            "settings": cluster["settings"],
-        }
-        for part in found
-    ]
+def _check_roles(this: Mapping, settings: Mapping, problems: Problems) -> None:
+    roles = {part["role"] for part in this["parts"]}
+    for variable in ("profiles", "sync_waves"):
+        for role in settings[variable] or {}:
+            if role not in roles:
+                problems.add(f"argocd_apps_{variable}.{role}", role, nearest(role, roles))
 
 
 def _key(part: Mapping, settings: Mapping) -> str:
     """Give the name under which a part's settings are overridden, and its set is called."""
-    return part["key"] if settings["generator"] == "none" else part.get("set_key", part["key"])
-
-
-def _wanted(clusters: list[dict]) -> set[str]:
-    """Name the servers that the inventory wants, with an Application or without."""
-    found = set()
-    for cluster in clusters:
-        inventory = cluster["inventory"]
-        servers = [_triton(inventory, profile) for profile in _value(inventory, "triton_enabled_profiles") or []]
-        if _true(_value(inventory, "vllm_enabled")):
-            servers.append(_server(inventory, "vllm", None))
-        judge = _value(inventory, "vllm_judge_variant")
-        if not _none(judge):
-            servers.append(_judge(inventory, str(judge)))
-        if _true(_value(inventory, "irsa_workflow_enabled")):
-            servers.append({"workload": "shared"})
-        found |= {f"{cluster['cluster']}/{server['workload']}" for server in servers}
-    return found
+    return part["key"] if settings["generator"] == "none" else part["set_key"]
 
 
 # --- What is in one --------------------------------------------------------------------------------
@@ -223,9 +171,9 @@ def _wanted(clusters: list[dict]) -> set[str]:
 def _effective(key: str, parts: list[dict], settings: Mapping, over: Mapping) -> dict:
     """Layer the settings of one part's Application, or set of them, and give them the shape of its manifest."""
     first = parts[0]
-    mine = {"path": first["path"], "sync_wave": settings["waves"].get(first["kind"])}
+    mine = {"path": first["path"], "sync_wave": settings["sync_waves"].get(first["role"], first["wave"])}
     # One cluster's own folder and destination are in its element of the list; what is overridden is for all of them.
-    app = merge(merge(merge({"name": key}, settings), mine), over)
+    app = merge({"name": key, **settings, **mine}, over)
     ignored = list(app.get("ignore_differences") or [])
     if any(part.get("autoscaled") for part in parts):
         ignored.append({**REPLICAS, "jsonPointers": ["/spec/replicas"]})
@@ -249,7 +197,7 @@ def _further(extra: Mapping, apps: Mapping, settings: Mapping, problems: Problem
             problems.add(path, dict(said), "is there already: use argocd_apps_overrides", where(said))
         if not said.get("path"):
             problems.add(path, dict(said), "needs path, its folder in the repository", where(said))
-        app = merge(merge({"name": name}, {**settings, "path": ""}), said)
+        app = merge({"name": name, **settings, "path": ""}, said)
         part = f"{settings['cluster']}/extra/{name}"
         found[name] = {
             **_manifest(app, list(app.get("ignore_differences") or [])),
@@ -381,13 +329,12 @@ def _unique(items: list[dict]) -> list[dict]:
 # --- What is wrong ---------------------------------------------------------------------------------
 
 
-def _check_overrides(selection: Mapping, overrides: Mapping, found: Mapping, problems: Problems) -> None:
+def _check_overrides(known: list[str], overrides: Mapping, found: Mapping, problems: Problems) -> None:
     """Refuse settings for a name that can never be on. One that is merely off keeps its settings."""
-    names = {*found, selection["vllm_name"], selection["shared_name"]}
-    prefixes = (selection["triton_prefix"], selection["judge_prefix"])
+    names = {*found, *known}
     for name in overrides:
-        if name not in names and not str(name).startswith(prefixes):
-            problems.add(f"argocd_apps_overrides.{name}", name, nearest(name, found))
+        if name not in names:
+            problems.add(f"argocd_apps_overrides.{name}", name, nearest(name, names))
 
 
 def _targets(app: Mapping) -> list[dict]:
@@ -529,3 +476,25 @@ def credentials(repository: Mapping, url: str, name: str) -> dict:
     keys = {"username": "username", "password": "password", "ssh_private_key": "sshPrivateKey"}
     data = {"type": "git", "url": url} | {keys[key]: str(value) for key, value in given.items()}
     return {"data": {} if problems.lines else data, "problems": problems.lines}
+
+
+def secret(item: Mapping, data: Mapping[str, str], namespace: str, cluster_name: str) -> dict:
+    """Make a Secret of ours.
+
+    Args:
+        item: ``name``, ``component`` and ``labels``, an entry of a rendering's ``secrets``.
+        data: texts by key.
+        namespace: where it goes.
+        cluster_name: the cluster that it is for.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": item["name"],
+            "namespace": namespace,
+            "labels": {**item["labels"], MANAGED_BY: PROJECT, COMPONENT: item["component"], CLUSTER: cluster_name},
+        },
+        "type": "Opaque",
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in sorted(data.items())},
+    }

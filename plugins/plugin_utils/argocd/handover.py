@@ -1,4 +1,4 @@
-"""From direct delivery to Argo CD: our hands off what it has applied, and only off that."""
+"""Hands objects over to Argo CD: lets go of the fields that it has applied, and never of others."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Cluster,
     describe,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import (
-    ARGOCD,
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import (
     CLUSTER,
     COMPONENT,
-    GITOPS,
     MANAGED_BY,
     PROJECT,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import ARGOCD, GITOPS
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 # Argo CD's field managers, under which it applies.
 APPLIERS = ["argocd-*"]
 INTERVAL = 2
 
 
-class Stuck(Exception):
+class Stuck(Failure):
     """Argo CD does not have what is to be handed over; our fields are as they were."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws, iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -66,19 +67,7 @@ WITH_THE_BUCKET = ("", {})
 DELETE_ASSOCIATION = "delete_pod_identity_association"
 
 
-class Refused(Exception):
-    """Something is wrong, found before the first write.
-
-    Attributes:
-        problems: what, a line each.
-    """
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
-class AwsError(Exception):
+class AwsError(Failure):
     """AWS did not do what it was asked, in words for the operator.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What AWS calls things."""
+"""Composes and checks names of IAM roles; never asks AWS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One Kubernetes API server, spoken to over HTTP with kubernetes.core's own connection settings.
+"""Speaks to one Kubernetes API server over HTTP, with kubernetes.core's own connection settings; knows no object of ours.
 
 kubernetes.core's modules need three requests for an object and one interpreter start for a call; a plan needs
 forty objects read and dry-run at once. So the connection (kubeconfig, token, exec plugin, proxy, impersonation)
@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import urllib3
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from kubernetes.client import ApiException
 from kubernetes.config import ConfigException
 from kubernetes.dynamic.exceptions import DynamicApiError
@@ -29,7 +30,7 @@ IMPATIENT = urllib3.Timeout(connect=5, read=10)
 PARALLEL = 8
 
 
-class ApiError(Exception):
+class ApiError(Failure):
     """An answer of the API server that is not a success.
 
     Attributes:
@@ -52,7 +53,7 @@ class ApiError(Exception):
         return (self.details.get("details") or {}).get("causes") or []
 
 
-class Unreachable(Exception):
+class Unreachable(Failure):
     """No answer from the API server, or no usable connection settings."""
 
 

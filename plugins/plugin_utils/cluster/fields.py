@@ -1,4 +1,4 @@
-"""Who owns which field: the arithmetic of ``metadata.managedFields`` that a take-over needs.
+"""Works out who owns which field, from ``metadata.managedFields``; never asks a cluster.
 
 The format is FieldsV1 (structured-merge-diff): a trie whose keys are ``f:<field>``, ``k:<keys of a list item>``,
 ``v:<value of a set>`` and ``.`` (the thing itself).

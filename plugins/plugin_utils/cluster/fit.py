@@ -1,4 +1,4 @@
-"""Does a pod fit on a node: what the scheduler will compare, compared before anything is applied."""
+"""Compares a pod with the nodes of its pool as the scheduler will; never asks a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run at a time on one cluster: a Lease that lives as long as the run does."""
+"""Keeps one run at a time on a cluster, by a Lease that lives as long as the run; never waits longer than told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 # A killed run's lock is free after this; a living one renews it in far less. It must outlast the one call
 # in which nothing can renew it: kubernetes.core.k8s applying every object of a cluster (seconds).
@@ -18,7 +19,7 @@ PROCESS = "modelyard/process"
 SINCE_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
-class Held(Exception):
+class Held(Failure):
     """Another run holds the lock."""
 
 

@@ -1,4 +1,4 @@
-"""Whose an object is: labels by which a later run finds what this one made."""
+"""Says whose an object is, in labels by which a later run finds what this one made; never decides what goes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from collections.abc import Mapping
 CLUSTER_KINDS = frozenset(
     {"Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "PriorityClass", "StorageClass"}
 )
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+PROJECT = "modelyard"
+COMPONENT = "modelyard/component"
+CLUSTER = "modelyard/cluster"
+
+
+def component_of(role: str) -> str:
+    """Give the component that a role's objects are labelled with."""
+    return role.replace("_", "-")
 
 
 def own(
@@ -31,11 +41,7 @@ def own(
     Returns:
         copies of the objects.
     """
-    ours = {
-        "app.kubernetes.io/managed-by": "modelyard",
-        "modelyard/component": component.replace("_", "-"),
-        "modelyard/cluster": cluster,
-    }
+    ours = {MANAGED_BY: PROJECT, COMPONENT: component_of(component), CLUSTER: cluster}
     result = []
     for item in objects:
         metadata = dict(item["metadata"])

@@ -1,4 +1,4 @@
-"""What a run would do to a cluster, worked out before the first write.
+"""Works out what a run would do to a cluster; never writes.
 
 Every object is read and server-side applied as a dry run, so that the API server itself says what would change, what
 is invalid and whose field is in the way. An object whose live state would not change is not applied at all.
@@ -14,18 +14,20 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import appli
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
-    MERGE_PATCH,
     ApiError,
     Cluster,
     describe,
     same_url,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import too_large
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import (
+    CLUSTER,
+    COMPONENT,
+    MANAGED_BY,
+    PROJECT,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
-PROJECT = "modelyard"
-COMPONENT = "modelyard/component"
-CLUSTER = "modelyard/cluster"
 GITOPS = "argocd-apps"
 ARGOCD = "argoproj.io/v1alpha1"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -37,18 +39,6 @@ INSTALL_ORDER = [
     "Namespace", "AppProject", "ServiceAccount", "Role", "RoleBinding", "Secret", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy",
     "Service", "PodDisruptionBudget", "Deployment",
 ]  # fmt: skip
-
-
-class Refused(Exception):
-    """The plan can't be carried out; nothing was written.
-
-    Attributes:
-        problems: one text for each thing that is wrong.
-    """
-
-    def __init__(self, problems: list[str]):
-        self.problems = problems
-        super().__init__("\n".join(problems))
 
 
 @dataclass
@@ -493,7 +483,7 @@ class Planner:
         if not self.options["components"]:
             return []
         kinds = [kind for kind in self._prunable() if kind["namespace"] not in absent]
-        keep = {_identity(item) for item in wanted} | {name for item in wanted for name in _generated(item)}
+        keep = {_identity(item) for item in wanted} | {name for item in wanted for name in generated(item)}
         gone = [item for item in self._ours(kinds, self.options["components"]) if _identity(item) not in keep]
         return [
             Change("prune", item, item, None, cascade=self._cascade(item))
@@ -541,7 +531,7 @@ def _identity(item: dict) -> tuple:
     return item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]
 
 
-def _generated(item: dict) -> list[tuple]:
+def generated(item: dict) -> list[tuple]:
     """Name the Applications that Argo CD makes from a list of ours."""
     if item["kind"] != "ApplicationSet":
         return []
@@ -558,73 +548,6 @@ def _syncs(application: dict) -> bool:
     """Tell whether Argo CD syncs an Application by itself. An empty dictionary does, without prune and self-heal."""
     automated = (application["spec"].get("syncPolicy") or {}).get("automated")
     return automated is not None and automated.get("enabled") is not False
-
-
-def create_namespace(cluster: Cluster, namespace: dict) -> bool:
-    """Create a namespace; ``False`` for one that exists meanwhile, which is left as it is."""
-    labels = {MANAGED_BY: PROJECT, **(namespace.get("labels") or {})}
-    try:
-        cluster.request(
-            "POST",
-            "/api/v1/namespaces",
-            body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace["name"], "labels": labels}},
-        )
-    except ApiError as error:
-        if error.status != 409:
-            raise
-        return False
-    return True
-
-
-def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) -> None:
-    """Make the fields of adoptable managers ours, so that applying the object removes what it does not set; let go of replicas.
-
-    Raises:
-        ApiError: 409 when the object changed meanwhile.
-    """
-    live = cluster.get(change.item)
-    if not live:
-        return
-    patch = [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
-        {
-            "op": "replace",
-            "path": "/metadata/managedFields",
-            "value": fields.absorbed(live, change.item, manager, adoptable),
-        },
-    ]
-    cluster.request("PATCH", cluster.object_path(change.item), {"fieldManager": manager}, patch, JSON_PATCH)
-
-
-def remove(cluster: Cluster, item: dict, cascade: bool | None = None) -> bool:
-    """Delete exactly the object that the plan saw.
-
-    Args:
-        cluster: where it is.
-        item: the object, with its UID.
-        cascade: of an Application, whether Argo CD is to remove what it deployed.
-
-    Returns:
-        ``False`` when it is gone or is another one by now.
-    """
-    options = {
-        "apiVersion": "v1",
-        "kind": "DeleteOptions",
-        # The Applications of a set outlive it: what becomes of each is for the plan to say.
-        "propagationPolicy": "Orphan" if _generated(item) else "Background",
-        "preconditions": {"uid": item["metadata"]["uid"]},
-    }
-    path = cluster.object_path(item)
-    try:
-        if cascade or (cascade is False and item["metadata"].get("finalizers")):
-            metadata = {"uid": item["metadata"]["uid"], "finalizers": [argocd.FINALIZER] if cascade else None}
-            cluster.request("PATCH", path, {}, {"metadata": metadata}, MERGE_PATCH)
-        cluster.request("DELETE", path, body=options)
-    except ApiError as error:
-        if error.status not in (404, 409):
-            raise
-        return False
-    return True
 
 
 def _conflicts(error: ApiError) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Wait until Deployments are rolled out, and explain one that won't be."""
+"""Waits until Deployments are rolled out, and explains one that won't be; never writes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Unreachable,
     describe,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 LOG_LINES = 20
 EVENTS = 6
@@ -34,7 +35,7 @@ SECRET = re.compile(
 )
 
 
-class Failed(Exception):
+class Failed(Failure):
     """A rollout that won't complete; the message is for the operator."""
 
 

@@ -1,4 +1,4 @@
-"""Rendered objects as a tree of files that kustomize reads: one object a file, a kustomization.yaml in each folder."""
+"""Writes rendered objects as a tree of files that kustomize reads, one object a file; never touches a file that is not ours."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
 # The first line of a file says whose it is: what begins otherwise is never touched.
 MARK = "# Rendered by modelyard: do not edit. Change the inventory, then run: make render"
@@ -29,18 +30,6 @@ _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*"
 _AMBIGUOUS = re.compile(
     r"[-+]?(\.\d+|\d[\d_]*(\.[\d_]*)?)(e[-+]?\d+)?|[-+]?0[box][\da-f_]+|[yn]", re.ASCII | re.IGNORECASE
 )
-
-
-class Refused(Exception):
-    """The tree can't be written; no file was touched.
-
-    Attributes:
-        problems: one text for each thing that is wrong.
-    """
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
 
 
 # --- Texts ---------------------------------------------------------------------------------------
@@ -234,19 +223,19 @@ def overlay(base: list[Mapping], objects: list[Mapping], end: str) -> tuple[list
     return bare, texts, entries
 
 
-def application_folders(on: list[Mapping], off: list[Mapping], manifests: str) -> list[dict]:
+def application_folders(on: list[Mapping], off: list[Mapping], manifests: str, variables: str) -> list[dict]:
     """Sort Argo CD's objects into folders named as those of the manifests that they lead to.
 
     Args:
         on: what is on.
         off: Applications that could be.
         manifests: ``argocd_apps_path``.
+        variables: what they come from, for the header.
 
     Returns:
         folders for :func:`compose`: ``argocd/triton`` for what leads to ``<manifests>/triton``, ``argocd`` for what leads
         elsewhere or nowhere, and is made of the others.
     """
-    variables = "argocd_apps_*, triton_enabled_profiles, vllm_enabled, vllm_judge_variant"
     found: dict[str, dict] = {"argocd": {"path": "argocd", "objects": [], "includes": [], "variables": variables}}
     for key, objects in (("objects", on), ("off", off)):
         for item in objects:

@@ -1,4 +1,4 @@
-"""What the platform's variables must fulfil beyond their types."""
+"""Checks what the platform's variables must fulfil beyond their types; never connects to anything."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import ACCOUNT
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import problem, where
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME
 
 REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
 # Without user and password: what is rendered, or said in a message, would show them.

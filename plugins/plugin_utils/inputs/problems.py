@@ -1,4 +1,4 @@
-"""How a wrong input is reported: which variable, its value, what is allowed, where it is set."""
+"""Words a wrong input (which variable, its value, what is allowed, where it is set) and the exceptions that carry it; never decides what is wrong."""
 
 from __future__ import annotations
 
@@ -10,6 +10,24 @@ from collections.abc import Iterable
 from ansible._internal._datatag._tags import Origin
 
 LONGEST_VALUE = 200
+
+
+class Failure(Exception):
+    """What stops a run, in words for the operator: the one exception that our actions turn into a failed task."""
+
+
+class Refused(Failure):
+    """Something is wrong, and nothing was written.
+
+    Attributes:
+        problems: one text for each thing that is wrong.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__(numbered(problems))
+
+
 _USER = re.compile(r"(?<=://)[^/?#@\s]+(?=@)")
 
 
@@ -104,9 +122,3 @@ class Problems:
         line = problem(path, value, allowed, place)
         if line not in self.lines:
             self.lines.append(line)
-
-    def report(self) -> str:
-        """Word everything that was found, one line each."""
-        if len(self.lines) == 1:
-            return self.lines[0]
-        return f"{len(self.lines)} inputs are wrong:\n" + "\n".join(f"- {line}" for line in self.lines)

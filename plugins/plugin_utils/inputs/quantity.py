@@ -1,4 +1,4 @@
-"""Kubernetes quantities: ``4``, ``500m``, ``14Gi``."""
+"""Reads and adds Kubernetes quantities (``4``, ``500m``, ``14Gi``); knows no resource."""
 
 from __future__ import annotations
 

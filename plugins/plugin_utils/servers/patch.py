@@ -1,4 +1,4 @@
-"""A user's raw patch of a rendered object."""
+"""Merges a user's raw patch into a rendered Deployment; knows no schema."""
 
 from __future__ import annotations
 

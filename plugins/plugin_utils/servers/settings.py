@@ -1,21 +1,14 @@
-"""Settings in layers: a role's variables, and the profiles or variants that are merged over them."""
+"""The effective settings of one server, and which variable each of them comes from; never decides what a setting means."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, nearest, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
 
-
-def merge(base: Mapping, over: Mapping) -> dict:
-    """Merge one dictionary over another, dictionary by dictionary; anything else replaces."""
-    result = dict(base)
-    for key, value in over.items():
-        inner = result.get(key)
-        both = isinstance(value, Mapping) and isinstance(inner, Mapping)
-        result[key] = merge(inner, value) if both else value
-    return result
+Layers = list[tuple[str, Mapping]]
 
 
 def _find(values: object, keys: tuple) -> tuple[bool, Any]:
@@ -30,24 +23,29 @@ def _find(values: object, keys: tuple) -> tuple[bool, Any]:
 
 
 class Settings:
-    """The effective settings of one server, and the variable that each of them comes from.
+    """The settings of one server.
 
     Args:
-        layers: pairs of a prefix (``triton_``, ``triton_profiles.gpu.``) and the values that are set there, the
-            strongest last.
+        base: pairs of a prefix (``triton_``) and the variables of the role that are set there, the strongest last. As in
+            Ansible, a dictionary replaces a weaker one.
+        profile: the same for the server's profile (``triton_profiles.gpu.``), which is merged over the base key by key.
         problems: where wrong inputs are noted.
 
     Attributes:
         values: the layers merged.
         misfits: what the table of hardware profiles is too small for, in words; real nodes have the last word.
+        notices: what could not be checked, in words.
     """
 
-    def __init__(self, layers: list[tuple[str, Mapping]], problems: Problems) -> None:
-        self.layers = layers
+    def __init__(self, base: Layers, profile: Layers, problems: Problems) -> None:
         self.problems = problems
         self.values: dict[str, Any] = {}
         self.misfits: list[str] = []
-        for _prefix, values in layers:
+        self.notices: list[str] = []
+        self.layers: Layers = [*base, *profile]
+        for _prefix, values in base:
+            self.values.update(values)
+        for _prefix, values in profile:
             self.values = merge(self.values, values)
 
     def __getitem__(self, key: str) -> Any:
@@ -76,43 +74,3 @@ class Settings:
             (found for _, layer in reversed(self.layers) for there, found in [_find(layer, keys)] if there), None
         )
         self.problems.add(self.path(*keys), value, allowed, where(written))
-
-
-def choose(
-    variable: str, names: list, chosen_by: str, builtin: Mapping, own: Mapping, problems: Problems
-) -> list[tuple[str, list[tuple[str, Mapping]]]]:
-    """Find the profiles (or variants) that are enabled.
-
-    Args:
-        variable: the variable with the user's own profiles, e.g. ``triton_profiles``.
-        names: the enabled ones.
-        chosen_by: the variable that says so, e.g. ``triton_enabled_profiles``.
-        builtin: the profiles that the role brings.
-        own: the user's profiles, merged over those of the same name.
-        problems: where unknown names are noted.
-
-    Returns:
-        for each enabled profile its name and its layers, for :class:`Settings`.
-    """
-    found = []
-    for index, name in enumerate(names):
-        path = f"{chosen_by}[{index}]" if len(names) > 1 else chosen_by
-        if name not in builtin and name not in own:
-            problems.add(path, name, nearest(name, {*builtin, *own}))
-        elif name in names[:index]:
-            problems.add(path, name, "is listed twice")
-        else:
-            layers = [(f"{variable}.{name}.", layer.get(name) or {}) for layer in (builtin, own)]
-            found.append((name, layers))
-    return found
-
-
-def check_keys(variable: str, own: Mapping, allowed: set[str], problems: Problems) -> None:
-    """Note keys of the user's profiles that no server has, enabled or not."""
-    for name, values in own.items():
-        if not isinstance(values, Mapping):
-            problems.add(f"{variable}.{name}", values, "must be a dictionary")
-            continue
-        for key in values:
-            if key not in allowed:
-                problems.add(f"{variable}.{name}.{key}", key, nearest(key, allowed))

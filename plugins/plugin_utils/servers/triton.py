@@ -1,50 +1,33 @@
-"""Triton's servers, computed from the role's variables."""
+"""Triton: its command line, size and questions, computed from its settings; never asks a cluster."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings, check_keys, choose
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES, Kind
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
-_NAMES = ("service_name", "service_account_name")
 _REPOSITORY = re.compile(r"(s3|gs|as)://\S+|/\S*")
 _MODEL = re.compile(r"\*|[\w.-]+", re.ASCII)
 # What Triton waits for running requests when it is told to stop, unless it is told otherwise.
 EXIT_TIMEOUT_SECONDS = 30
 
 
-def servers(
-    variables: Mapping, enabled: list, builtin: Mapping, profiles: Mapping, platform: Mapping, problems: Problems
-) -> list[dict]:
-    """Compute the enabled profiles' servers.
+def compute(settings: Settings, platform: Mapping) -> dict:
+    """Compute one Triton server.
 
     Args:
-        variables: the ``triton_*`` variables without their prefix: the base.
-        enabled: ``triton_enabled_profiles``.
-        builtin: the profiles that the role brings.
-        profiles: ``triton_profiles``, merged over them.
+        settings: its settings.
         platform: the platform's variables without their prefix.
-        problems: where wrong inputs are noted.
 
     Returns:
-        one dictionary for each server: its settings, and what the templates place.
+        what the templates place, and what else the project reads of a server.
     """
-    check_keys("triton_profiles", profiles, set(variables), problems)
-    found = []
-    for _profile, layers in choose("triton_profiles", enabled, "triton_enabled_profiles", builtin, profiles, problems):
-        settings = Settings([("triton_", variables), *layers], problems)
-        found.append((settings, _server(settings, platform)))
-    workload.check_distinct(found, ("name", *_NAMES))
-    return [server for _settings, server in found]
-
-
-def _server(settings: Settings, platform: Mapping) -> dict:
     pool = workload.hardware(settings, platform)
-    server = {**workload.common(settings, platform), **workload.object_names(settings, *_NAMES)}
+    server = {**workload.common(settings, platform), **workload.object_names(settings, *NAMES.values())}
     workload.amount(settings, "tmp_size")
     resources = workload.resources(settings, pool, [settings["tmp_size"]], ["shm_size"])
     ports = {
@@ -66,7 +49,6 @@ def _server(settings: Settings, platform: Mapping) -> dict:
     models = [str(model) for model in settings["models"]]
     server.update(
         {f"{name}_port": port for name, port in ports.items()},
-        misfits=settings.misfits,
         reads=[str(settings["model_repository"])],
         deployment_annotations=workload.deployment_annotations(settings, ",".join(models)),
         questions=[
@@ -135,3 +117,11 @@ def _check_grace(settings: Settings, server: Mapping) -> None:
     if server["termination_grace_seconds"] <= needed:
         allowed = f"must be above drain_seconds and exit_timeout_seconds together, {needed}"
         settings.wrong(settings["termination_grace_seconds"], allowed, "termination_grace_seconds")
+
+
+KIND = Kind(
+    role="triton",
+    compute=compute,
+    place=lambda profile: (f"triton/overlays/{profile}", f"triton-inference-{profile}"),
+    base="triton/base",
+)

@@ -1,18 +1,22 @@
-"""vLLM's servers: sizes of models, command line, adapters; computed from a role's variables."""
+"""vLLM: sizes of models, command line, adapters, computed from the settings of one server; never asks a cluster."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, Problems, nearest
+import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings, check_keys, choose
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
-_NAMES = ("service_name", "service_account_name", "startup_configmap_name")
+NAMES = {**kinds.NAMES, "ConfigMap": "startup_configmap_name"}
+BUILTIN = "vllm"
 _SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _ARTIFACT = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\\\0]+(/[^/\\\0]+)*")
 _MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
@@ -155,70 +159,26 @@ def _plain(value: Any) -> Any:
 # --- Servers -------------------------------------------------------------------------------------
 
 
-def server(variables: Mapping, enabled: object, models: Mapping, platform: Mapping, problems: Problems) -> list[dict]:
-    """Compute the one server of the role vllm.
+@functools.cache
+def known_models() -> dict[str, dict]:
+    """Give the facts of the models that the role knows, by name."""
+    text = (specs.ROLES / "vllm" / "models.yml").read_text(encoding="utf-8")
+    return yaml.load(text, Loader=specs.LOADER)  # noqa: S506 (a safe loader)
+
+
+def compute(settings: Settings, platform: Mapping) -> dict:
+    """Compute one vLLM server.
 
     Args:
-        variables: the ``vllm_*`` variables without their prefix.
-        enabled: ``vllm_enabled``.
-        models: facts of known models, by name.
+        settings: its settings.
         platform: the platform's variables without their prefix.
-        problems: where wrong inputs are noted.
 
     Returns:
-        a list of one dictionary (the settings, and what the templates place), or of none.
+        what the templates place, and what else the project reads of a server.
     """
-    settings = Settings([("vllm_", variables)], problems)
-    return [_server(settings, models, platform)] if enabled else []
-
-
-def judge(
-    variables: Mapping,
-    variant: str,
-    builtin: Mapping,
-    variants: Mapping,
-    neighbour: Mapping,
-    models: Mapping,
-    platform: Mapping,
-    problems: Problems,
-) -> list[dict]:
-    """Compute the judge's server.
-
-    Args:
-        variables: the ``vllm_judge_*`` variables without their prefix: what both variants share.
-        variant: ``vllm_judge_variant``; ``none`` gives no server.
-        builtin: the variants that the role brings.
-        variants: ``vllm_judge_variants``, merged over them.
-        neighbour: names of the role vllm's objects, by variable, which the judge must not take.
-        models: facts of known models, by name.
-        platform: the platform's variables without their prefix.
-        problems: where wrong inputs are noted.
-
-    Returns:
-        a list of one dictionary, or of none.
-    """
-    check_keys("vllm_judge_variants", variants, set(variables), problems)
-    if variant == "none":
-        return []
-    known = {"none": {}, **builtin}
-    for _name, layers in choose("vllm_judge_variants", [variant], "vllm_judge_variant", known, variants, problems):
-        settings = Settings([("vllm_judge_", variables), *layers], problems)
-        found = _server(settings, models, platform)
-        for key in ("name", *_NAMES):
-            theirs = neighbour[key] if neighbour[key] is not None else neighbour["name"]
-            if found[key] == theirs:
-                settings.wrong(settings[key], f"is the name that vllm_{key} gives to vLLM's own object", key)
-        if workload.flag(settings, "parked"):
-            found.update(
-                replicas=0, templates=[name for name in found["templates"] if name != "poddisruptionbudget.yaml.j2"]
-            )
-        return [found]
-    return []
-
-
-def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
+    models = known_models()
     pool = workload.hardware(settings, platform)
-    found = {**workload.common(settings, platform), **workload.object_names(settings, *_NAMES)}
+    found = {**workload.common(settings, platform), **workload.object_names(settings, *NAMES.values())}
     workload.folder(settings, "cache_path")
     adapters = _adapters(settings)
     cache = _cache(settings, found["name"])
@@ -238,7 +198,7 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
     length = workload.whole(settings, "max_model_len", least=1)
     utilization = _utilization(settings)
     _check_gpus(settings, resources, parallel)
-    found["notices"] += _check_fit(settings, pool, facts, weights, parallel, length, utilization)
+    _check_fit(settings, pool, facts, weights, parallel, length, utilization)
     start = workload.startup(settings, weights, platform)
     if weights and cache["claim"] is None and settings["startup_seconds"] is not None:
         download = workload.download_seconds(weights, platform)
@@ -255,7 +215,6 @@ def _server(settings: Settings, models: Mapping, platform: Mapping) -> dict:
     )
     found.update(
         {f"{name}_port": port for name, port in ports.items()},
-        misfits=settings.misfits,
         deployment_annotations=workload.deployment_annotations(settings, str(settings["model"])),
         questions=_questions(settings),
         adapters=adapters,
@@ -346,17 +305,15 @@ def _check_fit(
     parallel: int,
     length: int,
     utilization: float,
-) -> list[str]:
-    name = settings["name"]
+) -> None:
+    unchecked = f"{settings['name']}: whether the model fits its GPUs was not checked"
     if weights is None:
-        return [
-            f"{name}: whether the model fits its GPUs was not checked: nothing is known of {settings['model']}; "
-            f"describe it in {settings.path('model_facts')}"
-        ]
+        facts_of = f"nothing is known of {settings['model']}; describe it in {settings.path('model_facts')}"
+        settings.notices.append(f"{unchecked}: {facts_of}")
+        return
     if not pool.get("gpu_memory_gib"):
-        return [
-            f"{name}: whether the model fits its GPUs was not checked: the hardware profile gives no gpu_memory_gib"
-        ]
+        settings.notices.append(f"{unchecked}: the hardware profile gives no gpu_memory_gib")
+        return
     reason = gpu_misfit(
         weights, kv_bytes_per_token(facts), parallel, float(pool["gpu_memory_gib"]), utilization, length
     )
@@ -364,12 +321,11 @@ def _check_fit(
         settings.wrong(
             settings["gpu_memory_utilization"], f"{settings['model']} does not fit: {reason}", "gpu_memory_utilization"
         )
-    return []
 
 
 def _adapters(settings: Settings) -> dict:
     """Read the adapters' slots: folder below the adapters' path to the alias that fills it."""
-    slots = workload.dictionary(settings, "adapter_slots") if "adapter_slots" in settings.values else {}
+    slots = workload.dictionary(settings, "adapter_slots")
     for slot, alias in slots.items():
         if not _SLOT.fullmatch(str(slot)):
             allowed = "must be a folder's name: letters, digits, ., _ and -, beginning with a letter or digit"
@@ -474,7 +430,7 @@ def _environment(settings: Settings, platform: Mapping) -> dict:
 
 
 def _inside(settings: Settings) -> tuple[str, ...]:
-    match = re.match(r"https?://([^/:]+)", str(settings.values.get("mlflow_tracking_uri") or ""))
+    match = re.match(r"https?://([^/:]+)", str(settings["mlflow_tracking_uri"] or ""))
     return (match[1],) if match else ()
 
 
@@ -507,8 +463,6 @@ def _arguments(settings: Settings, parallel: int, length: int, utilization: floa
         elif flag_name(name) in CREDENTIALS and isinstance(extra[name], (str, list)):
             allowed = f"would be in the rendered files: set {CREDENTIALS[flag_name(name)]} from a Secret, in {settings.path('extra_env')}"
             settings.wrong(HIDDEN, allowed, "extra_args", name)
-        elif flag_name(name) == "--enforce-eager" and extra[name] is not False and settings.values.get("eager_refused"):
-            settings.wrong(extra[name], "never for the judge: CUDA graphs are worth their memory", "extra_args", name)
     return [model, *flags(generated), *flags(extra)]
 
 
@@ -561,3 +515,35 @@ def _init(settings: Settings, pool: Mapping, platform: Mapping, adapters: Mappin
         "environment": workload.environment(settings, platform, base, _inside(settings), "init_"),
         "volume_mounts": mounts,
     }
+
+
+# --- The kind ------------------------------------------------------------------------------------
+
+
+def _further(profile: str, own: Mapping) -> dict:
+    """Give what a further server does not take from the base: names, IAM role and adapters are each server's own."""
+    if profile == BUILTIN:
+        return {}
+    lora = bool(own.get("adapter_slots"))
+    return {
+        "name": f"vllm-{profile}",
+        "service_name": None,
+        "service_account_name": None,
+        "startup_configmap_name": None,
+        "role_name": "",
+        "access": None,
+        "adapter_slots": None,
+        "lora_enabled": lora,
+        "runtime_lora_updating": lora,
+    }
+
+
+KIND = kinds.Kind(
+    role="vllm",
+    compute=compute,
+    place=lambda profile: (
+        ("vllm/base", "vllm-inference") if profile == BUILTIN else (f"vllm/{profile}", f"vllm-inference-{profile}")
+    ),
+    names=NAMES,
+    layer=_further,
+)

@@ -1,4 +1,4 @@
-"""What every model server's workload has: placement, resources, security, deadlines, network; computed and checked."""
+"""Computes and checks what every model server has: placement, resources, security, deadlines, network; knows no kind."""
 
 from __future__ import annotations
 
@@ -673,6 +673,8 @@ def common(settings: Settings, platform: Mapping) -> dict:
     if "app" in pod_labels:
         settings.wrong(pod_labels["app"], "is the selector and always the server's name", "pod_labels", "app")
     arn = role_arn(settings, platform)
+    ours = {**labels(settings, "labels"), "app": str(settings["name"])}
+    notes = annotations(settings, "annotations")
     interval = re.compile(r"(\d+(ms|[smhdwy]))+", re.ASCII)
     percent = re.compile(r"\d+%?", re.ASCII)
     if not percent.fullmatch(str(settings["pdb_max_unavailable"])):
@@ -680,16 +682,19 @@ def common(settings: Settings, platform: Mapping) -> dict:
         settings.wrong(settings["pdb_max_unavailable"], allowed, "pdb_max_unavailable")
     return {
         **settings.values,
-        "object_labels": {**labels(settings, "labels"), "app": str(settings["name"])},
-        "annotations": annotations(settings, "annotations"),
-        "pod_labels": pod_labels,
+        "object_labels": ours,
+        "monitor_labels": {**platform["monitoring_labels"], **labels(settings, "monitoring_labels"), **ours},
+        "annotations": notes,
+        "pod_labels": {**pod_labels, "app": str(settings["name"])},
         "pod_annotations": pod_annotations,
         "pod_security_context": pod_security_context(settings),
         "security_context": security_context(settings),
         "role_arn": arn,
-        "account_annotations": role_annotations(arn, platform["pod_identity"], platform["sts_regional_endpoints"]),
+        "account_annotations": {
+            **notes,
+            **role_annotations(arn, platform["pod_identity"], platform["sts_regional_endpoints"]),
+        },
         "image_pull_secrets": [{"name": name} for name in platform["image_pull_secrets"]],
-        "monitoring_labels": {**platform["monitoring_labels"], **labels(settings, "monitoring_labels")},
         "drain_seconds": drain,
         "termination_grace_seconds": grace,
         "min_ready_seconds": whole(settings, "min_ready_seconds"),
@@ -698,7 +703,6 @@ def common(settings: Settings, platform: Mapping) -> dict:
         "liveness_probe": dictionary(settings, "liveness_probe"),
         "readiness_probe": dictionary(settings, "readiness_probe"),
         "patch": dictionary(settings, "patch"),
-        "notices": [],
     }
 
 
@@ -718,18 +722,3 @@ def templates(server: Mapping, settings: Settings, *own: str) -> list[str]:
     }
     wanted = [name for name, on in optional.items() if on]
     return ["serviceaccount.yaml.j2", *own, "service.yaml.j2", "deployment.yaml.j2", *wanted]
-
-
-def check_distinct(servers: list[tuple[Settings, Mapping]], keys: tuple[str, ...]) -> None:
-    """Note objects of one kind that two servers would share."""
-    for key in keys:
-        seen: dict[str, Settings] = {}
-        for settings, server in servers:
-            # A name that follows the server's own is told with that.
-            name = server[key] if key == "name" or settings[key] is not None else None
-            if name in seen:
-                allowed = f"is the name that {seen[name].path(key)} gives to another server's object"
-                # The profile is where it belongs, also when the name comes from the base.
-                settings.problems.add(f"{settings.layers[-1][0]}{key}", name, allowed)
-            elif name is not None:
-                seen[name] = settings

@@ -1,0 +1,66 @@
+"""Action ``modelyard.core.render``: see plugins/modules/render.py for its arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.template import trust_as_template
+from ansible.vars.plugins import get_vars_from_inventory_sources
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused, nearest, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs, written
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.render import Rendering, everything
+
+
+class ActionModule(Action):
+    """Turn a host's variables into objects, and what else is known of them."""
+
+    def perform(self, options: dict, task_vars: dict) -> dict:
+        """See Action."""
+        roles = options["roles"] or everything()
+        unknown = [role for role in roles if role not in everything()]
+        if unknown:
+            raise Refused([f"roles: {role}: {nearest(role, everything())}" for role in unknown])
+        described = specs.load({*everything(), "platform", "apply", "tree", specs.SHARED})
+        # Other variables may name what a role brings, though Ansible knows no such variable.
+        brought = {name: _trusted(value) for name, value in written(described).items()}
+        self._templar.available_variables = {**brought, **task_vars}
+        hostvars = task_vars["hostvars"]
+        inputs = Inputs(
+            described, task_vars, self._templar.template, lambda name: self._declared(name, task_vars), brought
+        )
+
+        def other(host: str) -> Inputs | None:
+            # What hostvars give is templated already.
+            return Inputs(described, hostvars[host], lambda value: value) if host in hostvars else None
+
+        found = Rendering(inputs, task_vars["inventory_hostname"], other).run(roles, options["off"])
+        return found | {"changed": False}
+
+    @staticmethod
+    def _declared(name: str, task_vars: dict) -> str:
+        """Find where a variable is set whose value cannot know: true, false and null carry no origin, but their names do."""
+        hostvars = task_vars["hostvars"]
+        inventory, manager = hostvars._inventory, hostvars._variable_manager
+        host = inventory.get_host(task_vars["inventory_hostname"])
+        layers = []
+        for entity in (*sorted(host.get_groups(), key=lambda group: (group.depth, group.priority)), host):
+            layers += [
+                entity.vars,
+                get_vars_from_inventory_sources(manager._loader, inventory._sources, [entity], "task"),
+            ]
+        layers.append(manager.extra_vars)
+        places = [
+            where(key) for layer in layers for key, value in layer.items() if key == name and value is task_vars[name]
+        ]
+        return places[-1] if places else ""
+
+
+def _trusted(value: Any) -> Any:
+    """Let Ansible template what a role brings, wherever in it there is a template."""
+    if isinstance(value, dict):
+        return {key: _trusted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_trusted(item) for item in value]
+    return trust_as_template(value) if isinstance(value, str) and "{{" in value else value

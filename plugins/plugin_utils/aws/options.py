@@ -1,0 +1,41 @@
+"""Picks from a rendering what the AWS side of a cluster is to be; never asks AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def of(rendered: Mapping) -> dict:
+    """Give the options of a ``Planner`` and of a ``Reporter``.
+
+    Args:
+        rendered: the structure of ``servers.render``.
+
+    Returns:
+        what to make (``state``, ``service_accounts`` each with its ``access``, ``role_arns``, ``buckets``), where (``profile``, ``account_id``,
+        ``cluster_account_id``, ``partition``, ``region``, ``eks_cluster_name``, ``oidc_issuer``, ``api_server``, ``namespace``), and how
+        (``pod_identity``, ``permissions_boundary``, ``max_session_seconds``, ``tags``, ``adopt``); ``strict`` is the report's.
+    """
+    cluster, settings = rendered["cluster"], rendered["settings"]["irsa"]
+    return {
+        "state": settings["state"],
+        "profile": settings["aws_profile"],
+        "cluster_name": cluster["name"],
+        "cluster_account_id": str(cluster["account_id"]),
+        "account_id": str(settings["account_id"]),
+        "partition": cluster["partition"],
+        "region": cluster["region"],
+        "api_server": cluster["api_server"],
+        "namespace": cluster["namespace"],
+        "eks_cluster_name": settings["eks_cluster_name"],
+        "oidc_issuer": settings["oidc_issuer"],
+        "pod_identity": cluster["pod_identity"],
+        "service_accounts": [part["account"] for part in rendered["parts"] if part["enabled"] and part["account"]],
+        "role_arns": rendered["role_arns"],
+        "buckets": settings["buckets"],
+        "permissions_boundary": settings["permissions_boundary"],
+        "max_session_seconds": settings["max_session_seconds"],
+        "tags": settings["tags"],
+        "adopt": settings["adopt"],
+        "strict": settings["report_strict"],
+    }

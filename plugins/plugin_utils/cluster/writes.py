@@ -1,0 +1,81 @@
+"""Writes to a cluster what a plan calls for, beyond the one apply: namespaces, adopted fields, deletions; never decides anything."""
+
+from __future__ import annotations
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
+    JSON_PATCH,
+    MERGE_PATCH,
+    ApiError,
+    Cluster,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import MANAGED_BY, PROJECT
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change, generated
+
+
+def create_namespace(cluster: Cluster, namespace: dict) -> bool:
+    """Create a namespace; ``False`` for one that exists meanwhile, which is left as it is."""
+    labels = {MANAGED_BY: PROJECT, **(namespace.get("labels") or {})}
+    try:
+        cluster.request(
+            "POST",
+            "/api/v1/namespaces",
+            body={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace["name"], "labels": labels}},
+        )
+    except ApiError as error:
+        if error.status != 409:
+            raise
+        return False
+    return True
+
+
+def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) -> None:
+    """Make the fields of adoptable managers ours, so that applying the object removes what it does not set; let go of replicas.
+
+    Raises:
+        ApiError: 409 when the object changed meanwhile.
+    """
+    live = cluster.get(change.item)
+    if not live:
+        return
+    patch = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+        {
+            "op": "replace",
+            "path": "/metadata/managedFields",
+            "value": fields.absorbed(live, change.item, manager, adoptable),
+        },
+    ]
+    cluster.request("PATCH", cluster.object_path(change.item), {"fieldManager": manager}, patch, JSON_PATCH)
+
+
+def remove(cluster: Cluster, item: dict, cascade: bool | None = None) -> bool:
+    """Delete exactly the object that the plan saw.
+
+    Args:
+        cluster: where it is.
+        item: the object, with its UID.
+        cascade: of an Application, whether Argo CD is to remove what it deployed.
+
+    Returns:
+        ``False`` when it is gone or is another one by now.
+    """
+    options = {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        # The Applications of a set outlive it: what becomes of each is for the plan to say.
+        "propagationPolicy": "Orphan" if generated(item) else "Background",
+        "preconditions": {"uid": item["metadata"]["uid"]},
+    }
+    path = cluster.object_path(item)
+    try:
+        if cascade or (cascade is False and item["metadata"].get("finalizers")):
+            metadata = {"uid": item["metadata"]["uid"], "finalizers": [argocd.FINALIZER] if cascade else None}
+            cluster.request("PATCH", path, {}, {"metadata": metadata}, MERGE_PATCH)
+        cluster.request("DELETE", path, body=options)
+    except ApiError as error:
+        if error.status not in (404, 409):
+            raise
+        return False
+    return True

@@ -1,0 +1,244 @@
+"""Checks variables against what their role says of them: names, types, choices, keys; never reads an inventory or a cluster.
+
+Ansible's own validation of a role's arguments does not see misspelt variables, takes a text for a list or a
+dictionary, and does not say where a value is set. This does. Two conventions make the specs say more:
+
+* a free dictionary whose name ends in ``labels``, ``annotations`` or ``node_selector`` holds valid ones;
+* a text whose name ends in ``role_name`` is an IAM role's name or ARN, or empty.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import role_name_error
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import DNS_SUBDOMAIN, LABEL_NAME
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, problem, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import Role
+
+TRUTH = {"true", "false", "yes", "no", "on", "off", "1", "0", "y", "n", "t", "f"}
+
+
+# --- Names ------------------------------------------------------------------------------------------
+
+
+def owner(name: str, roles: Iterable[str]) -> str | None:
+    """Tell to which role a variable's name belongs: ``vllm_judge_x`` to vllm_judge, not to vllm."""
+    return max((role for role in roles if name.startswith(f"{role}_")), key=len, default=None)
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Find the known name that a misspelt one most likely means."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
+def _alike(head: str, role: str) -> bool:
+    """Tell whether the beginning of a name is nearly a role's name, in as many words or written as one."""
+    if head.replace("_", "") == role.replace("_", ""):
+        return True
+    return head.count("_") == role.count("_") and nearest(head, [role], 0.8) is not None
+
+
+def misspelt(names: Iterable[str], roles: Mapping[str, Role]) -> dict[str, tuple[str | None, str]]:
+    """Find variables that no role knows.
+
+    Args:
+        names: names of variables; those that begin with ``_`` or ``ansible_`` are left alone.
+        roles: all roles.
+
+    Returns:
+        the wrong name -> (the right name or None, the role that it seems to belong to). A name outside all roles counts
+        only if both its beginning is nearly a role's name and the whole is nearly an option's.
+    """
+    options = {name: role.name for role in roles.values() for name in role.variables}
+    former = {option.get("was") for role in roles.values() for option in role.options.values()}
+    found: dict[str, tuple[str | None, str]] = {}
+    for name in names:
+        if not isinstance(name, str) or name in options or name in former or name.startswith(("_", "ansible_")):
+            continue
+        role = owner(name, roles)
+        if role is not None:
+            tails = {option.removeprefix(f"{role}_"): option for option in roles[role].variables}
+            tail = nearest(name.removeprefix(f"{role}_"), tails)
+            found[name] = (tails[tail] if tail else nearest(name, options, 0.85), role)
+            continue
+        plain = name.lower().replace("-", "_")
+        words = plain.split("_")
+        heads = ["_".join(words[:count]) for count in (1, 2, 3) if count < len(words)]
+        if any(_alike(head, role) for head in heads for role in roles):
+            right = nearest(plain, options, 0.85)
+            if right is not None:
+                found[name] = (right, options[right])
+    return found
+
+
+def misspelt_problem(
+    name: str, value: object, right: str | None, role: str, roles: Mapping[str, Role], place: str
+) -> str:
+    """Word a name that no role knows. What may be a secret under a wrong name is not shown."""
+    hint = (
+        f"did you mean {right}?"
+        if right
+        else f"see `ansible-doc -t role -r roles {role}` for those it has; a variable of your own takes another prefix"
+    )
+    meant = roles[role].variables.get(right, {}) if right else {}
+    shown = HIDDEN if isinstance(value, (Mapping, list)) or _secret(meant) else value
+    return problem(name, shown, f"no such variable of the role {role}, {hint}", place)
+
+
+def _secret(option: Mapping) -> bool:
+    """Tell whether an option, or one below it, must not be shown."""
+    return bool(option.get("no_log")) or any(_secret(inner) for inner in (option.get("options") or {}).values())
+
+
+# --- Values -----------------------------------------------------------------------------------------
+
+
+def _is_number(value: object, pattern: str) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value.strip()) is not None
+
+
+def type_error(value: object, wanted: str) -> str | None:
+    """Tell what is wrong with a value's type, or None.
+
+    Stricter than Ansible, whose conversions reach its validation but not the role: a text is no list and no dictionary,
+    a number with a decimal point is no text (25.10 has become 25.1 by then). Texts that came from ``-e name=value`` pass as
+    numbers and as true or false.
+    """
+    if wanted == "str" or wanted == "path":
+        if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+            return None
+        if isinstance(value, (Mapping, list, tuple)) or value is None:
+            return "must be a text"
+        return "must be a text: put it in quotes"
+    if wanted == "int":
+        right = isinstance(value, int) and not isinstance(value, bool)
+        return None if right or _is_number(value, r"-?\d+") else "must be a whole number"
+    if wanted == "float":
+        right = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return None if right or _is_number(value, r"-?\d+(\.\d+)?") else "must be a number"
+    if wanted == "bool":
+        right = isinstance(value, bool) or str(value).lower() in TRUTH
+        return None if right else "must be true or false"
+    if wanted == "dict":
+        return None if isinstance(value, Mapping) else "must be a dictionary"
+    if wanted == "list":
+        return None if isinstance(value, (list, tuple)) else "must be a list"
+    return None
+
+
+def check_value(path: str, value: object, option: Mapping, place: str = "", nested: bool = False) -> list[str]:
+    """Check one value against its option, as deep as the spec goes.
+
+    Args:
+        path: how the value is called in messages; its last part is the option's name.
+        value: the value, templated.
+        option: what the role says of it.
+        place: where the value is set, if it does not know.
+        nested: the value is inside another; there null stands for "without".
+
+    Returns:
+        the problems.
+    """
+    shown = HIDDEN if _secret(option) else value
+    wanted = option.get("type", "str")
+    place = where(value) or place
+    if value is None and (nested or wanted == "raw" or (option.get("default") is None and not option.get("required"))):
+        return []
+    wrong = type_error(value, wanted)
+    if wrong:
+        return [problem(path, shown, wrong, place)]
+    choices = option.get("choices")
+    if choices and str(value) not in {str(choice) for choice in choices}:
+        return [problem(path, shown, f"must be one of {', '.join(map(str, choices))}", place)]
+    if wanted == "str" and path.endswith("role_name") and value:
+        wrong = role_name_error(value)
+        return [problem(path, value, wrong, place)] if wrong else []
+    if wanted == "list":
+        element = {
+            "type": option.get("elements", "raw"),
+            "options": option.get("options"),
+            "no_log": option.get("no_log"),
+        }
+        return [
+            line
+            for index, item in enumerate(value)
+            for line in check_value(f"{path}[{index}]", item, element, place, nested)
+        ]
+    if wanted == "dict":
+        return _check_dict(path, value, option, place)
+    return []
+
+
+def _check_dict(path: str, value: Mapping, option: Mapping, place: str) -> list[str]:
+    name = path.rpartition(".")[2]
+    if option.get("options"):
+        return check_options(path, value, option["options"], place)
+    if "entries" in option:
+        return [
+            line
+            for key, entry in value.items()
+            for line in (
+                check_options(f"{path}.{key}", entry, option["entries"], where(entry) or where(key) or place)
+                if isinstance(entry, Mapping)
+                else [problem(f"{path}.{key}", entry, "must be a dictionary", where(key) or place)]
+            )
+        ]
+    if name.endswith(("labels", "node_selector")):
+        return check_labels(path, value, place)
+    if name.endswith("annotations"):
+        return check_labels(path, value, place, values_too=False)
+    return []
+
+
+def check_options(path: str, value: Mapping, options: Mapping[str, Mapping], place: str) -> list[str]:
+    """Check a dictionary whose keys are known: no unknown ones, none missing, each value right."""
+    lines = []
+    secret = any(_secret(option) for option in options.values())
+    for key, item in value.items():
+        here = where(key) or place
+        if key not in options:
+            right = nearest(str(key), options)
+            hint = f"did you mean {right}?" if right else f"the keys are {', '.join(sorted(options))}"
+            # The key may be a misspelt secret's.
+            shown = HIDDEN if secret else item
+            lines.append(problem(f"{path}.{key}", shown, f"no such key, {hint}", where(item) or here))
+        else:
+            lines += check_value(f"{path}.{key}", item, options[key], here, nested=True)
+    missing = [key for key, option in options.items() if option.get("required") and value.get(key) is None]
+    if missing and value:
+        lines.append(problem(path, HIDDEN if secret else dict(value), f"needs {' and '.join(missing)}", place))
+    return lines
+
+
+def check_labels(path: str, labels: Mapping, place: str = "", values_too: bool = True) -> list[str]:
+    """Check labels (or annotations, whose values may be any text) by the rules of the API server."""
+    lines = []
+    for key, value in labels.items():
+        here = where(key) or place
+        prefix, slash, name = str(key).rpartition("/")
+        if not LABEL_NAME.fullmatch(name) or (slash and not DNS_SUBDOMAIN.fullmatch(prefix)):
+            lines.append(
+                problem(
+                    f"{path}.{key}",
+                    value,
+                    "the key must be a name of up to 63 letters, digits, -, _ and ., or DOMAIN/NAME",
+                    here,
+                )
+            )
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            lines.append(problem(f"{path}.{key}", value, "must be a text: put it in quotes", here))
+        elif values_too and value and not LABEL_NAME.fullmatch(value):
+            lines.append(
+                problem(
+                    f"{path}.{key}",
+                    value,
+                    "must be up to 63 letters, digits, -, _ and ., with a letter or digit at both ends",
+                    here,
+                )
+            )
+    return lines

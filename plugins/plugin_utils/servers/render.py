@@ -1,0 +1,327 @@
+"""Turns the variables of one host into objects and what else is known of them, in one structure; never asks a cluster.
+
+The structure (plain values; what the action ``modelyard.core.render`` returns) is all that deploying, writing files, smoke, the AWS side and
+the identity report read:
+
+* ``cluster``: ``name``, ``host``, ``api_server``, ``kube_system_uid``, ``delivery``, ``namespace``, ``argocd_namespace``, and of AWS
+  ``account_id``, ``partition``, ``region``, ``pod_identity``.
+* ``settings``: the variables of the roles that have readers of their own, without prefix and without credentials.
+* ``roles``: the roles that were rendered.
+* ``parts``: one for each server, for what the workflows share, and for the Applications. Each has its ``role``, ``component``,
+  ``profile``, ``enabled``, ``name``, ``objects``, the ``variables`` that it comes from, and where it has such: ``service``,
+  ``questions`` (smoke), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``),
+  ``folder``, ``base`` and ``bundle`` (the tree), ``off`` (Applications of what is off).
+* ``role_arns``: every IAM role that the inventory names, carried by an account or not.
+* ``wanted``: the parts that Argo CD must leave, whichever Application has them.
+* ``secrets``: Secrets that the run keeps, without their data.
+* ``namespaces``: those that must be there, each with ``name``, ``create`` and ``labels``.
+* ``problems``: what is wrong. ``warnings``: what was not checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.modelyard.core.plugins.plugin_utils import servers as registry
+from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
+    compose_arn,
+    role_annotations,
+    role_name_error,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import component_of, own
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, templates
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.patch import patched
+
+WORKFLOWS, APPLICATIONS = "irsa", "argocd_apps"
+# Roles whose variables others than this module read, and those of them that are credentials or no setting.
+READ = ("apply", "irsa", "argocd_apps", "tree")
+UNREAD = {"argocd_apps": "repository", "apply": "rendered"}
+
+
+def everything() -> list[str]:
+    """Name the roles that render, in the order of a run."""
+    return [WORKFLOWS, *registry.ROLES, APPLICATIONS]
+
+
+class Rendering:
+    """Renders roles for one host.
+
+    Args:
+        inputs: the host's variables.
+        host: its name in the inventory.
+        other: gives the variables of another host of the inventory, or None where there is no such.
+    """
+
+    def __init__(self, inputs: Inputs, host: str, other: Callable[[str], Inputs | None]) -> None:
+        self.inputs, self.host, self.other = inputs, host, other
+        self.problems = Problems()
+        self.warnings: list[str] = []
+        self.platform = inputs.values("platform")
+        # Of all kinds, since a role that runs alone must not take a name of another's either.
+        self.servers: dict[str, list[kinds.Server]] = {}
+
+    def run(self, roles: list[str], off: bool) -> dict:
+        """Render.
+
+        Args:
+            roles: what to render, of :func:`everything`.
+            off: also what the inventory has off.
+
+        Returns:
+            the structure that this module's docstring describes. With problems, parts may be missing.
+        """
+        parts: list[dict] = []
+        wanted: list[str] = []
+        self.problems.lines += self._input_problems(roles)
+        if not self.inputs.problems("platform"):
+            self._find_servers()
+            for role in roles:
+                if role == WORKFLOWS:
+                    parts += self._workflows(off)
+                elif role == APPLICATIONS:
+                    found, wanted = self._applications()
+                    parts += found
+            for kind in registry.load_kinds():
+                if kind.role in roles and kind.role in self.servers:
+                    parts += self._servers(kind, off)
+        order = {role: place for place, role in enumerate(roles)}
+        result = {
+            "cluster": self._cluster(),
+            "settings": {role: self._settings(role) for role in READ},
+            "roles": roles,
+            "parts": sorted(parts, key=lambda part: order[part["role"]]),
+            "role_arns": self._role_arns(),
+            "wanted": wanted,
+            "secrets": self._secrets() if APPLICATIONS in roles else [],
+            "namespaces": self._namespaces(),
+            "problems": list(dict.fromkeys(self.problems.lines)),
+            "warnings": [*self.inputs.notices, *self.warnings],
+        }
+        return json.loads(json.dumps(result, default=templates.plain))
+
+    # --- What is wrong before anything is computed -------------------------------------------------
+
+    def _input_problems(self, roles: list[str]) -> list[str]:
+        inputs = self.inputs
+        lines = inputs.misspelt()
+        used = dict.fromkeys(["platform", *READ, *(registry.ROLES and ["model_server"]), *roles])
+        for role in used:
+            lines += inputs.problems(role)
+        sound = "hardware_profiles" not in inputs.given("platform") or not inputs.problems("platform")
+        values = {f"platform_{key}": value for key, value in self.platform.items()}
+        wrong = {line.partition(" ")[0].partition(".")[0] for line in inputs.problems("platform")}
+        right = {key: value for key, value in values.items() if key not in wrong}
+        return lines + check_platform(right, self.platform["hardware_profiles"] if sound else {})
+
+    def _find_servers(self) -> None:
+        found = []
+        for kind in registry.load_kinds():
+            # What is wrong with another kind's variables is told where that is rendered.
+            if self.inputs.problems(kind.role) or self.inputs.problems("model_server"):
+                continue
+            self.servers[kind.role] = kinds.servers(kind, self.inputs, self.problems)
+            found += [server for server in self.servers[kind.role] if server.enabled]
+        kinds.check_distinct(found, self.problems)
+
+    # --- Parts -------------------------------------------------------------------------------------
+
+    def _servers(self, kind: kinds.Kind, off: bool) -> list[dict]:
+        return [self._server(kind, server) for server in self.servers[kind.role] if server.enabled or off]
+
+    def _server(self, kind: kinds.Kind, server: kinds.Server) -> dict:
+        settings, before = server.settings, len(self.problems.lines)
+        computed = kind.compute(settings, self.platform)
+        self.warnings += settings.notices if server.enabled else []
+        objects: list[dict] = []
+        if len(self.problems.lines) == before:
+            rendered = templates.render((kind.role, *kind.templates), computed["templates"], server=computed)
+            objects = self._owned(patched(rendered, [computed]), kind.role)
+        account = None
+        if computed["role_arn"]:
+            account = {
+                "component": kind.role,
+                "namespace": self.platform["namespace"],
+                "name": computed["service_account_name"],
+                "role_arn": computed["role_arn"],
+                "reads": computed.get("reads") or [],
+                "access": settings.get("access") or [],
+            }
+        return {
+            "role": kind.role,
+            "component": component_of(kind.role),
+            "profile": server.profile,
+            "enabled": server.enabled,
+            "name": computed["name"],
+            "variables": server.variables,
+            "chosen_by": kind.variables,
+            "objects": objects,
+            "service": computed["service_name"],
+            "questions": computed["questions"],
+            "misfits": settings.misfits,
+            "account": account,
+            "folder": kind.place(server.profile)[0] if server.profile else kind.base,
+            "base": kind.base if server.profile else "",
+            "bundle": list(kind.bundle(server.profile)) if kind.bundle else [],
+        }
+
+    def _workflows(self, off: bool) -> list[dict]:
+        values = self.inputs.values(WORKFLOWS)
+        if not (values["workflow_enabled"] or off):
+            return [self._part(WORKFLOWS, "shared", False, [])]
+        platform, arn = self.platform, self._arn(values["workflow_role_name"])
+        annotations = role_annotations(arn, platform["pod_identity"], platform["sts_regional_endpoints"])
+        workflow = {**values, "namespace": platform["namespace"]}
+        workflow["annotations"] = {**annotations, **values["workflow_annotations"]}
+        names = ["serviceaccount.yaml.j2", "role.yaml.j2", "rolebinding.yaml.j2"]
+        part = self._part(
+            WORKFLOWS, "shared", values["workflow_enabled"], templates.render((WORKFLOWS,), names, workflow=workflow)
+        )
+        part |= {"folder": "shared", "chosen_by": "irsa_workflow_enabled"}
+        if arn:
+            part["account"] = {
+                "component": "workflow",
+                "namespace": platform["namespace"],
+                "name": values["workflow_service_account"],
+                "role_arn": arn,
+                "reads": [],
+                "access": values["workflow_access"],
+            }
+        return [part]
+
+    def _applications(self) -> tuple[list[dict], list[str]]:
+        if (
+            self.inputs.problems(APPLICATIONS)
+            or self.inputs.problems(WORKFLOWS)
+            or len(self.servers) < len(registry.ROLES)
+        ):
+            return [self._part(APPLICATIONS, "applications", False, [])], []
+        settings = {**self.inputs.values(APPLICATIONS), "host": self.host}
+        this = self._argocd_cluster(self.inputs, self.servers, settings)
+        others = {}
+        for host in settings["hosts"] if settings["generator"] == "list" else []:
+            inputs = self.other(host)
+            if inputs is not None:
+                found = {kind.role: kinds.servers(kind, inputs, Problems()) for kind in registry.load_kinds()}
+                others[host] = self._argocd_cluster(inputs, found, settings, host)
+        computed = argocd.applications(this, others, settings)
+        self.problems.lines += (
+            computed["problems"]
+            + argocd.credentials(settings["repository"], str(settings["repo_url"]), settings["repository_name"])[
+                "problems"
+            ]
+        )
+        objects = (
+            templates.render((APPLICATIONS,), ["appproject.yaml.j2"], project=computed["project"])
+            if computed["project"]
+            else []
+        )
+        objects += [self._application(app) for app in computed["applications"]]
+        part = self._part(APPLICATIONS, "applications", True, objects)
+        part["off"] = self._owned([self._application(app) for app in computed["off"]], APPLICATIONS)
+        return [part], computed["parts"]
+
+    def _argocd_cluster(
+        self, inputs: Inputs, found: dict[str, list[kinds.Server]], settings: dict, host: str = ""
+    ) -> dict:
+        """Describe one cluster to Argo CD: this one, or a host of the inventory with what it sets itself."""
+        shared = inputs.values(WORKFLOWS)["workflow_enabled"]
+        servers = [server for kind in registry.load_kinds() for server in found[kind.role]]
+        if not host:
+            return argocd.cluster(str(self.platform["cluster_name"]), servers, shared, settings)
+        given = inputs.given(APPLICATIONS)
+        said = {
+            key: given[key]
+            for key in ("path", "destination_server", "destination_name", "destination_namespace")
+            if key in given
+        }
+        if "destination_namespace" not in said and "namespace" in inputs.given("platform"):
+            said["destination_namespace"] = inputs.given("platform")["namespace"]
+        said["destination_given"] = bool({"destination_server", "destination_name"} & said.keys())
+        said |= {"profiles": given.get("profiles", {}), "shared": given.get("shared", shared)}
+        name = str(inputs.given("platform").get("cluster_name", host))
+        return argocd.cluster(name, servers, shared, {**settings, **said})
+
+    def _application(self, app: Mapping) -> dict:
+        name = "applicationset.yaml.j2" if app["generator"] else "application.yaml.j2"
+        return templates.render((APPLICATIONS,), [name], app=app)[0]
+
+    def _part(self, role: str, name: str, enabled: bool, objects: list[dict]) -> dict:
+        """Give a part that is no server."""
+        return {
+            "role": role,
+            "component": component_of(role),
+            "profile": "",
+            "enabled": enabled,
+            "name": name,
+            "variables": f"{role}_*, platform_*",
+            "objects": self._owned(objects, role),
+            "questions": [],
+            "misfits": [],
+            "account": None,
+            "folder": "",
+            "base": "",
+            "bundle": [],
+        }
+
+    def _owned(self, objects: list[dict], role: str) -> list[dict]:
+        platform = self.platform
+        namespace = platform["argocd_namespace"] if role == APPLICATIONS else platform["namespace"]
+        labels, annotations = platform["extra_labels"], platform["extra_annotations"]
+        return own(objects, role, platform["cluster_name"], namespace, labels, annotations)
+
+    # --- What else is known ------------------------------------------------------------------------
+
+    def _arn(self, role_name: Any) -> str:
+        platform = self.platform
+        if not role_name or not platform["irsa_enabled"] or role_name_error(role_name):
+            return ""
+        return compose_arn(role_name, platform["aws_account_id"], platform["aws_partition"], platform["irsa_role_path"])
+
+    def _role_arns(self) -> list[str]:
+        """Name every role, carried or not: one that nobody carries any more is not to trust this cluster."""
+        names = [self.inputs.values(WORKFLOWS)["workflow_role_name"]]
+        names += [server.settings["role_name"] for found in self.servers.values() for server in found]
+        return [arn for arn in dict.fromkeys(self._arn(name) for name in names) if arn]
+
+    def _cluster(self) -> dict:
+        keys = ("api_server", "kube_system_uid", "delivery", "namespace", "argocd_namespace", "pod_identity")
+        aws = {key: self.platform[f"aws_{key}"] for key in ("account_id", "partition", "region")}
+        return {
+            "name": str(self.platform["cluster_name"]),
+            "host": self.host,
+            **{key: self.platform[key] for key in keys},
+            **aws,
+        }
+
+    def _settings(self, role: str) -> dict:
+        return {key: value for key, value in self.inputs.values(role).items() if key != UNREAD.get(role)}
+
+    def _secrets(self) -> list[dict]:
+        values = self.inputs.values(APPLICATIONS)
+        return [
+            {
+                "name": values["repository_name"],
+                "component": component_of(APPLICATIONS),
+                "labels": {"argocd.argoproj.io/secret-type": "repository"},
+                "kept": any((values["repository"] or {}).values()),
+            }
+        ]
+
+    def _namespaces(self) -> list[dict]:
+        platform = self.platform
+        if platform["delivery"] == "gitops":
+            # Argo CD's namespace is Argo CD's: it must be there.
+            return [{"name": platform["argocd_namespace"], "create": False, "labels": {}}]
+        return [
+            {
+                "name": platform["namespace"],
+                "create": platform["create_namespaces"],
+                "labels": platform["namespace_labels"],
+            }
+        ]

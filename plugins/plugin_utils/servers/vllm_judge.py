@@ -1,0 +1,34 @@
+"""The judge, a second vLLM server in one of several variants: what differs from vLLM; never anything of vLLM's own server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, vllm, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
+
+
+def compute(settings: Settings, platform: Mapping) -> dict:
+    """Compute the judge: a vLLM server that keeps its CUDA graphs, and may be parked (no pods, everything else stays)."""
+    for flag, value in workload.dictionary(settings, "extra_args").items():
+        if vllm.flag_name(flag) == "--enforce-eager" and value is not False:
+            settings.wrong(value, "never for the judge: CUDA graphs are worth their memory", "extra_args", flag)
+    server = vllm.compute(settings, platform)
+    if workload.flag(settings, "parked"):
+        templates = [name for name in server["templates"] if name != "poddisruptionbudget.yaml.j2"]
+        server.update(replicas=0, templates=templates)
+    return server
+
+
+KIND = kinds.Kind(
+    role="vllm_judge",
+    compute=compute,
+    place=lambda variant: (f"vllm/{variant}", f"vllm-inference-{variant}"),
+    chosen="variant",
+    profiles="variants",
+    templates=("vllm",),
+    names=vllm.NAMES,
+    wave=2,
+    bundle=lambda variant: (f"vllm/overlays/{variant}", ["vllm/base", f"vllm/{variant}"]),
+    set_name="vllm-inference-judge",
+)
