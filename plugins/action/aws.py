@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-
-# boto3 is imported where it is used: the plays that never ask AWS must not wait for it.
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
 
 
 class ActionModule(Action):
@@ -14,8 +14,6 @@ class ActionModule(Action):
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
-        from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws
-        from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
 
         settings = asked.of(checked(options["rendered"]))
         account = aws.Account(settings["profile"], settings["region"])

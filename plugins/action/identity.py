@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import report
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import check_cluster
 
-# boto3 is imported where it is used, as in the action aws.
 DISCOVERY = "/.well-known/openid-configuration"
 
 
@@ -16,9 +18,6 @@ class ActionModule(Action):
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
-        from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws
-        from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
-        from ansible_collections.modelyard.core.plugins.plugin_utils.aws import report
 
         rendered = checked(options["rendered"])
         settings = asked.of(rendered)

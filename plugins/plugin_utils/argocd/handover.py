@@ -15,10 +15,11 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import (
     CLUSTER,
     COMPONENT,
+    GITOPS,
     MANAGED_BY,
     PROJECT,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import ARGOCD, GITOPS
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import ARGOCD
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 # Argo CD's field managers, under which it applies.

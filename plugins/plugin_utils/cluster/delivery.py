@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import GITOPS
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS
 
 KINDS = [
     {"api_version": "v1", "kind": "ServiceAccount"},

@@ -13,6 +13,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 PROJECT = "modelyard"
 COMPONENT = "modelyard/component"
 CLUSTER = "modelyard/cluster"
+# The component of what makes Argo CD deliver the others.
+GITOPS = "argocd-apps"
 
 
 def component_of(role: str) -> str:

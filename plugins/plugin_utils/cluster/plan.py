@@ -23,12 +23,12 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import (
     CLUSTER,
     COMPONENT,
+    GITOPS,
     MANAGED_BY,
     PROJECT,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
-GITOPS = "argocd-apps"
 ARGOCD = "argoproj.io/v1alpha1"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 INSTANCE = "app.kubernetes.io/instance"
