@@ -11,7 +11,7 @@ CLUSTER := local
 CONTROL := controlplane/$(or $(if $(filter local,$(CLUSTER)),cluster),$(filter kind,$(CLUSTER)),$(error CLUSTER=$(CLUSTER): must be local or kind))
 # The inventories of both read where their cluster is from the environment.
 PLAY := MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/ansible-playbook -i inventories/$(CLUSTER)
-SHELL_FILES := controlplane/cluster controlplane/kind images/build $(wildcard images/*/prepare) tools/uv .ci/run
+SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard images/*/prepare standins/*/prepare) tests/vllm_flags/ask tools/uv .ci/run
 
 # An environment may forbid Python to write bytecode, and the plays then spend seconds on compiling what they import.
 # All of the environment would take minutes and half a gigabyte: only these.
