@@ -24,6 +24,7 @@ import urllib3
 ROOT = Path(__file__).resolve().parent.parent
 STANDINS = ROOT / "standins"
 PROGRAMS = {"vllm": STANDINS / "vllm-openai/serve.py", "tritonserver": STANDINS / "tritonserver/tritonserver.py"}
+VERSION = json.loads((STANDINS / "vllm-openai/flags.json").read_text())["version"]
 WAIT_SECONDS = 60
 HTTP = urllib3.PoolManager(retries=False)
 
@@ -127,7 +128,7 @@ def vllm(start, tmp_path_factory) -> Running:
 
 def test_health_version_and_models(vllm) -> None:
     assert (vllm.ask("/health").status, vllm.ask("/health").data) == (200, b"")
-    assert vllm.ask("/version").json() == {"version": "0.14.1"}
+    assert vllm.ask("/version").json() == {"version": VERSION}
     models = {card["id"]: card for card in vllm.ask("/v1/models").json()["data"]}
     assert list(models) == ["base", "alias", "one", "two"]
     assert (models["base"]["root"], models["base"]["max_model_len"], models["base"]["parent"]) == (
@@ -528,4 +529,4 @@ def test_the_images_hold_what_their_programs_need(tmp_path, image: str, program:
     words = ["--version"] if program == "vllm" else ["--help"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run([tmp_path / program, *words], env={"PATH": path}, capture_output=True, text=True, check=False)
-    assert ("0.14.1" if program == "vllm" else "--model-repository") in done.stdout + done.stderr
+    assert (VERSION if program == "vllm" else "--model-repository") in done.stdout + done.stderr

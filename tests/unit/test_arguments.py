@@ -63,9 +63,8 @@ def alike(message: str) -> str:
 # --- The stand-in for vLLM against the real parser ---------------------------------------------------
 
 
-def test_the_options_are_those_of_the_version_that_the_role_deploys() -> None:
-    image = yaml.safe_load((ROOT / "roles/vllm/defaults/main.yml").read_text())["vllm_image"]
-    assert re.fullmatch(rf".*:v{re.escape(FLAGS['version'])}(-.*)?", image)
+def test_the_options_are_those_of_the_version_that_the_role_deploys(vllm_image) -> None:
+    assert re.fullmatch(rf".*:v{re.escape(FLAGS['version'])}(-.*)?", vllm_image)
 
 
 def test_every_verdict_is_the_real_parsers() -> None:
