@@ -67,7 +67,7 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@$(BIN)/shellcheck $(SHELL_FILES)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_INVENTORY=inventories/local $(BIN)/ansible-lint --offline
 
-# pytest runs the molecule scenarios too, so its last line is the verdict on everything. Three workers, a file to each (all
+# pytest runs the molecule scenarios too, so its last line covers everything. Three workers, a file to each (all
 # of tests/kind to one), since much of a test is waiting; each has a cluster of its own.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
 	@controlplane/kind prepare
