@@ -11,7 +11,7 @@ CLUSTER := local
 CONTROL := controlplane/$(or $(if $(filter local,$(CLUSTER)),cluster),$(filter kind,$(CLUSTER)),$(error CLUSTER=$(CLUSTER): must be local or kind))
 # The inventories of both read where their cluster is from the environment.
 PLAY := MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/ansible-playbook -i inventories/$(CLUSTER)
-SHELL_FILES := controlplane/cluster controlplane/kind images/build $(wildcard images/*/prepare) tools/uv .ci/run
+SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard images/*/prepare standins/*/prepare) tests/vllm_flags/ask tools/uv .ci/run
 
 # An environment may forbid Python to write bytecode, and the plays then spend seconds on compiling what they import.
 # All of the environment would take minutes and half a gigabyte: only these.
@@ -67,7 +67,7 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@$(BIN)/shellcheck $(SHELL_FILES)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_INVENTORY=inventories/local $(BIN)/ansible-lint --offline
 
-# pytest runs the molecule scenarios too, so its last line is the verdict on everything. Three workers, a file to each (all
+# pytest runs the molecule scenarios too, so its last line covers everything. Three workers, a file to each (all
 # of tests/kind to one), since much of a test is waiting; each has a cluster of its own.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
 	@controlplane/kind prepare

@@ -316,6 +316,12 @@ def unused_cluster(first_port: int, kind: type[Cluster] = Cluster):
 
 
 @pytest.fixture(scope="session")
+def vllm_image() -> str:
+    """The image that the role vllm deploys by default."""
+    return yaml.safe_load((ROOT / "roles/vllm/defaults/main.yml").read_text())["vllm_image"]
+
+
+@pytest.fixture(scope="session")
 def cluster():
     """A running cluster of the tests' own."""
     with unused_cluster(16444) as unused, unused.running() as running:

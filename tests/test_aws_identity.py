@@ -105,7 +105,7 @@ BREAKS = {
         lambda c: trust_with(c, lambda s: s.update(Principal={"Federated": f"{PROVIDER}X"})), "trust", "issuer: no statement names",
     ),
     "denied": (lambda c: trust_with(c, lambda s: s.update(Effect="Deny")), "trust", "is denied by the statement"),
-    "not to be judged": (
+    "not to be evaluated": (
         lambda c: trust_with(c, lambda s: s.update(Condition={"NumericEquals": {f"{HOST}:sub": "1"}})), "trust", "is not a number",
     ),
     "no get": (lambda c: policy_with(c, lambda s: s["Action"] != "s3:GetObject"), "policy", "lacks s3:GetObject for GetObject"),

@@ -1,5 +1,5 @@
 """From a ServiceAccount to an object in S3: real tokens of a real API server, the trust and the policies that
-playbooks/aws.yml made, and a stand-in for STS that judges by them. moto itself looks at no token and at no condition.
+playbooks/aws.yml made, and a stand-in for STS that decides by them. moto itself looks at no token and at no condition.
 """
 
 import copy
@@ -59,7 +59,7 @@ class Sts:
             raise Refused("Token expired")
         try:
             decision = iam.decide([self.roles[role]], iam.web_identity(arn, claims))
-        except iam.PolicyError as error:  # what can't be judged is not allowed
+        except iam.PolicyError as error:  # what can't be evaluated is not allowed
             raise Refused(str(error)) from error
         if not decision.allowed:
             raise Refused(decision.reason)

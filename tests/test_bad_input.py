@@ -757,7 +757,7 @@ STATES = {"empty cluster": [*FIRST, *TOKENS], "after a deploy": ["good", *HOSTS,
 
 @pytest.fixture(scope="module")
 def outcomes(cluster, tmp_path_factory):
-    """The runs that all cases are judged by, one for each state."""
+    """The runs whose output all cases are checked against, one for each state."""
     cluster.reset()
     cluster.kubectl("create", "serviceaccount", "reader", "-n", "default")
     cluster.kubectl("create", "clusterrolebinding", "reader", "--clusterrole=view", "--serviceaccount=default:reader")

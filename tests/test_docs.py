@@ -60,7 +60,8 @@ def test_make_targets_exist(document):
 @each_document
 def test_files_exist(document):
     named = re.findall(
-        r"\b(?:playbooks|inventories|roles|plugins|controlplane|docs|collections|tests)/[\w./-]*\w", text_of(document)
+        r"\b(?:playbooks|inventories|roles|plugins|controlplane|docs|collections|images|standins|tests)/[\w./-]*\w",
+        text_of(document),
     )
     assert [path for path in named if "." in path and not (ROOT / path).exists()] == []
 

@@ -386,7 +386,7 @@ def test_strict_fails_the_start_and_still_fills_the_others(load, mlflow):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_weights_are_judged_as_by_the_library(tmp_path, seed):
+def test_weights_that_are_accepted_can_be_read_by_the_library(tmp_path, seed):
     """Damage in random places: what we accept, the library reads."""
     chance, good = random.Random(seed), services.weights(2, width=4)
     path, accepted = tmp_path / WEIGHTS, 0

@@ -190,7 +190,7 @@ def test_services_and_monitors(find, name: str) -> None:
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
 
 
-# vLLM 0.14.1, vllm/v1/metrics/loggers.py, and the HTTP metrics of prometheus-fastapi-instrumentator.
+# From vllm/v1/metrics/loggers.py, and the HTTP metrics of prometheus-fastapi-instrumentator.
 METRICS = {
     "up",
     "vllm:num_requests_waiting",
@@ -256,12 +256,12 @@ def test_triton(find) -> None:
         assert rule["from"] == [{"namespaceSelector": {}}]
 
 
-def test_vllm(find) -> None:
+def test_vllm(find, vllm_image) -> None:
     deployment = find("contract", "Deployment", "vllm")
     server = container(deployment)
     (loader,) = deployment["spec"]["template"]["spec"]["initContainers"]
     assert server["name"] == "vllm"
-    assert server["image"] == "vllm/vllm-openai:v0.14.1-cu130"
+    assert server["image"] == vllm_image
     assert server["args"][0] == "TheBloke/Mistral-7B-v0.1-AWQ"
     assert set(server["args"][1:]) == {
         "--max-model-len=4096",
@@ -425,10 +425,10 @@ def test_everything_of_a_users(find) -> None:
     assert find("everything", "ServiceMonitor", "vllm")["metadata"]["labels"]["release"] == "kube-prometheus-stack"
 
 
-def test_everything_of_vllm(find) -> None:
+def test_everything_of_vllm(find, vllm_image) -> None:
     deployment = find("everything", "Deployment", "vllm")
     server = container(deployment)
-    assert server["image"] == "mirror.local/hub/vllm/vllm-openai:v0.14.1-cu130"
+    assert server["image"] == f"mirror.local/hub/{vllm_image}"
     assert {"--revision=abc", "--max-num-seqs=16", '--compilation-config={"level":3}', "--async-scheduling"} <= set(
         server["args"]
     )

@@ -17,7 +17,7 @@ from services import ROOT, python_of
 
 # --- Manifests --------------------------------------------------------------------------------------
 
-# Clusters beside the committed tree's, each in a namespace of its own: checkov judges all in one run (it takes seconds to start).
+# Clusters beside the committed tree's, each in a namespace of its own: checkov checks all of them in one run (it takes seconds to start).
 # `everything` is what profiles, judge and switches add; `pinned` follows the findings below, and so has none.
 BY_DIGEST = f"@sha256:{'0' * 64}"
 CASES = {

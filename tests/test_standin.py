@@ -22,8 +22,9 @@ import pytest
 import urllib3
 
 ROOT = Path(__file__).resolve().parent.parent
-IMAGES = ROOT / "images"
-PROGRAMS = {"vllm": IMAGES / "vllm-openai/serve.py", "tritonserver": IMAGES / "tritonserver/tritonserver.py"}
+STANDINS = ROOT / "standins"
+PROGRAMS = {"vllm": STANDINS / "vllm-openai/serve.py", "tritonserver": STANDINS / "tritonserver/tritonserver.py"}
+VERSION = json.loads((STANDINS / "vllm-openai/flags.json").read_text())["version"]
 WAIT_SECONDS = 60
 HTTP = urllib3.PoolManager(retries=False)
 
@@ -37,7 +38,7 @@ class Running:
         with self.file.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, PROGRAMS[name], *words],
-                env={**known, "PYTHONPATH": str(IMAGES / "standin"), **env},
+                env={**known, "PYTHONPATH": str(STANDINS / "standin"), **env},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -127,7 +128,7 @@ def vllm(start, tmp_path_factory) -> Running:
 
 def test_health_version_and_models(vllm) -> None:
     assert (vllm.ask("/health").status, vllm.ask("/health").data) == (200, b"")
-    assert vllm.ask("/version").json() == {"version": "0.14.1"}
+    assert vllm.ask("/version").json() == {"version": VERSION}
     models = {card["id"]: card for card in vllm.ask("/v1/models").json()["data"]}
     assert list(models) == ["base", "alias", "one", "two"]
     assert (models["base"]["root"], models["base"]["max_model_len"], models["base"]["parent"]) == (
@@ -493,7 +494,7 @@ def test_triton_with_a_folder(start, tmp_path) -> None:
 
 
 def test_memory_is_filled_only_where_a_limit_ends_it(tmp_path, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(IMAGES / "standin")
+    monkeypatch.syspath_prepend(STANDINS / "standin")
     import standin
 
     assert standin.memory_limit(tmp_path) == 0
@@ -508,7 +509,7 @@ def test_memory_is_filled_only_where_a_limit_ends_it(tmp_path, monkeypatch) -> N
     assert standin.memory_limit(tmp_path) == 33554432
     code = "import standin; standin.fill_memory(0)"
     done = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(IMAGES / "standin")}, capture_output=True, text=True
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(STANDINS / "standin")}, capture_output=True, text=True
     )
     assert (done.returncode, "nothing limits the memory here" in done.stderr) == (1, True)
 
@@ -516,8 +517,8 @@ def test_memory_is_filled_only_where_a_limit_ends_it(tmp_path, monkeypatch) -> N
 @pytest.mark.parametrize(("image", "program"), [("vllm-openai", "vllm"), ("tritonserver", "tritonserver")])
 def test_the_images_hold_what_their_programs_need(tmp_path, image: str, program: str) -> None:
     context, opt = tmp_path / "context", tmp_path / "opt"
-    shutil.copytree(IMAGES / image, context)
-    subprocess.run([IMAGES / image / "prepare", context], check=True)
+    shutil.copytree(STANDINS / image, context)
+    subprocess.run([STANDINS / image / "prepare", context], check=True)
     *sources, target = re.search(r"^COPY (.*)$", (context / "Dockerfile").read_text(), re.MULTILINE)[1].split()
     assert target == "/opt/standin/"
     opt.mkdir()
@@ -528,4 +529,4 @@ def test_the_images_hold_what_their_programs_need(tmp_path, image: str, program:
     words = ["--version"] if program == "vllm" else ["--help"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run([tmp_path / program, *words], env={"PATH": path}, capture_output=True, text=True, check=False)
-    assert ("0.14.1" if program == "vllm" else "--model-repository") in done.stdout + done.stderr
+    assert (VERSION if program == "vllm" else "--model-repository") in done.stdout + done.stderr

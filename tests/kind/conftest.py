@@ -36,6 +36,10 @@ class Platform:
         """The name of the newest of them."""
         return self.pods(app)[-1]["metadata"]["name"]
 
+    def image(self, app: str) -> str:
+        """The image of the server's main container."""
+        return self.get("deployment", app)["spec"]["template"]["spec"]["containers"][0]["image"]
+
     def inside(self, app: str, script: str, check: bool = True):
         """Run a shell script in the server's main container."""
         return self.kubectl("exec", self.pod(app), "--", "sh", "-c", script, check=check)

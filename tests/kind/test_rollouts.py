@@ -5,7 +5,6 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-IMAGE = "vllm/vllm-openai:v0.14.1-cu130"
 CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
 
 # Asks until its file "stop" appears, over a new connection each time, and counts.
@@ -55,7 +54,7 @@ class Client:
                 "containers": [
                     {
                         "name": "client",
-                        "image": IMAGE,
+                        "image": platform.image("vllm"),
                         "imagePullPolicy": "Never",
                         "command": ["python3", "-c", ASK, host, path, body],
                         "securityContext": CONFINED,

@@ -48,7 +48,7 @@ def test_the_namespace_holds_everybody_to_it(platform):
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": "root"},
-        "spec": {"containers": [{"name": "root", "image": "vllm/vllm-openai:v0.14.1-cu130"}]},
+        "spec": {"containers": [{"name": "root", "image": platform.image("vllm")}]},
     }
     done = platform.kubectl("apply", "--filename", "-", input=json.dumps(pod), check=False)
     assert done.returncode != 0

@@ -19,14 +19,14 @@ import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm as generator
 
 ROOT = Path(__file__).parents[2]
-IMAGES = ROOT / "images"
-FLAGS = json.loads((IMAGES / "vllm-openai/flags.json").read_text())
-VERDICTS = json.loads((IMAGES / "vllm-openai/verdicts.json").read_text())
+STANDINS = ROOT / "standins"
+FLAGS = json.loads((STANDINS / "vllm-openai/flags.json").read_text())
+VERDICTS = json.loads((ROOT / "tests/vllm_flags/verdicts.json").read_text())
 GPU = "nvidia.com/gpu"
 
 
 def load(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, IMAGES / path)
+    spec = importlib.util.spec_from_file_location(Path(path).stem, STANDINS / path)
     module = importlib.util.module_from_spec(spec)
     # dataclasses look their module up.
     sys.modules[spec.name] = module
@@ -63,6 +63,10 @@ def alike(message: str) -> str:
 # --- The stand-in for vLLM against the real parser ---------------------------------------------------
 
 
+def test_the_options_are_those_of_the_version_that_the_role_deploys(vllm_image) -> None:
+    assert re.fullmatch(rf".*:v{re.escape(FLAGS['version'])}(-.*)?", vllm_image)
+
+
 def test_every_verdict_is_the_real_parsers() -> None:
     said = {json.dumps(known["line"]): vllm_says(known["line"]) for known in VERDICTS}
     wrong = [
@@ -74,8 +78,8 @@ def test_every_verdict_is_the_real_parsers() -> None:
     assert wrong == []
 
 
-def test_the_verdicts_judge_every_option() -> None:
-    judged = {re.split("[=.]", word)[0] for known in VERDICTS for word in known["line"] if known["status"] == 0}
+def test_the_verdicts_cover_every_option() -> None:
+    accepted = {re.split("[=.]", word)[0] for known in VERDICTS for word in known["line"] if known["status"] == 0}
     refused = " ".join(known["message"] for known in VERDICTS if known["status"])
     for option in FLAGS["options"]:
         if (
@@ -83,7 +87,7 @@ def test_the_verdicts_judge_every_option() -> None:
             and option["action"] != "help"
             and option["dest"] not in ("config", "model", "chat_template")
         ):
-            assert judged.intersection(option["strings"]), option["strings"]
+            assert accepted.intersection(option["strings"]), option["strings"]
     assert len([known for known in VERDICTS if known["status"]]) > 300
     assert "unrecognized arguments" in refused
     assert "invalid choice" in refused
@@ -91,10 +95,9 @@ def test_the_verdicts_judge_every_option() -> None:
     assert "ambiguous option" in refused
 
 
-@pytest.mark.parametrize("file", sorted(IMAGES.glob("*/*.py"), key=str), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(STANDINS.glob("*/*.py"), key=str), ids=lambda file: file.name)
 def test_the_images_python_can_read_it(file: Path) -> None:
-    if file.name != "flags.py":
-        ast.parse(file.read_text(), feature_version=(3, 11))
+    ast.parse(file.read_text(), feature_version=(3, 11))
 
 
 # --- What the generator writes -----------------------------------------------------------------------
@@ -246,8 +249,8 @@ def test_vllm_itself_accepts_what_the_roles_generate(vllm_lines) -> None:
         file = ROOT / ".local/vllm-lines.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(missing))
-    ask = "not judged by vLLM yet; ask it: tools/uv run --script images/vllm-openai/flags.py .local/vllm-lines.json"
-    assert not missing, f"{len(missing)} command lines were {ask}"
+    ask = "vLLM was not asked about yet: tests/vllm_flags/ask .local/vllm-lines.json"
+    assert not missing, f"{len(missing)} command lines that {ask}"
     assert [line for line, status in said.items() if status != 0] == []
     assert [line for line in vllm_lines if vllm_says(line) != (0, "")] == []
 

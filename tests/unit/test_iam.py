@@ -1,4 +1,4 @@
-"""The judge of IAM policies: AWS's rules one by one, each with what would pass if the rule were left out."""
+"""The evaluator of IAM policies: AWS's rules one by one, each with what would pass if the rule were left out."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ def deny(action="s3:GetObject", resource="arn:aws:s3:::b/*", **more):
 
 
 def holds(condition, version="2012-10-17", **context):
-    """Judge a condition alone; a context key is written with __ for its colon."""
+    """Evaluate a condition alone; a context key is written with __ for its colon."""
     context = {key.replace("__", ":"): value for key, value in context.items()}
     request = iam.Request("s3:GetObject", "arn:aws:s3:::b/k", context)
     return iam.decide([policy(allow(Condition=condition), version=version)], request).allowed
@@ -180,7 +180,7 @@ def test_conditions(condition, context, right):
         ({"StringNotEquals": {"k": "${aws:username}"}}, "has no value, in a negated condition"),
     ],
 )
-def test_what_cannot_be_judged_is_an_error(condition, message):
+def test_what_cannot_be_evaluated_is_an_error(condition, message):
     with pytest.raises(iam.PolicyError, match=message):
         holds(condition, k="a", many=["a", "b"])
 
@@ -281,7 +281,7 @@ def test_other_tokens_are_not(provider, claims):
     assert not iam.decide([trust()], iam.web_identity(provider, {**CLAIMS, **claims})).allowed
 
 
-def test_a_token_with_two_audiences_is_not_judged_by_equality():
+def test_a_token_with_two_audiences_is_not_compared_as_one_value():
     with pytest.raises(iam.PolicyError, match="has 2 values"):
         iam.decide([trust()], iam.web_identity(PROVIDER, {**CLAIMS, "aud": ["sts.amazonaws.com", "x"]}))
 

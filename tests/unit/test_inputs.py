@@ -102,7 +102,7 @@ def test_the_longest_role_owns_a_name():
         "vllm_judge",
     )
     assert inputs.misspelt(["vlllm_image"], specs)["vlllm_image"] == ("vllm_image", "vllm")
-    assert inputs.misspelt(["new_x"], specs) == {}, "a role without a spec judges nothing"
+    assert inputs.misspelt(["new_x"], specs) == {}, "a role without a spec reports nothing"
 
 
 # --- Types and values ---

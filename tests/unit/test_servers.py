@@ -130,7 +130,7 @@ def test_caches_are_on_the_volume(vllm: Any) -> None:
     assert env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
 
 
-def test_private_network(vllm: Any, platform: dict) -> None:
+def test_private_network(vllm: Any, platform: dict, vllm_image: str) -> None:
     platform.update(
         proxy={"https_proxy": "http://proxy.local:3128", "no_proxy": "10.0.0.0/8"},
         ca_bundle_configmap="ca",
@@ -146,7 +146,7 @@ def test_private_network(vllm: Any, platform: dict) -> None:
     assert env["REQUESTS_CA_BUNDLE"] == "/etc/modelyard/ca/ca-bundle.crt"
     assert env["HF_ENDPOINT"] == "https://hf.local"
     assert env["HF_TOKEN"] == {"secretKeyRef": {"name": "hf", "key": "token"}}
-    assert server["image"] == "mirror.local/vllm/vllm-openai:v0.14.1-cu130"
+    assert server["image"] == f"mirror.local/{vllm_image}"
     assert server["image_pull_secrets"] == [{"name": "pull"}]
     assert [3128] in [[port["port"] for port in rule["ports"]] for rule in server["network_policy"]["egress"]]
 

@@ -1,7 +1,7 @@
-"""The command line of ``vllm serve``, as vLLM 0.14.1 takes it: options from flags.json, forms of writing from here.
+"""The command line of ``vllm serve``, as the vLLM of flags.json takes it: the options come from there, the syntax from here.
 
-tests/test_standin.py compares it with what the real parser said to each line of verdicts.json. Not here: a configuration
-file's content (``--config``), and what vLLM checks only when it knows the model.
+tests/unit/test_arguments.py compares it with what the real parser said to some hundred command lines. Not here: the content
+of a configuration file (``--config``), and what vLLM checks only once it knows the model.
 """
 
 from __future__ import annotations

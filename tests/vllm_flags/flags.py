@@ -1,21 +1,10 @@
-# /// script
-# requires-python = "==3.12.*"
-# dependencies = ["vllm==0.14.1"]
-# [tool.uv]
-# exclude-newer = "2026-02-15T00:00:00Z"
-# ///
-"""Write down the command line of vLLM 0.14.1, asked from vLLM itself. Run by hand.
+"""Write down vLLM's command line, asked from vLLM itself: run by ``ask``, with vLLM installed.
 
-    tools/uv run --script images/vllm-openai/flags.py [LINES.json...]
-
-The first lines above make uv install vLLM's wheel from PyPI, torch and all (about 9 GB, in uv's cache, not in the project),
-for Python 3.12, as vLLM's image has it; where uv does not find one, --python PATH says where it is.
-Writes beside this file:
-
-flags.json: every option of ``vllm serve`` as the real parser holds it, the schemas of the options that take JSON.
+standins/vllm-openai/flags.json: every option of ``vllm serve`` as the real parser holds it, the schemas of the options that
+    take JSON.
 verdicts.json: what the real ``vllm`` says to some hundred command lines: those that are made up here and those of LINES.json
     (a list of lists of words after ``vllm serve``). What is there already is not asked again: delete it after a change of
-    version. Judged is everything that comes before a model or a GPU is touched: ``main()``, and the first checks of
+    version. Each goes as far as vLLM gets before it touches a model or a GPU: ``main()``, and the first checks of
     ``setup_server()``.
 
 One thing is stood in for, since its compiled code needs a GPU's driver: the module vllm._C is empty, and the platform is
@@ -27,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import importlib.metadata
 import inspect
 import io
 import json
@@ -40,7 +30,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 HERE = Path(__file__).resolve().parent
-VERSION = "0.14.1"
+FLAGS = HERE.parents[1] / "standins/vllm-openai/flags.json"
+VERDICTS = HERE / "verdicts.json"
 
 
 class Accepted(BaseException):
@@ -159,7 +150,7 @@ def write_flags() -> dict:
     schemas: dict = {}
     options = [option_of(action, schemas) for action in make_arg_parser(FlexibleArgumentParser())._actions]
     flags = {
-        "version": VERSION,
+        "version": importlib.metadata.version("vllm"),
         "options": options,
         "schemas": schemas,
         "tool_parsers": sorted(ToolParserManager.list_registered()),
@@ -167,7 +158,7 @@ def write_flags() -> dict:
     }
     lines = [json.dumps(option) for option in options]
     text = json.dumps({**flags, "options": "@"}, indent=1).replace('"@"', "[\n  " + ",\n  ".join(lines) + "\n ]")
-    (HERE / "flags.json").write_text(text + "\n")
+    FLAGS.write_text(text + "\n")
     return flags
 
 
@@ -427,10 +418,10 @@ def main() -> None:
             lines += lines_of_schema(option["strings"][0], flags["schemas"][option["schema"]])
     for file in [Path(name) for name in sys.argv[1:]]:
         lines += json.loads(file.read_text())
-    known = json.loads((HERE / "verdicts.json").read_text()) if (HERE / "verdicts.json").exists() else []
+    known = json.loads(VERDICTS.read_text()) if VERDICTS.exists() else []
     asked = {tuple(found["line"]) for found in known}
     verdicts = known + [verdict(list(line)) for line in dict.fromkeys(map(tuple, lines)) if line not in asked]
-    (HERE / "verdicts.json").write_text("[\n" + ",\n".join(json.dumps(found) for found in verdicts) + "\n]\n")
+    VERDICTS.write_text("[\n" + ",\n".join(json.dumps(found) for found in verdicts) + "\n]\n")
     refused = sum(found["status"] != 0 for found in verdicts)
     sys.stdout.write(f"{len(flags['options'])} options; {len(verdicts)} command lines, {refused} refused\n")
 

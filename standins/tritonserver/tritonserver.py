@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A stand-in for Triton 25.11's ``tritonserver``, for tests: its command line, HTTP endpoints, its way to end; no model.
+"""A stand-in for ``tritonserver``, for tests: Triton's command line, HTTP endpoints and shutdown, without a model.
 
-Options come from flags.json (its source is said there). What it does not do: speak gRPC (its port accepts connections, no
-more), read a model's configuration, reach a bucket: in s3://, gs:// and as:// there is whatever model is asked for, in a
-folder each sub-folder is a model. How it behaves is told by STANDIN_* variables, see standin.py.
+Options come from flags.json, which names their source. It does not speak gRPC (the port only accepts connections), read a
+model's configuration or reach a bucket: s3://, gs:// and as:// hold whatever model is asked for; in a local folder each
+sub-folder is a model. STANDIN_* variables set its behaviour, see standin.py.
 """
 
 from __future__ import annotations

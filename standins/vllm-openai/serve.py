@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A stand-in for vLLM 0.14.1's ``vllm serve``, for tests: its command line, its endpoints, its ways to end; no model.
+"""A stand-in for ``vllm serve``, for tests: vLLM's command line, endpoints, failures and shutdown, without a model.
 
-Status codes and messages are those of vLLM 0.14.1's sources. What it does not do: read the model, check what needs the
-model's configuration, verify adapters' modules. How it behaves is told by STANDIN_* variables, see standin.py.
+Status codes and messages are from the sources of the version in flags.json. It does not read the model, check what needs the
+model's configuration, or verify adapters' modules. STANDIN_* variables set its behaviour, see standin.py.
 """
 
 from __future__ import annotations
