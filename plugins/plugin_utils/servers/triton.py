@@ -12,6 +12,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings im
 
 _REPOSITORY = re.compile(r"(s3|gs|as)://\S+|/\S*")
 _MODEL = re.compile(r"\*|[\w.-]+", re.ASCII)
+# Its ports, and what they are unless it is told otherwise.
+PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 # What Triton waits for running requests when it is told to stop, unless it is told otherwise.
 EXIT_TIMEOUT_SECONDS = 30
 
@@ -26,52 +28,27 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     Returns:
         what the templates place, and what else the project reads of a server.
     """
-    pool = workload.hardware(settings, platform)
-    server = {**workload.common(settings, platform), **workload.object_names(settings, *NAMES.values())}
-    workload.amount(settings, "tmp_size")
-    resources = workload.resources(settings, pool, [settings["tmp_size"]], ["shm_size"])
-    ports = {
-        name: workload.whole(settings, f"{name}_port", least=1, most=65535) for name in ("http", "grpc", "metrics")
-    }
-    if len(set(ports.values())) < len(ports):
-        settings.wrong(ports["metrics"], f"the ports must differ from each other: {ports}", "metrics_port")
-    count = workload.replicas(settings)
-    start = workload.startup(settings, _size(settings), platform)
-    volumes, mounts = workload.volumes(
+    models = [str(model) for model in settings["models"]]
+    server = workload.compute(
         settings,
         platform,
-        [
-            (workload.empty_dir("tmp", settings["tmp_size"]), "/tmp"),
-            (workload.empty_dir("shm", settings["shm_size"], "Memory"), "/dev/shm"),
-        ],
-    )
-    base = {"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"}
-    models = [str(model) for model in settings["models"]]
-    server.update(
-        {f"{name}_port": port for name, port in ports.items()},
-        reads=[str(settings["model_repository"])],
-        deployment_annotations=workload.deployment_annotations(settings, ",".join(models)),
+        names=NAMES.values(),
+        ports=PORTS,
+        model=",".join(models),
+        size_bytes=_size(settings),
+        arguments=_arguments(settings),
         questions=[
             {"path": "/v2/health/ready"},
             *({"path": f"/v2/models/{model}", "expect": model} for model in models if model != "*"),
         ],
-        image=workload.image(settings, platform),
-        replicas=count,
-        resources=resources,
-        node_selector=workload.node_selector(settings, pool),
-        tolerations=workload.tolerations(settings, pool),
-        strategy=workload.strategy(settings, resources, pool, exclusive_claim=False),
-        topology_spread_constraints=workload.topology_spread(settings, server["name"], count),
-        startup_probe=start["probe"],
-        progress_deadline_seconds=workload.progress_deadline(settings, platform, start["seconds"]),
-        arguments=_arguments(settings),
-        environment=workload.environment(settings, platform, base),
-        volumes=volumes,
-        volume_mounts=mounts,
-        network_policy=workload.network_policy(settings, platform, list(ports.values()), []),
+        own_environment={"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"},
+        own_volumes=workload.scratch(settings),
+    )
+    server["reads"] = [str(settings["model_repository"])]
+    server["network_policy"] = workload.network_policy(
+        settings, platform, [server[f"{name}_port"] for name in PORTS], []
     )
     _check_grace(settings, server)
-    server["templates"] = workload.templates(server, settings)
     return server
 
 
@@ -103,7 +80,7 @@ def _arguments(settings: Settings) -> list[str]:
     if mode == "explicit":
         arguments += [f"--load-model={model}" for model in models]
     # Only what differs from Triton's own default is written.
-    for name, default in (("http", 8000), ("grpc", 8001), ("metrics", 8002)):
+    for name, default in PORTS.items():
         if str(settings[f"{name}_port"]) != str(default):
             arguments.append(f"--{name}-port={settings[f'{name}_port']}")
     exit_timeout = workload.whole(settings, "exit_timeout_seconds")

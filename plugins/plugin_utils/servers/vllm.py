@@ -20,10 +20,10 @@ BUILTIN = "vllm"
 _SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _ARTIFACT = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\\\0]+(/[^/\\\0]+)*")
 _MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
-# vLLM 0.14.1, vllm/config/lora.py
+# vllm/config/lora.py
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 STARTUP_FOLDER = "/etc/vllm"
-# vLLM 0.14.1, images/vllm-openai/flags.json: what takes a list as JSON, and what takes one item each time.
+# standins/vllm-openai/flags.json: what takes a list as JSON, and what takes one item each time.
 JSON_LISTS = frozenset({"--allowed-headers", "--allowed-methods", "--allowed-origins"})
 # Flags whose value is a credential, and the variable that takes it.
 CREDENTIALS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
@@ -103,7 +103,7 @@ def gpu_misfit(
 
 
 def flags(arguments: Mapping) -> list[str]:
-    """Write arguments as a command line that vLLM 0.14.1's parser takes.
+    """Write arguments as a command line that vLLM's parser takes.
 
     Args:
         arguments: flag (with or without ``--``) to value. Null and true give the bare flag, false and an empty list leave it
@@ -178,72 +178,68 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     """
     models = known_models()
     pool = workload.hardware(settings, platform)
-    found = {**workload.common(settings, platform), **workload.object_names(settings, *NAMES.values())}
     workload.folder(settings, "cache_path")
     adapters = _adapters(settings)
-    cache = _cache(settings, found["name"])
-    workload.amount(settings, "tmp_size")
-    ephemeral = [settings["tmp_size"]]
-    if cache["claim"] is None:
-        ephemeral.append(cache["size"])
-    if adapters["slots"]:
-        workload.amount(settings, "adapters_size")
-        ephemeral.append(settings["adapters_size"])
-    resources = workload.resources(settings, pool, ephemeral, ["shm_size"])
-    count = workload.replicas(settings)
-    exclusive = _check_claim(settings, cache, count)
+    cache = _cache(settings, str(settings["name"]))
+    exclusive = _check_claim(settings, cache, workload.replicas(settings))
     facts = _facts(settings, models)
     weights = weight_bytes(facts) if facts else None
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
     length = workload.whole(settings, "max_model_len", least=1)
     utilization = _utilization(settings)
-    _check_gpus(settings, resources, parallel)
-    _check_fit(settings, pool, facts, weights, parallel, length, utilization)
-    start = workload.startup(settings, weights, platform)
-    if weights and cache["claim"] is None and settings["startup_seconds"] is not None:
-        download = workload.download_seconds(weights, platform)
-        if start["seconds"] < download:
-            allowed = f"the {weights / GIB:.1f} GiB of weights alone take {download:.0f} s at {platform['download_mib_per_second']} MiB/s"
-            settings.wrong(settings["startup_seconds"], allowed, "startup_seconds")
-    ports = {name: workload.whole(settings, f"{name}_port", least=1, most=65535) for name in ("http", "metrics")}
-    if ports["http"] == ports["metrics"]:
-        settings.wrong(ports["metrics"], f"must differ from {settings.path('http_port')}", "metrics_port")
-    volumes, mounts = workload.volumes(settings, platform, _volumes(settings, found, cache, adapters))
-    init_seconds = workload.whole(settings, "adapters_seconds", least=1) if adapters["slots"] else 0
+    ephemeral = [] if cache["claim"] else [cache["size"]]
+    if adapters["slots"]:
+        workload.amount(settings, "adapters_size")
+        ephemeral.append(settings["adapters_size"])
     mlflow_ports = (
         workload.listed(settings, "network_policy_mlflow_ports", (int,), "ports") if adapters["slots"] else []
     )
-    found.update(
-        {f"{name}_port": port for name, port in ports.items()},
-        deployment_annotations=workload.deployment_annotations(settings, str(settings["model"])),
+    server = workload.compute(
+        settings,
+        platform,
+        names=NAMES.values(),
+        ports=("http", "metrics"),
+        model=str(settings["model"]),
+        size_bytes=weights,
+        arguments=_arguments(settings, parallel, length, utilization),
         questions=_questions(settings),
-        adapters=adapters,
-        cache=cache,
-        image=workload.image(settings, platform),
-        replicas=count,
-        resources=resources,
-        node_selector=workload.node_selector(settings, pool),
-        tolerations=workload.tolerations(settings, pool),
-        strategy=workload.strategy(settings, resources, pool, exclusive),
-        topology_spread_constraints=workload.topology_spread(settings, found["name"], count),
-        startup_probe=start["probe"],
-        progress_deadline_seconds=workload.progress_deadline(settings, platform, start["seconds"], init_seconds),
-        arguments=_arguments(settings, parallel, length, utilization, ports["http"]),
-        environment=workload.environment(settings, platform, _environment(settings, platform), _inside(settings)),
-        volumes=volumes,
-        volume_mounts=mounts,
-        network_policy=workload.network_policy(settings, platform, [ports["http"]], mlflow_ports),
+        own_environment=_environment(settings, platform),
+        own_volumes=_volumes(settings, cache, adapters),
+        ephemeral=ephemeral,
+        own_templates=_templates(settings, cache),
+        inside=_inside(settings),
+        init_seconds=workload.whole(settings, "adapters_seconds", least=1) if adapters["slots"] else 0,
+        exclusive_claim=exclusive,
     )
+    # The metrics have a port of their own at the Service alone.
+    server["network_policy"] = workload.network_policy(settings, platform, [server["http_port"]], mlflow_ports)
+    server.update(adapters=adapters, cache=cache)
     if adapters["slots"]:
         known = (models.get(settings["model"]) or {}).get("base_models", [])
-        found["init"] = _init(settings, pool, platform, adapters, known)
+        server["init"] = _init(settings, pool, platform, adapters, known)
+    _check_gpus(settings, server["resources"], parallel)
+    _check_fit(settings, pool, facts, weights, parallel, length, utilization)
+    _check_download(settings, platform, server, weights)
+    return server
+
+
+def _templates(settings: Settings, cache: Mapping) -> list[str]:
     own = ["startup-configmap.yaml.j2"]
     if cache["create"]:
         own.append("cache-claim.yaml.j2")
     if workload.flag(settings, "alerts_enabled"):
         own.append("prometheusrule.yaml.j2")
-    found["templates"] = workload.templates(found, settings, *own)
-    return found
+    return own
+
+
+def _check_download(settings: Settings, platform: Mapping, server: Mapping, weights: float | None) -> None:
+    """Refuse an allowance for the start that the download of the weights alone would use up."""
+    if not weights or server["cache"]["claim"] is not None or settings["startup_seconds"] is None:
+        return
+    download = workload.download_seconds(weights, platform)
+    if server["startup_allowance_seconds"] < download:
+        allowed = f"the {weights / GIB:.1f} GiB of weights alone take {download:.0f} s at {platform['download_mib_per_second']} MiB/s"
+        settings.wrong(settings["startup_seconds"], allowed, "startup_seconds")
 
 
 def _questions(settings: Settings) -> list[dict]:
@@ -389,8 +385,9 @@ def _check_claim(settings: Settings, cache: Mapping, count: int | None) -> bool:
     return exclusive
 
 
-def _volumes(settings: Settings, found: Mapping, cache: Mapping, adapters: Mapping) -> list[tuple[dict, str]]:
-    startup = {"name": "startup", "configMap": {"name": found["startup_configmap_name"]}}
+def _volumes(settings: Settings, cache: Mapping, adapters: Mapping) -> list[tuple[dict, str]]:
+    scripts = settings["startup_configmap_name"] or settings["name"]
+    startup = {"name": "startup", "configMap": {"name": scripts}}
     if cache["claim"] is None:
         cached = workload.empty_dir("cache", cache["size"])
     else:
@@ -398,8 +395,7 @@ def _volumes(settings: Settings, found: Mapping, cache: Mapping, adapters: Mappi
     volumes = [
         (startup, STARTUP_FOLDER),
         (cached, settings["cache_path"]),
-        (workload.empty_dir("tmp", settings["tmp_size"]), "/tmp"),
-        (workload.empty_dir("shm", settings["shm_size"], "Memory"), "/dev/shm"),
+        *workload.scratch(settings),
     ]
     if adapters["slots"]:
         volumes.append((workload.empty_dir("adapters", settings["adapters_size"]), adapters["path"]))
@@ -434,7 +430,7 @@ def _inside(settings: Settings) -> tuple[str, ...]:
     return (match[1],) if match else ()
 
 
-def _arguments(settings: Settings, parallel: int, length: int, utilization: float, port: int) -> list[str]:
+def _arguments(settings: Settings, parallel: int, length: int, utilization: float) -> list[str]:
     """Write the model and its flags; only what differs from vLLM's own default is written."""
     model = workload.matching(
         settings, _MODEL, "must be a Hugging Face repository such as org/model, or a path", "model"
@@ -442,7 +438,7 @@ def _arguments(settings: Settings, parallel: int, length: int, utilization: floa
     generated: dict[str, Any] = {
         "--served-model-name": settings["served_model_name"] or False,
         "--revision": settings["model_revision"] or False,
-        "--port": port if port != 8000 else False,
+        "--port": settings["http_port"] if str(settings["http_port"]) != "8000" else False,
         "--tensor-parallel-size": parallel if parallel > 1 else False,
         "--max-model-len": length,
         "--gpu-memory-utilization": utilization,

@@ -568,6 +568,14 @@ def empty_dir(name: str, size: object, medium: str | None = None) -> dict:
     return {"name": name, "emptyDir": {**({"medium": medium} if medium else {}), "sizeLimit": str(size)}}
 
 
+def scratch(settings: Settings) -> list[tuple[dict, str]]:
+    """Give every server's ``/tmp`` and ``/dev/shm``, for :func:`volumes`."""
+    return [
+        (empty_dir("tmp", settings["tmp_size"]), "/tmp"),
+        (empty_dir("shm", settings["shm_size"], "Memory"), "/dev/shm"),
+    ]
+
+
 # --- Network -------------------------------------------------------------------------------------
 
 
@@ -722,3 +730,76 @@ def templates(server: Mapping, settings: Settings, *own: str) -> list[str]:
     }
     wanted = [name for name, on in optional.items() if on]
     return ["serviceaccount.yaml.j2", *own, "service.yaml.j2", "deployment.yaml.j2", *wanted]
+
+
+def compute(
+    settings: Settings,
+    platform: Mapping,
+    *,
+    names: Iterable[str],
+    ports: Iterable[str],
+    model: str,
+    size_bytes: float | None,
+    arguments: list[str],
+    questions: list[dict],
+    own_environment: Mapping,
+    own_volumes: list[tuple[dict, str]],
+    ephemeral: Iterable[str] = (),
+    own_templates: Iterable[str] = (),
+    inside: tuple[str, ...] = (),
+    init_seconds: int = 0,
+    exclusive_claim: bool = False,
+) -> dict:
+    """Compute one server: what the shared templates place, from the settings and from what its kind says of it.
+
+    Args:
+        settings: its settings.
+        platform: the platform's variables without their prefix.
+        names: the settings that name its objects, ``name`` among them.
+        ports: the settings of its ports without ``_port``, ``http`` among them; those that a pod listens on are reached.
+        model: what it serves, for the closing table.
+        size_bytes: what is downloaded before it answers; None when it is not known.
+        arguments: of the main container.
+        questions: what smoke asks it: ``path``, and where it has such ``body`` (a POST) and ``expect`` (a text in the answer).
+        own_environment: what the main container needs: name to text, or to ``valueFrom``.
+        own_volumes: the pod's volumes, those of ``scratch`` among them, each with the folder it is mounted on.
+        ephemeral: sizes of what it keeps on the node's disk beside ``/tmp``.
+        own_templates: templates of its kind beside those that every server has.
+        inside: hosts within the cluster that must not go through a proxy.
+        init_seconds: what its init containers may take.
+        exclusive_claim: it mounts a claim that one node has at a time.
+
+    Returns:
+        the settings, and beside them what the templates place and the project reads of a server (``servers.render``).
+    """
+    pool = hardware(settings, platform)
+    found = {**common(settings, platform), **object_names(settings, *names)}
+    numbers = {name: whole(settings, f"{name}_port", least=1, most=65535) for name in ports}
+    if len(set(numbers.values())) < len(numbers):
+        settings.wrong(numbers["metrics"], f"the ports must differ from each other: {numbers}", "metrics_port")
+    amount(settings, "tmp_size")
+    limits = resources(settings, pool, [settings["tmp_size"], *ephemeral], ["shm_size"])
+    count = replicas(settings)
+    start = startup(settings, size_bytes, platform)
+    found_volumes, mounts = volumes(settings, platform, own_volumes)
+    found.update(
+        {f"{name}_port": number for name, number in numbers.items()},
+        deployment_annotations=deployment_annotations(settings, model),
+        questions=questions,
+        arguments=arguments,
+        image=image(settings, platform),
+        replicas=count,
+        resources=limits,
+        node_selector=node_selector(settings, pool),
+        tolerations=tolerations(settings, pool),
+        strategy=strategy(settings, limits, pool, exclusive_claim),
+        topology_spread_constraints=topology_spread(settings, found["name"], count),
+        startup_probe=start["probe"],
+        startup_allowance_seconds=start["seconds"],
+        progress_deadline_seconds=progress_deadline(settings, platform, start["seconds"], init_seconds),
+        environment=environment(settings, platform, own_environment, inside),
+        volumes=found_volumes,
+        volume_mounts=mounts,
+    )
+    found["templates"] = templates(found, settings, *own_templates)
+    return found

@@ -12,11 +12,15 @@ HEADER = "# Made from inputs.yml by: make specs. Inherited variables are filled 
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes what stands in two places twice, as ansible-doc shows it."""
+    """Writes what stands in two places twice, and lists as the linters want them."""
 
     def ignore_aliases(self, data):
         """Never write an alias."""
         return True
+
+    def increase_indent(self, flow=False, indentless=False):
+        """Indent the items of a list."""
+        super().increase_indent(flow, False)
 
 
 def main() -> int:
@@ -27,12 +31,14 @@ def main() -> int:
     stale = []
     for role in specs.load(folder=ROOT / "roles").values():
         file = ROOT / "roles" / role.name / "meta" / "argument_specs.yml"
-        text = HEADER + yaml.dump(specs.argument_specs(role), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=140)
+        text = HEADER + yaml.dump(
+            specs.argument_specs(role), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=140
+        )
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
             stale.append(str(file.relative_to(ROOT)))
             if "--check" not in sys.argv:
                 file.write_text(text, encoding="utf-8")
-    print("\n".join(stale) or "argument_specs.yml of every role is up to date")
+    sys.stdout.write("\n".join(stale) + "\n" if stale else "argument_specs.yml of every role is up to date\n")
     return bool(stale) if "--check" in sys.argv else 0
 
 
