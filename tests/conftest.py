@@ -318,7 +318,7 @@ def unused_cluster(first_port: int, kind: type[Cluster] = Cluster):
 @pytest.fixture(scope="session")
 def vllm_image() -> str:
     """The image that the role vllm deploys by default."""
-    return yaml.safe_load((ROOT / "roles/vllm/defaults/main.yml").read_text())["vllm_image"]
+    return yaml.safe_load((ROOT / "roles/vllm/meta/inputs.yml").read_text())["options"]["image"]["default"]
 
 
 @pytest.fixture(scope="session")
