@@ -9,12 +9,12 @@ BIN := .venv/bin
 # On which cluster: local (the embedded control plane) or kind (real containers).
 CLUSTER := local
 CONTROL := controlplane/$(or $(if $(filter local,$(CLUSTER)),cluster),$(filter kind,$(CLUSTER)),$(error CLUSTER=$(CLUSTER): must be local or kind))
-# The inventories of both read where their cluster is from the environment.
+# Both inventories read the location of their cluster from the environment.
 PLAY := MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/ansible-playbook -i inventories/$(CLUSTER)
 SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard images/*/prepare standins/*/prepare) tests/vllm_flags/ask tools/uv .ci/run
 
-# An environment may forbid Python to write bytecode, and the plays then spend seconds on compiling what they import.
-# All of the environment would take minutes and half a gigabyte: only these.
+# Where Python may not write bytecode, every play spends seconds compiling its imports. Compiling the whole environment would
+# take minutes and half a gigabyte, so only these.
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
@@ -31,7 +31,7 @@ check: env ## Show what deploy would change on the local cluster, and change not
 	@$(CONTROL) up
 	@$(PLAY) playbooks/site.yml --check --diff
 
-smoke: env ## Ask each model server a real question
+smoke: env ## Send each model server a real request
 	@$(PLAY) playbooks/smoke.yml
 
 render: env ## Write infra/, the files for kubectl and Argo CD: make render INVENTORY=inventories/platform
@@ -40,7 +40,7 @@ render: env ## Write infra/, the files for kubectl and Argo CD: make render INVE
 specs: env ## Write roles/*/meta/argument_specs.yml, which ansible-doc reads, from what meta/inputs.yml says
 	@$(BIN)/python tools/specs.py
 
-destroy: ## Remove the local cluster and every trace of it but the cache
+destroy: ## Remove the local cluster; only the cache is kept
 	@$(CONTROL) down
 
 kubeconfig: ## Print the path of the local cluster's kubeconfig
@@ -70,8 +70,8 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@$(BIN)/shellcheck $(SHELL_FILES)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_INVENTORY=inventories/local $(BIN)/ansible-lint --offline
 
-# pytest runs the molecule scenarios too, so its last line covers everything. Three workers, a file to each (all
-# of tests/kind to one), since much of a test is waiting; each has a cluster of its own.
+# pytest runs the molecule scenarios too, so its last line covers everything. Three workers, since tests mostly
+# wait; each worker has its own cluster and runs whole files, and one worker runs all of tests/kind.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
 	@controlplane/kind prepare
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -80,7 +80,7 @@ test-kind: env build ## Run the tests on a kind cluster alone
 	@controlplane/kind prepare
 	@$(BIN)/pytest tests/kind $(ARGS)
 
-# Those that are there: parts of the project's tests, and of make test.
+# A part of make test.
 test-gitops: env build ## Run the tests of GitOps alone
 	@$(BIN)/pytest -n 2 --dist loadfile $(wildcard tests/test_infra.py tests/test_argocd*.py tests/test_gitops_delivery.py \
 		tests/unit/test_tree.py tests/unit/test_argocd.py) $(ARGS)

@@ -1,7 +1,7 @@
-"""What tests share: our collection importable, and clusters of their own.
+"""Shared by all tests: makes our collection importable and provides clusters.
 
-`cluster` brings up a control plane of its own (port 16444 or the next free one, state in .local/test-PORT) and removes
-it at the end. `clean_platform` empties it before a test: nothing is left of earlier ones. `render` needs none.
+`cluster` starts a control plane for the tests (port 16444 or the next free one, state in .local/test-PORT) and removes
+it at the end. `clean_platform` empties it before a test. `render` needs no cluster.
 """
 
 import base64
@@ -89,7 +89,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def running(self):
-        """Up inside, gone after, also when the start failed half-way."""
+        """Run the cluster inside the context; remove it afterwards, even if the start failed half-way."""
         try:
             # Seen twice on a loaded machine (2026-11-24). The one cause found since, an etcd port given twice, is gone; should there
             # be another: show what it said, and start once more.
@@ -157,7 +157,7 @@ class Cluster:
         return answer.json()
 
     def objects(self) -> list[tuple[str, str, dict]]:
-        """Every object as (key "kind/namespace/name", its path, the object), Events left out."""
+        """Every object but Events, as (key "kind/namespace/name", its path, the object)."""
         groups = [f"/apis/{g['preferredVersion']['groupVersion']}" for g in self.api("GET", "/apis")["groups"]]
         found = []
         for group in ["/api/v1", *groups]:
@@ -173,9 +173,9 @@ class Cluster:
         return found
 
     def resource_versions(self) -> dict[str, str]:
-        """{"kind/namespace/name": resourceVersion} of all objects but those that change by themselves: equal means untouched.
+        """{"kind/namespace/name": resourceVersion} of all objects but those that change by themselves: if equal, nothing was touched.
 
-        Controllers go on writing for a moment after a change: it waits until two looks in a row see the same.
+        Controllers keep writing for a moment after a change, so this waits until two reads in a row are equal.
         """
         deadline = time.monotonic() + 60
         seen = self._versions()
@@ -198,7 +198,7 @@ class Cluster:
         return {item["metadata"]["name"] for item in self.api("GET", "/api/v1/namespaces")["items"]}
 
     def reset(self) -> None:
-        """Delete every object that was not there when the cluster came up, in about a second."""
+        """Delete every object that was created after the start of the cluster; takes about a second."""
         deadline = time.monotonic() + 60
         while left := [found for found in self.objects() if self._is_new(found[0])]:
             assert time.monotonic() < deadline, f"still there: {[key for key, _, _ in left]}"
@@ -244,7 +244,7 @@ class Cluster:
 
 
 class KindCluster(Cluster):
-    """A kind cluster: its containers are real."""
+    """A kind cluster, with real containers."""
 
     program = "controlplane/kind"
     inventory = "inventories/kind"
@@ -261,7 +261,7 @@ def answers(port: int) -> bool:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text with braces as a user's own, which templates leave alone."""
+    """Write text with braces as !unsafe, so that it is not templated."""
 
 
 _Dumper.add_representer(
@@ -274,7 +274,7 @@ _Dumper.add_representer(
 def render(tmp_path_factory):
     """Render roles, by Ansible itself: render(cases, roles) gives what tests/playbooks/render.yml writes for each case.
 
-    A case is a host of the inventory, its variables the host's, as they stand: braces are no templates. One run renders all.
+    Each case is a host, with the case's variables taken literally (braces are no templates). One run renders all cases.
     """
 
     def render_(cases: dict[str, dict], roles: tuple[str, ...] = ROLES) -> dict[str, dict]:
@@ -301,7 +301,7 @@ def render(tmp_path_factory):
 
 @contextlib.contextmanager
 def unused_cluster(first_port: int, kind: type[Cluster] = Cluster):
-    """A cluster that no other test process on this machine uses: xdist workers and test runs side by side get one each."""
+    """A cluster that no other test process uses: each xdist worker and each concurrent test run gets its own."""
     for port in range(first_port, first_port + 20):
         with (Path(tempfile.gettempdir()) / f"modelyard-test-{port}.lock").open("w") as lock:
             try:
@@ -318,26 +318,26 @@ def unused_cluster(first_port: int, kind: type[Cluster] = Cluster):
 @pytest.fixture(scope="session")
 def vllm_image() -> str:
     """The image that the role vllm deploys by default."""
-    return yaml.safe_load((ROOT / "roles/vllm/defaults/main.yml").read_text())["vllm_image"]
+    return yaml.safe_load((ROOT / "roles/vllm/meta/inputs.yml").read_text())["options"]["image"]["default"]
 
 
 @pytest.fixture(scope="session")
 def cluster():
-    """A running cluster of the tests' own."""
+    """A running cluster for the tests."""
     with unused_cluster(16444) as unused, unused.running() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def kind():
-    """A running kind cluster of the tests' own."""
+    """A running kind cluster for the tests."""
     with unused_cluster(16644, KindCluster) as unused, unused.running() as running:
         yield running
 
 
 @pytest.fixture
 def other_kind():
-    """A second kind cluster: not started, gone at the end."""
+    """A second kind cluster: not started yet, removed at the end."""
     with unused_cluster(16680, KindCluster) as unused:
         yield unused
         unused.control("down", check=False)
@@ -345,21 +345,21 @@ def other_kind():
 
 @pytest.fixture
 def clean_platform(cluster):
-    """The cluster as it was when it came up: whatever earlier tests made is gone."""
+    """The cluster without anything that earlier tests created."""
     cluster.reset()
     return cluster
 
 
 @pytest.fixture
 def other_cluster():
-    """A second cluster that a test may break: not started (`with other_cluster.running()`), gone at the end."""
+    """A second cluster that a test may break: not started yet (`with other_cluster.running()`), removed at the end."""
     with unused_cluster(16480) as unused:
         yield unused
         unused.control("down", check=False)
 
 
 class OneKindCluster(LoadFileScheduling):
-    """Files are handed out to the workers, and all files that need a kind cluster as if they were one file."""
+    """Distribute files to the workers; all files that need a kind cluster count as one."""
 
     def _split_scope(self, nodeid):
         return "tests/kind" if nodeid.startswith("tests/kind/") else super()._split_scope(nodeid)
@@ -384,7 +384,7 @@ def _strict(schema: dict | list) -> dict | list:
 
 @pytest.fixture(scope="session")
 def custom_resources() -> dict[tuple[str, str], jsonschema.protocols.Validator]:
-    """{(apiVersion, kind): validator} of the local cluster's CRDs. Their own correctness is not checked: that takes seconds."""
+    """{(apiVersion, kind): validator} of the local cluster's CRDs. The schemas themselves are not checked, since that takes seconds."""
     folder = subprocess.run([ROOT / "controlplane/cluster", "crds"], capture_output=True, text=True, check=True)
     found = {}
     for file in Path(folder.stdout.strip()).rglob("*.yaml"):
@@ -408,7 +408,7 @@ def aws_services(tmp_path_factory):
 
 @pytest.fixture
 def cloud(aws_services, monkeypatch):
-    """An empty AWS, and nothing but its credentials in the environment."""
+    """An empty AWS, with only its credentials in the environment."""
     aws_services.reset()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""The one place that writes, against a real API server: apply, take back, conflict, adopt, prune, refuse, lock."""
+"""The role apply against a real API server: apply, revert manual edits, conflicts, adoption, pruning, refusals, the lock."""
 
 import json
 import os
@@ -553,7 +553,7 @@ UNCONFIGURED = {
     ids=["crash loop", "configuration"],
 )
 def test_a_container_that_will_not_start_is_explained_at_once(run, cluster, kubectl, tmp_path, status, told):
-    """While kwok stands still, the test is the kubelet's stand-in: it writes what a kubelet would."""
+    """kwok is stopped, and the test writes the pod status that a kubelet would write."""
     file = tmp_path / "crash.json"
     file.write_text(json.dumps({"objects": [deployment(replicas=1)]}))
     kwok = cluster.processes()["kwok-controller"]

@@ -1,7 +1,6 @@
-"""A real Argo CD: its controllers, built from its Go module, on a control plane of the tests, with a Git repository on this machine.
+"""A real Argo CD: its controllers, built from its Go module, on a test control plane, with a local Git repository.
 
-One Argo CD for the file. Every test begins with the platform as Git has it (`platform`) and says what it changes. Pods
-are kwok's simulated ones: no test needs what runs in them.
+All tests share one Argo CD. Each starts with the platform as it is in Git (`platform`). The pods are simulated by kwok.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Every right that a run uses is denied in turn: the message names it, and nothing has changed."""
+"""Each permission that a run uses is denied in turn: the message names it, and nothing has changed."""
 
 import json
 import re

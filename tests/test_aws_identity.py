@@ -1,4 +1,4 @@
-"""The report: a chain closes, or its first broken link is named exactly."""
+"""The identity report: a chain is complete, or its first broken link is named exactly."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The AWS side of a cluster, made in moto: what is there afterwards, what is refused, and that nothing is left half-made."""
+"""The AWS side of a cluster, created in moto: the result, what is refused, and that a failure leaves nothing half-created."""
 
 import json
 

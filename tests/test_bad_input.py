@@ -1,8 +1,8 @@
 """Bad input through the real playbook: each message says which variable, its value, what is allowed and where it is set, and
 the cluster is untouched.
 
-Many cases are hosts of one inventory, all of them on the same cluster, so that one run of the playbook tells about all.
-That run is made once on an empty cluster and once after a good deploy.
+Most cases are hosts of one inventory, all on the same cluster, so that one run of the playbook covers them all.
+There are two such runs: on an empty cluster and after a successful deploy.
 """
 
 import json
@@ -23,7 +23,7 @@ class Bad:
     The message must point at the line of `text` that ends in "# bad". No line does where the message is about the cluster
     or an object, or where the value can't know its place (true, false, null).
 
-    A case that is `apart` changes what would be told of others, so it is on another host.
+    A case that is `apart` would change the messages of others, so it is on a host of its own.
     """
 
     file: str

@@ -1,7 +1,7 @@
 """The platform contract: platform.md's tables (contract.yml) against what the API server holds after site.yml.
 
-One chain of deploys on one cluster, in the order of DEPLOYS; what the cluster holds after each is kept, so that a test
-compares a row with the deploy it belongs to, or two deploys with each other.
+One series of deploys on one cluster, in the order of DEPLOYS. The cluster's state after each is kept, so that a test can
+compare a row with its deploy, or two deploys with each other.
 """
 
 import json
@@ -39,7 +39,7 @@ DEPLOYS = {
 
 
 class Snapshot:
-    """What a cluster held at one moment."""
+    """The state of a cluster at one moment."""
 
     def __init__(self, objects):
         self._objects = {

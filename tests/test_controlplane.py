@@ -1,4 +1,4 @@
-"""The local cluster as a user meets it: what is on it, that `up` changes nothing twice, heals, and that `down` leaves nothing."""
+"""The local cluster as a user sees it: what is on it, that `up` is idempotent and repairs, and that `down` leaves nothing."""
 
 import os
 import shutil
@@ -127,7 +127,7 @@ def test_nothing_listens_beyond_this_machine(cluster):
 
 
 def test_a_cluster_from_first_start_to_the_end(other_cluster, tmp_path):
-    """One story, since each start costs seconds: up, a killed API server, a wedged one, a port in use, down."""
+    """One sequence, since each start takes seconds: up, a killed API server, a wedged one, a port in use, down."""
     with other_cluster.running():
         other_cluster.kubectl("create", "namespace", "kept")
         assert set(other_cluster.processes()) == COMPONENTS

@@ -1,4 +1,4 @@
-"""The documents: what they name exists, what they show works, and the rights they list are enough and not too many."""
+"""The documents: what they name exists, their examples work, and the listed rights are sufficient and necessary."""
 
 import ast
 import itertools

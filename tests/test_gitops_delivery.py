@@ -1,4 +1,4 @@
-"""A cluster that is delivered by GitOps: the Applications are applied and nothing else, and never both for one object."""
+"""A cluster delivered by GitOps: only the Applications are applied, and no object is delivered both ways."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ def applications(cluster):
 
 
 def versions(cluster, namespace):
-    """Resource versions of what stands in a namespace."""
+    """Resource versions of a namespace's objects."""
     return {
         key: version
         for key, version in cluster.resource_versions().items()
@@ -88,7 +88,7 @@ def test_an_application_that_is_off_goes_and_anothers_stays(deliver, cluster):
 
 
 def adopt_by_argocd(cluster, application, *objects):
-    """Do what Argo CD does to objects that its Application finds standing: mark them as its own."""
+    """Do what Argo CD does to existing objects of an Application: set its tracking annotation."""
     for kind, name in objects:
         mark = f"{TRACKING}={application}:{kind}:{NAMESPACE}/{name}"
         who = "--field-manager=argocd-controller"

@@ -1,4 +1,4 @@
-"""The rendered tree: what kubectl and kustomize make of it is what the roles apply, field by field."""
+"""The rendered tree: kubectl and kustomize build from it exactly what the roles apply, field by field."""
 
 import json
 import shutil
@@ -78,7 +78,7 @@ def by_identity(items: list[dict]) -> dict[tuple, dict]:
 
 @pytest.fixture(scope="module")
 def render(cluster):
-    """Render an inventory into a folder; whoever would connect to a cluster fails."""
+    """Render an inventory into a folder; any attempt to connect to a cluster fails."""
 
     def render_(repository, *args, inventory="inventories/platform", **more):
         nowhere = {"K8S_AUTH_HOST": "https://127.0.0.1:9", "KUBECONFIG": "/nowhere"}

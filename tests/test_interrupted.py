@@ -1,4 +1,4 @@
-"""Killed at any moment and run again, or run twice at once, the result is that of one run left alone.
+"""A run that is killed at any moment and repeated, or two concurrent runs, give the same result as one undisturbed run.
 
 Moments are random; INTERRUPT_SEED repeats those of an earlier run, whose seed is in the output of a failed test.
 """
@@ -78,7 +78,7 @@ WORKERS: set[int] = set()
 
 
 def end_workers() -> None:
-    """End what killed runs have left."""
+    """End the processes that killed runs left behind."""
     while WORKERS:
         worker = WORKERS.pop()
         try:
@@ -144,7 +144,7 @@ def killed(cluster, moment: float, everything: bool, *args) -> None:
 
 @dataclass
 class Reference:
-    """What runs that nobody disturbed have made, and how long one of them takes from its first write to its end."""
+    """The result of undisturbed runs, and how long one takes from its first write to its end."""
 
     deployed: dict
     switched: dict

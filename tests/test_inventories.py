@@ -1,4 +1,4 @@
-"""The inventories parse, and set nothing that no role knows."""
+"""The inventories parse, and set only variables that a role knows."""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """The adapter loader against a real MLflow server and a real S3 API.
 
-Each run is a process of its own, forked from one that has imported the client: an import takes longer than a load.
-`test_a_plain_process` starts it as the container does, with both clients.
+Each run is a process forked from one that has already imported the client, since the import takes longer than the run.
+`test_a_plain_process` starts the loader as the container does, with both clients.
 """
 
 import contextlib
@@ -449,7 +449,7 @@ def test_mlflow_fails_for_a_while(load, mlflow):
 
 @pytest.mark.parametrize("status", [500, 404, 403])
 def test_an_error_is_no_missing_alias(load, mlflow, status):
-    """Also 404: a wrong address says so of everything."""
+    """Not even a 404: a wrong address answers everything with it."""
     with services.Proxy(mlflow.mlflow, failing(99, status)) as proxy:
         run = load({"one": "live"}, MLFLOW_TRACKING_URI=proxy.url, ADAPTERS_REQUIRED="true")
     assert (run.code, run.slots()) == (EXIT["unavailable"], set())

@@ -1,7 +1,7 @@
 """Every molecule scenario as one test: molecule test --scenario-name NAME.
 
-The scenarios of single roles share the tests' cluster; the default one starts and removes a cluster of its own, and so
-does that of kind (kind/test_scenario.py).
+The single roles' scenarios share the tests' cluster; the default scenario and kind's (kind/test_scenario.py) start and
+remove their own.
 """
 
 import re

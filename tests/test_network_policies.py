@@ -1,6 +1,6 @@
-"""What the NetworkPolicies mean, told by an evaluator (cyclonus): each flow of network_flows.yml under each variant.
+"""What the NetworkPolicies allow, according to an evaluator (cyclonus): each flow of network_flows.yml in each variant.
 
-The local clusters enforce no NetworkPolicy, so this is where their meaning is tested.
+The local clusters store NetworkPolicies but do not enforce them, so their effect is tested here.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Every playbook as an operator starts it: its syntax, what a role's own playbook touches, and the questions of smoke.yml."""
+"""Every playbook as an operator starts it: its syntax, what a role's own playbook touches, and the requests of smoke.yml."""
 
 import json
 import socket
@@ -23,7 +23,7 @@ def extra(**variables) -> list[str]:
 
 
 def text(done) -> str:
-    """All that a run said, as one line."""
+    """A run's whole output, as one line."""
     return " ".join((done.stdout + done.stderr).split())
 
 

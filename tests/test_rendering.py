@@ -1,4 +1,4 @@
-"""Every role, profile and variant, rendered by Ansible itself: valid for each Kubernetes version, and as the contract says."""
+"""Every role, profile and variant, rendered by Ansible: valid for each Kubernetes version, and as the contract demands."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""No credential that a user can give is in an object, a log line, a report or a file: each is a mark, and the marks are searched."""
+"""No credential that a user can set ends up in an object, log line, report or file: each is a marker, and all markers are searched."""
 
 import base64
 import json

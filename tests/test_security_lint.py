@@ -1,6 +1,6 @@
-"""checkov on what is rendered, parliament on what is written into IAM and S3: each finding has its reason here, or is an error.
+"""checkov on the rendered manifests, parliament on the IAM and S3 policies: a finding without a reason here is an error.
 
-Both come from the dependency group `linters`, and neither asks anything of a network.
+Both come from the dependency group `linters` and work offline.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The stand-ins for vLLM and Triton as processes: their endpoints, how they fail, how they end."""
+"""The stand-ins for vLLM and Triton as processes: endpoints, failures and shutdown."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory) -> Iterator[Any]:
-    """Start a stand-in: start(name, *words, VARIABLE=value...); all are gone at the end."""
+    """Start a stand-in: start(name, *words, VARIABLE=value...); all are stopped at the end."""
     folder = tmp_path_factory.mktemp("logs")
     started: list[Running] = []
 

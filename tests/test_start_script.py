@@ -1,6 +1,6 @@
-"""The scripts of vLLM's ConfigMap alone, as the role renders them: start.sh in several shells, drain.py against a server.
+"""The scripts in vLLM's ConfigMap, as the role renders them: start.sh in several shells, drain.py against a server.
 
-`vllm` is a stand-in here, since the real one needs a GPU: it says what it was started with.
+`vllm` is replaced by a script that prints its arguments, since the real one needs a GPU.
 """
 
 import contextlib

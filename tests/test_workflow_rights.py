@@ -1,4 +1,4 @@
-"""workflow-sa can do exactly what the platform's contract lists, tried with its own token on an API server that the platform stands on."""
+"""workflow-sa can do exactly what the platform's contract lists, tried with its own token on an API server with the platform deployed."""
 
 import contextlib
 import json

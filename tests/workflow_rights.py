@@ -39,7 +39,7 @@ SPECIAL = [
 
 
 class Account:
-    """A ServiceAccount with a token of its own, and nothing else to show for itself."""
+    """A ServiceAccount that authenticates with its own token and nothing else."""
 
     def __init__(self, cluster, namespace: str, name: str):
         self.name = f"{namespace}/{name}"

@@ -1,4 +1,4 @@
-"""What the tests on kind share."""
+"""Shared by the tests on kind."""
 
 import json
 import time
@@ -9,7 +9,7 @@ NAMESPACE = "ml-models"
 
 
 class Platform:
-    """The platform on the kind cluster, and what tests do to it."""
+    """The platform on the kind cluster, with helpers for the tests."""
 
     def __init__(self, kind):
         self.kind = kind
@@ -27,7 +27,7 @@ class Platform:
         return self.kind.get("--namespace", NAMESPACE, *args)
 
     def pods(self, app: str) -> list[dict]:
-        """The pods of a server that are not on their way out, oldest first."""
+        """A server's pods that are not terminating, oldest first."""
         items = self.kind.api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{app}")["items"]
         staying = [pod for pod in items if not pod["metadata"].get("deletionTimestamp")]
         return sorted(staying, key=lambda pod: pod["metadata"]["creationTimestamp"])
@@ -45,7 +45,7 @@ class Platform:
         return self.kubectl("exec", self.pod(app), "--", "sh", "-c", script, check=check)
 
     def until(self, condition, what: str, seconds: float = 120):
-        """Poll until the condition holds, and give what it returned; the deadline is for a machine that is slow."""
+        """Poll until the condition holds and return its result; the deadline allows for slow machines."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
@@ -55,7 +55,7 @@ class Platform:
 
 @pytest.fixture(scope="module")
 def platform(kind):
-    """The platform, deployed anew with inventories/kind."""
+    """The platform, freshly deployed with inventories/kind."""
     kind.reset()
     platform = Platform(kind)
     platform.deploy()

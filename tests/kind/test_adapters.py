@@ -1,6 +1,6 @@
-"""Adapters from end to end: a real MLflow and a real S3 API on this machine, the loader and vLLM's stand-in in pods.
+"""Adapters from end to end: a real MLflow and a real S3 API on this machine, with the loader and vLLM's stand-in in pods.
 
-The pods find MLflow at the contract's address and have no credentials but a token for their role.
+The pods reach MLflow at the contract's address and have no credentials except a token for their role.
 """
 
 import json
@@ -105,7 +105,7 @@ def test_the_slots_are_filled_and_served(adapters):
 
 
 def test_no_credential_is_in_the_cluster(adapters):
-    """What opened S3 was exchanged for the ServiceAccount's token."""
+    """The S3 credentials were exchanged for the ServiceAccount's token."""
     pods = adapters.platform.kubectl("get", "pods", "--selector", "app=vllm", "--output", "yaml").stdout
     assert "AWS_WEB_IDENTITY_TOKEN_FILE" in pods
     assert "ACCESS_KEY" not in pods

@@ -1,4 +1,4 @@
-"""Probes and failed starts in real containers: what survives, and what the deploy says of what does not."""
+"""Probes and failed starts in real containers: what recovers, and what the deploy reports for what does not."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_without_the_startup_probe_it_would_be_killed(platform):
 
 
 def test_never_ready_while_the_old_pods_serve(platform):
-    """Triton surges: the deploy fails with the reason, and nobody notices."""
+    """Triton surges: the deploy fails with the reason, while the old pods keep serving."""
     before = {pod["metadata"]["uid"] for pod in platform.pods("triton-inference")}
     done = platform.deploy(
         "triton",

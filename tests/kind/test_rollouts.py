@@ -34,7 +34,7 @@ time.sleep(3600)
 
 
 class Client:
-    """A pod that asks a Service without a pause, and counts."""
+    """A pod that sends requests to a Service without a pause and counts the results."""
 
     def __init__(self, platform, host, path, body=""):
         self.platform, self.name = platform, f"client-{host}"
@@ -71,7 +71,7 @@ class Client:
         return json.loads(done.stdout) if done.returncode == 0 and done.stdout else {}
 
     def stop(self):
-        """Stop it, and give the counts and what it said of failures."""
+        """Stop it; return the counts and its log of failures."""
         self.platform.kubectl("exec", self.name, "--", "touch", "/tmp/stop")
         time.sleep(1)
         counts, said = self.counts(), self.platform.kubectl("logs", self.name).stdout

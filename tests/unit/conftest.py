@@ -1,4 +1,4 @@
-"""The roles' own defaults as inputs of the computations, without Ansible."""
+"""The roles' defaults as inputs for the filters, without Ansible."""
 
 from __future__ import annotations
 

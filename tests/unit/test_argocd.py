@@ -1,4 +1,4 @@
-"""Which Applications there are, what is in them, and whose each part is."""
+"""Which Applications there are, what they contain, and which objects belong to which."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The servers' command lines, against what vLLM's own parser said, and against the parsers of the stand-ins."""
+"""The servers' command lines, against the recorded answers of vLLM's own parser and the parsers of the stand-ins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in AWS, computed: names, policies, merges; and the inputs that are refused."""
+"""The computed AWS side: names, policies, merges; and the inputs that are refused."""
 
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws, iam

@@ -1,4 +1,4 @@
-"""What a pod asks for, as the scheduler counts it, and which node could take it."""
+"""What a pod requests, as the scheduler counts it, and which node could take it."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""Wrong variables are named, with what would be right and where they are set."""
+"""Wrong variables are reported, with what is allowed and where they are set."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The raw patch of a user."""
+"""The user's raw patches (*_patch)."""
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.patch import patched, strategic
 

@@ -1,4 +1,4 @@
-"""What counts as rolled out, as a fault, and as a secret."""
+"""What counts as rolled out, as failed, and as a secret to mask."""
 
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import rollout

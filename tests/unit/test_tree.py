@@ -1,4 +1,4 @@
-"""The tree's files, their names, and what becomes of what stands there already."""
+"""The rendered tree: file names, contents, and what happens to existing files."""
 
 import os
 import stat

@@ -7,8 +7,8 @@ verdicts.json: what the real ``vllm`` says to some hundred command lines: those 
     version. Each goes as far as vLLM gets before it touches a model or a GPU: ``main()``, and the first checks of
     ``setup_server()``.
 
-One thing is stood in for, since its compiled code needs a GPU's driver: the module vllm._C is empty, and the platform is
-said to be CUDA (otherwise the parser can't even compute its defaults).
+One part is faked, since its compiled code needs a GPU driver: the module vllm._C is empty, and the platform is
+set to CUDA (otherwise the parser can't even compute its defaults).
 """
 
 from __future__ import annotations
