@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS, component_of
 
 KINDS = [
     {"api_version": "v1", "kind": "ServiceAccount"},
@@ -77,7 +77,8 @@ def options(rendered: Mapping) -> dict:
     """
     gitops, settings = is_gitops(rendered), rendered["settings"]["apply"]
     argocd = rendered["cluster"]["argocd_namespace"]
-    components = list(dict.fromkeys(part["component"] for part in rendered["parts"]))
+    # Those without any part, too: what the inventory has off is pruned.
+    components = [component_of(role) for role in rendered["roles"]]
     mine = [name for name in components if (name == GITOPS) == gitops]
     # A Secret is looked for by its name: to list Argo CD's Secrets is to read all of its credentials.
     secrets = [{"api_version": "v1", "kind": "Secret", "name": secret["name"]} for secret in rendered["secrets"]]
