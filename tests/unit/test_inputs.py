@@ -1,4 +1,4 @@
-"""Wrong variables are reported, with what is allowed and where they are set."""
+"""Wrong variables are reported, with what is allowed and where they are set; which layer of variables wins."""
 
 import json
 import os
@@ -8,47 +8,202 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs as inputs
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import check, specs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs, merge
+from rendering import DESCRIBED, host, rendered
 
 ROOT = Path(__file__).parents[2]
-SPECS = inputs.load_specs(ROOT / "roles")
-
-
-def defaults(role):
-    values = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text(encoding="utf-8"))
-    values |= {"platform_cluster_name": "here", "platform_api_server": "https://x", "platform_aws_account_id": "1" * 12}
-    return {name: value for name, value in values.items() if "{{" not in str(value)}
-
-
-BUILTIN = yaml.safe_load((ROOT / "roles/platform/vars/main.yml").read_text(encoding="utf-8"))[
-    "__platform_hardware_profiles"
-]
 
 
 def complaints(role="platform", **given):
-    """Check a role with some variables set, untemplated."""
-    values, lines = inputs.check_role(role, SPECS[role], defaults(role) | given, lambda value: value)
-    if role == "platform":
-        profiles = {name: dict(profile) for name, profile in BUILTIN.items()}
-        for name, profile in values.get("platform_hardware_profiles", {}).items():
-            profiles[name] = profiles.get(name, {}) | profile
-        lines += check_platform(values, profiles)
-    return lines
+    """Render a role for one host: what is wrong."""
+    return rendered(() if role == "platform" else (role,), **{"platform_cluster_name": "here", **given})["problems"]
 
 
-@pytest.mark.parametrize("role", sorted(role for role, entries in SPECS.items() if "main" in entries))
-def test_defaults_are_right_and_all_described(role):
-    file = ROOT / "roles" / role / "defaults" / "main.yml"
-    names = set(yaml.safe_load(file.read_text(encoding="utf-8")) or {}) if file.is_file() else set()
-    unset = {name for name, option in SPECS[role]["main"].items() if option.get("required") or "default" not in option}
-    assert names - set(SPECS[role]["main"]) == set(), "has a default, but is not in the argument spec"
-    assert set(SPECS[role]["main"]) - names - unset == set(), "says a default that defaults/main.yml lacks"
+@pytest.mark.parametrize("role", sorted(DESCRIBED))
+def test_no_complaint_about_what_a_role_brings(role):
+    option_of = {**DESCRIBED[role].axis, **DESCRIBED[role].options}
+    brought = host(playbook_dir="/x").brought(role)
+    for key, option in option_of.items():
+        value = merge(option["builtin"], brought[key]) if "builtin" in option else brought[key]
+        assert check.check_value(f"{role}_{key}", value, option, nested=value is None) == []
+        assert (brought[key] is not None) or not option.get("required"), key
 
 
-@pytest.mark.parametrize("role", ["platform", "irsa", "argocd_apps"])
-def test_no_complaint_about_the_defaults(role):
-    assert complaints(role) == []
+def test_no_complaint_about_the_defaults():
+    assert complaints() == []
+
+
+# --- What a role says of its variables ---
+
+
+def described(folder, **said):
+    """Write roles with an inputs.yml each, and read them."""
+    for role, content in said.items():
+        (folder / role / "meta").mkdir(parents=True)
+        if content is not None:
+            text = content if isinstance(content, str) else yaml.safe_dump(content)
+            (folder / role / "meta" / "inputs.yml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def about(**more):
+    return {"short_description": "A role", "description": "Of a test", **more}
+
+
+TEXT = {"type": "str", "description": "A text", "default": "a"}
+
+
+def test_a_role_has_what_it_extends_and_states_what_differs(tmp_path):
+    folder = described(
+        tmp_path,
+        base=about(options={"name": TEXT, "image": TEXT}),
+        one=about(extends="base", options={"name": {"default": "one"}, "own": TEXT}, axis={"which": TEXT}),
+        two=about(extends="one", options={"image": {"description": "Another"}}, axis={"all": {**TEXT, "type": "dict"}}),
+    )
+    found = specs.load(folder=folder)
+    assert list(found) == ["base", "one", "two"]
+    assert found["two"].options == {
+        "name": {**TEXT, "default": "one"},
+        "image": {**TEXT, "description": "Another"},
+        "own": TEXT,
+    }
+    # What chooses the servers is no key of a profile, and not inherited; the keys of a profile are the role's variables.
+    assert set(found["two"].variables) == {"two_all", "two_name", "two_image", "two_own"}
+    assert found["two"].axis["all"]["entries"] == found["two"].options
+    assert found["base"].options["name"] == TEXT
+
+
+def test_a_role_is_read_with_what_it_extends_and_no_other(tmp_path):
+    folder = described(tmp_path, a=about(options={"x": TEXT}), b=about(extends="a"), c=about(options={"y": TEXT}))
+    assert set(specs.load(["b"], folder)) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "role one: nothing describes its variables, so none of them could be checked: .*one/meta/inputs.yml is"),
+        ("options: [", "role one: .*inputs.yml can't be read"),
+        ("options: text", "role one: .*inputs.yml can't be read"),
+        ("just a text", "role one: .*inputs.yml can't be read"),
+        ({"options": {"name": TEXT}}, "role one: .*can't be read: KeyError.'short_description'"),
+        (about(extends="nobody"), "role nobody: nothing describes its variables"),
+        (about(options={"name": {"type": "str"}}), "role one: .*needs type and description: name"),
+        (about(options={"name": {"description": "x"}, "ok": TEXT}), "needs type and description: name$"),
+        (about(axis={"name": {"description": "x"}}), "needs type and description: name$"),
+    ],
+    ids=str,
+)
+def test_a_role_that_does_not_describe_its_variables_is_refused(tmp_path, content, message):
+    folder = described(tmp_path, one=content)
+    with pytest.raises(Failure, match=message):
+        specs.load(["one"], folder)
+
+
+def test_the_documentation_has_every_variable_and_the_keys_of_a_profile():
+    found = specs.argument_specs(DESCRIBED["vllm"])["argument_specs"]
+    assert set(found) == {"main", "vllm_profiles"}
+    assert set(found["main"]["options"]) == set(DESCRIBED["vllm"].variables)
+    assert set(found["vllm_profiles"]["options"]) == set(DESCRIBED["vllm"].options)
+    kept = {key for options in found.values() for option in options["options"].values() for key in option}
+    assert kept == {"type", "description", "default", "elements", "choices", "options"}
+
+
+# --- Layers ---
+
+
+def layered(said, **variables):
+    """Give the inputs of roles that a test makes up, without templates."""
+    roles = {name: specs.Role(name, extends, axis, options, {}) for name, (extends, axis, options) in said.items()}
+    return Inputs(roles, variables, lambda value: value)
+
+
+OPTIONS = {
+    "name": {"type": "str", "default": "brought"},
+    "count": {"type": "int", "default": 1},
+    "labels": {"type": "dict", "default": {"a": "brought"}},
+}
+SERVERS = {"model_server": ("", {}, OPTIONS), "triton": ("model_server", {}, OPTIONS), "other": ("", {}, OPTIONS)}
+
+
+def test_the_platforms_default_is_weaker_than_the_roles_own_variable_and_stronger_than_what_it_brings():
+    assert layered(SERVERS).values("triton")["name"] == "brought"
+    assert layered(SERVERS, model_server_name="all").values("triton")["name"] == "all"
+    assert layered(SERVERS, model_server_name="all", triton_name="own").values("triton")["name"] == "own"
+    assert layered(SERVERS, triton_name="own").values("model_server")["name"] == "brought"
+    # Of no use to a role that is no model server.
+    assert layered(SERVERS, model_server_name="all").values("other")["name"] == "brought"
+
+
+def test_it_reaches_a_role_that_extends_one_that_extends():
+    said = {**SERVERS, "judge": ("triton", {}, OPTIONS)}
+    assert layered(said, model_server_name="all").values("judge")["name"] == "all"
+    # A role's own variables are no defaults of those that extend it.
+    assert layered(said, triton_name="own").values("judge")["name"] == "brought"
+
+
+def test_a_dictionary_replaces_a_weaker_one():
+    inputs = layered(SERVERS, model_server_labels={"b": "all"}, triton_labels={"c": "own"})
+    assert inputs.values("triton")["labels"] == {"c": "own"}
+    assert layered(SERVERS, model_server_labels={}).values("triton")["labels"] == {}
+
+
+def test_what_is_built_in_is_merged_beneath():
+    pools = {"type": "dict", "default": {}, "builtin": {"gpu": {"gpus": 1, "labels": {"w": "gpu"}}}}
+    said = {"platform": ("", {}, {"pools": pools})}
+    own = {"gpu": {"labels": {"x": "y"}}, "mine": {"gpus": 2}}
+    assert layered(said, platform_pools=own).values("platform")["pools"] == {
+        "gpu": {"gpus": 1, "labels": {"w": "gpu", "x": "y"}},
+        "mine": {"gpus": 2},
+    }
+    assert layered(said).values("platform")["pools"] == pools["builtin"]
+
+
+def test_merging_changes_neither():
+    base, over = {"a": {"b": 1, "c": [1]}, "d": 1}, {"a": {"c": [2], "e": None}, "d": {"f": 1}}
+    assert merge(base, over) == {"a": {"b": 1, "c": [2], "e": None}, "d": {"f": 1}}
+    assert (base, over) == ({"a": {"b": 1, "c": [1]}, "d": 1}, {"a": {"c": [2], "e": None}, "d": {"f": 1}})
+
+
+def test_a_variable_keeps_working_under_its_earlier_name_and_a_notice_says_so():
+    said = {
+        "triton": ("", {}, {"access": {"type": "list", "elements": "str", "default": [], "was": "irsa_triton_access"}})
+    }
+    inputs = layered(said, irsa_triton_access=["a"])
+    assert inputs.values("triton")["access"] == ["a"]
+    assert inputs.notices == ["irsa_triton_access is called triton_access now"]
+    assert inputs.misspelt() == []
+    both = layered(said, irsa_triton_access=["a"], triton_access=["b"])
+    assert both.values("triton")["access"] == ["b"]
+    assert both.notices == []
+    assert layered(said, irsa_triton_access="a").problems("triton") == ["irsa_triton_access is 'a': must be a list"]
+
+
+@pytest.mark.parametrize("role", ["triton", "vllm", "vllm_judge"])
+def test_the_access_of_a_server_was_called_otherwise(role):
+    found = rendered((role,), **{f"irsa_{role}_access": [{"bucket": "mine"}], f"{role}_role_name": "reader"})
+    assert found["problems"] == []
+    assert f"irsa_{role}_access is called {role}_access now" in found["warnings"]
+    on = [part for part in found["parts"] if part["enabled"]]
+    assert [part["account"]["access"] for part in on] == [[{"bucket": "mine"}]] * len(on)
+
+
+def test_a_value_that_is_wrong_is_left_out_and_the_others_count():
+    inputs = layered(SERVERS, triton_count="many", triton_name="own")
+    assert inputs.given("triton") == {"name": "own"}
+    assert inputs.problems("triton") == ["triton_count is 'many': must be a whole number"]
+
+
+def test_text_of_the_command_line_becomes_the_type():
+    said = {"apply": ("", {}, {"force": {"type": "bool", "default": False}, "wait": {"type": "int", "default": 1}})}
+    assert layered(said, apply_force="yes", apply_wait="30").values("apply") == {"force": True, "wait": 30}
+    assert layered(said, apply_force="no").values("apply")["force"] is False
+
+
+def test_what_is_required_must_be_set():
+    said = {"apply": ("", {}, {"rendered": {"type": "dict", "required": True}})}
+    assert layered(said).problems("apply") == ["apply_rendered is not set: it is required by the role apply"]
 
 
 # --- Names ---
@@ -70,16 +225,21 @@ def test_no_complaint_about_the_defaults(role):
         ("vllm_judge_varient", "vllm_judge_variant"),
         ("vllmjudge_variant", "vllm_judge_variant"),
         ("vlm_image", "vllm_image"),
+        ("vllm_enabled_profile", "vllm_enabled_profiles"),
+        ("model_server_replica", "model_server_replicas"),
+        ("modelserver_replicas", "model_server_replicas"),
     ],
 )
 def test_misspelt_names(name, right):
-    assert inputs.misspelt([name], SPECS)[name][0] == right
+    assert check.misspelt([name], DESCRIBED)[name][0] == right
 
 
 @pytest.mark.parametrize(
     "name",
     [
         "platform_namespace",
+        "model_server_replicas",
+        "irsa_triton_access",
         "__platform_x",
         "ansible_platform_x",
         "team",
@@ -90,19 +250,36 @@ def test_misspelt_names(name, right):
     ],
 )
 def test_names_that_are_nobodys_business(name):
-    assert inputs.misspelt([name], SPECS) == {}
+    assert check.misspelt([name], DESCRIBED) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "argocd_apps_triton_profiles",
+        "argocd_apps_vllm",
+        "argocd_apps_judge",
+        "argocd_apps_vllm_name",
+        "argocd_apps_triton_prefix",
+    ],
+)
+def test_a_variable_that_is_gone_is_refused(name):
+    assert any(f"{name} is" in line and "no such variable" in line for line in complaints("argocd_apps", **{name: "x"}))
 
 
 def test_the_longest_role_owns_a_name():
-    specs = {"vllm": {"main": {"vllm_image": {}}}, "vllm_judge": {"main": {"vllm_judge_variant": {}}}, "new": {}}
-    assert inputs.owner("vllm_judge_image", specs) == "vllm_judge"
-    assert inputs.misspelt(["vllm_judge_image"], specs)["vllm_judge_image"][1] == "vllm_judge"
-    assert inputs.misspelt(["vllm_judge_variants"], specs)["vllm_judge_variants"] == (
+    roles = {
+        "vllm": specs.Role("vllm", "", {}, {"image": TEXT}, {}),
+        "vllm_judge": specs.Role("vllm_judge", "vllm", {"variant": TEXT}, {}, {}),
+    }
+    assert check.owner("vllm_judge_image", roles) == "vllm_judge"
+    assert check.misspelt(["vllm_judge_image"], roles)["vllm_judge_image"][1] == "vllm_judge"
+    assert check.misspelt(["vllm_judge_variants"], roles)["vllm_judge_variants"] == (
         "vllm_judge_variant",
         "vllm_judge",
     )
-    assert inputs.misspelt(["vlllm_image"], specs)["vlllm_image"] == ("vllm_image", "vllm")
-    assert inputs.misspelt(["new_x"], specs) == {}, "a role without a spec reports nothing"
+    assert check.misspelt(["vlllm_image"], roles)["vlllm_image"] == ("vllm_image", "vllm")
+    assert check.misspelt(["new_x"], roles) == {}
 
 
 # --- Types and values ---
@@ -271,10 +448,9 @@ PLAY = """
 - hosts: clusters
   gather_facts: false
   tasks:
-    - ansible.builtin.import_role: {name: platform, tasks_from: inputs}
-      vars: {platform_inputs_roles: [irsa, argocd_apps]}
-    - ansible.builtin.import_role: {name: platform, tasks_from: inputs}
-      vars: {platform_inputs_roles: [irsa]}
+    - modelyard.core.render: {roles: [irsa, argocd_apps]}
+      register: rendered
+    - ansible.builtin.debug: {var: rendered.problems}
 """
 
 GROUP_VARS = """\
@@ -293,42 +469,31 @@ irsa_workflow_role_name: "{{ helper }} !"
 """
 
 
-def run(folder, group_vars, *arguments):
-    (folder / "group_vars").mkdir()
-    (folder / "hosts.yml").write_text("clusters: {hosts: {here: {ansible_connection: local}}}\n", encoding="utf-8")
-    (folder / "group_vars" / "clusters.yml").write_text(group_vars, encoding="utf-8")
-    (folder / "play.yml").write_text(PLAY, encoding="utf-8")
-    command = [
-        Path(sys.executable).parent / "ansible-playbook",
-        "-i",
-        folder / "hosts.yml",
-        *arguments,
-        folder / "play.yml",
-    ]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_one_run_reports_everything_and_where(tmp_path):
-    done = run(tmp_path, GROUP_VARS, "-e", "platform_delivery=gitop", "-e", "argocd_apps_pth=x")
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "hosts.yml").write_text("clusters: {hosts: {here: {ansible_connection: local}}}\n", encoding="utf-8")
     file = tmp_path / "group_vars" / "clusters.yml"
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip().startswith("- ")]
-    assert done.returncode == 2, done.stdout
-    for expected, place in {
-        "platform_namespace is True: must be a text: put it in quotes": f"{file}:3",
-        "platform_namspace is 'x': no such variable of the role platform, did you mean platform_namespace?": f"{file}:4",
-        "platform_connection.context is '{{ nowhere }}': 'nowhere' is undefined": f"{file}:6",
-        "platform_conection is (hidden): no such variable of the role platform, did you mean platform_connection?": f"{file}:7",
-        "platform_hardware_profiles.gpu.labels.workload is False: must be a text: put it in quotes": f"{file}:10",
-        "irsa_workflow_role_name is 'irsa-role !': must be up to 64 letters, digits and +=,.@_-, or a whole ARN": f"{file}:12",
-        "platform_delivery is 'gitop': must be one of direct, gitops": "<CLI option '-e'>",
-        "argocd_apps_pth is 'x': no such variable of the role argocd_apps, did you mean argocd_apps_path?": "<CLI option '-e'>",
-    }.items():
-        assert f"- {expected} (set at {place})" in lines
+    file.write_text(GROUP_VARS, encoding="utf-8")
+    (tmp_path / "play.yml").write_text(PLAY, encoding="utf-8")
+    wrong = ["-e", "platform_delivery=gitop", "-e", "argocd_apps_pth=x"]
+    program = Path(sys.executable).parent / "ansible-playbook"
+    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    environment |= {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
+    command = [program, "-i", tmp_path / "hosts.yml", *wrong, tmp_path / "play.yml"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "hush" not in done.stdout + done.stderr
-
-
-def test_right_variables_pass_once_and_for_all(tmp_path):
-    done = run(tmp_path, 'platform_api_server: https://x\nplatform_aws_account_id: "123456789012"\n')
-    assert done.returncode == 0, done.stdout
-    assert "ok=2" in done.stdout
+    task = json.loads(done.stdout)["plays"][0]["tasks"][-1]
+    assert set(task["hosts"]["here"]["rendered.problems"]) == {
+        f"{told} (set at {place})"
+        for told, place in {
+            "platform_namespace is True: must be a text: put it in quotes": f"{file}:3",
+            "platform_namspace is 'x': no such variable of the role platform, did you mean platform_namespace?": f"{file}:4",
+            "platform_connection.context is '{{ nowhere }}': 'nowhere' is undefined": f"{file}:6",
+            "platform_conection is (hidden): no such variable of the role platform, did you mean platform_connection?": f"{file}:7",
+            "platform_hardware_profiles.gpu.labels.workload is False: must be a text: put it in quotes": f"{file}:10",
+            "irsa_workflow_role_name is 'irsa-role !': must be up to 64 letters, digits and +=,.@_-, or a whole ARN": f"{file}:12",
+            "platform_delivery is 'gitop': must be one of direct, gitops": "<CLI option '-e'>",
+            "argocd_apps_pth is 'x': no such variable of the role argocd_apps, did you mean argocd_apps_path?": "<CLI option '-e'>",
+        }.items()
+    }

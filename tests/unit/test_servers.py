@@ -1,11 +1,9 @@
 """What is computed for the servers, and what is refused."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 GPU = "nvidia.com/gpu"
 
@@ -63,7 +61,7 @@ def test_no_surge_where_the_last_gpu_is_held(triton: Any, vllm: Any, judge: Any)
 
 def test_replicas_are_left_to_an_autoscaler(triton: Any, vllm: Any) -> None:
     assert triton(["cpu"], autoscaled=True)[0][0]["replicas"] is None
-    assert vllm(replicas=None)[0]["replicas"] is None
+    assert vllm(profiles={"vllm": {"replicas": None}})[0]["replicas"] is None
 
 
 def test_optional_objects_by_name(triton: Any) -> None:
@@ -297,22 +295,16 @@ def test_pod_identity_leaves_no_annotation_and_keeps_the_role(triton: Any, platf
     assert server["role_arn"] == "arn:aws:iam::123456789012:role/my-triton-s3-read"
 
 
-def test_pod_identity_opens_the_way_to_its_agent(vllm: Any) -> None:
-    assert variables_of("vllm")["network_policy_pod_identity"] == "{{ platform_pod_identity }}"
-    agents = [
-        item["ipBlock"]["cidr"]
-        for rule in vllm(network_policy_pod_identity=True)[0]["network_policy"]["egress"]
-        for item in rule.get("to", [])
-        if "169.254.170.23" in str(item)
-    ]
-    assert agents == ["169.254.170.23/32"]
-    closed = vllm(network_policy_pod_identity=False)[0]["network_policy"]["egress"]
-    assert "169.254.170.23" not in str(closed)
+def test_pod_identity_opens_the_way_to_its_agent(vllm: Any, platform: dict) -> None:
+    def agents(**given: Any) -> list[str]:
+        egress = vllm(**given)[0]["network_policy"]["egress"]
+        peers = [item for rule in egress for item in rule.get("to", [])]
+        return [peer["ipBlock"]["cidr"] for peer in peers if "169.254.170.23" in str(peer)]
 
-
-def variables_of(role: str) -> dict:
-    text = (Path(__file__).parents[2] / "roles" / role / "defaults" / "main.yml").read_text(encoding="utf-8")
-    return {name.removeprefix(f"{role}_"): value for name, value in yaml.safe_load(text).items()}
+    assert agents() == []
+    platform["pod_identity"] = True
+    assert agents() == agents(network_policy_pod_identity=True) == ["169.254.170.23/32"]
+    assert agents(network_policy_pod_identity=False) == []
 
 
 def test_only_what_differs_from_the_program_is_written(triton: Any, vllm: Any) -> None:
@@ -349,7 +341,7 @@ EVERY_SERVER = [
     ({"image": "registry.local/x"}, "image is 'registry.local/x': must have a tag or a digest"),
     ({"role_name": "bad role"}, "role_name is 'bad role'"),
     ({"role_name": "arn:aws:iam::1:role/x"}, "role_name is 'arn:aws:iam::1:role/x'"),
-    ({"replicas": "two"}, "replicas is 'two': must be a whole number of 0 or more"),
+    ({"replicas": "two"}, "replicas is 'two': must be a whole number"),
     ({"replicas": -1}, "replicas is -1: must be a whole number of 0 or more"),
     ({"autoscaled": "maybe"}, "autoscaled is 'maybe': must be true or false"),
     ({"hardware_profile": "gpu-vlm"}, "hardware_profile is 'gpu-vlm': unknown, did you mean 'gpu-vllm'?"),
@@ -361,16 +353,16 @@ EVERY_SERVER = [
     ({"resources": _limits(requests={GPU: 1}, limits={GPU: None})}, "GPUs are asked for by a limit"),
     ({"resources": _limits(limits={GPU: 0.5})}, f"resources.limits.{GPU} is 0.5: must be a whole number of GPUs"),
     ({"resources": _limits(limits={"memory": None})}, "resources.limits.memory is None: must be set"),
-    ({"resources": {**_limits(), "limit": {}}}, "resources.limit is 'limit': unknown, did you mean 'limits'?"),
+    ({"resources": {**_limits(), "limit": {}}}, "resources.limit is {}: no such key, did you mean limits?"),
     ({"shm_size": "100Gi"}, "shm_size is '100Gi': is memory of the container and must be below"),
     ({"shm_size": "big"}, "shm_size is 'big': must be a Kubernetes quantity"),
     ({"http_port": 70000}, "http_port is 70000: must be a whole number from 1 to 65535"),
     ({"startup_seconds": 60, "startup_delay_seconds": 60}, "startup_seconds is 60: must be more than the delay"),
     ({"progress_deadline_seconds": 30}, "progress_deadline_seconds is 30: must be more than the start"),
     ({"termination_grace_seconds": 5}, "termination_grace_seconds is 5: must be above the seconds before"),
-    ({"labels": {"bad key": "x"}}, "labels.bad key is 'bad key': must be a label key"),
-    ({"labels": {"a": "no spaces"}}, "labels.a is 'no spaces': must be a label value"),
-    ({"annotations": {"a": {}}}, "annotations.a is {}: must be text"),
+    ({"labels": {"bad key": "x"}}, "labels.bad key is 'x': the key must be a name of up to 63 letters"),
+    ({"labels": {"a": "no spaces"}}, "labels.a is 'no spaces': must be up to 63 letters, digits, -, _ and ."),
+    ({"annotations": {"a": {}}}, "annotations.a is {}: must be a text"),
     ({"pod_labels": {"app": "other"}}, "pod_labels.app is 'other': is the selector"),
     ({"env": {"A": {"b": 1}}}, "env.A is {'b': 1}: must be text"),
     ({"extra_env": [{"value": "x"}]}, "extra_env.0 is {'value': 'x'}: must have a name"),
@@ -379,7 +371,7 @@ EVERY_SERVER = [
     ({"patch": ["x"]}, "patch is ['x']: must be a dictionary"),
     ({"monitoring_interval": "30"}, "monitoring_interval is '30': must be a time such as 30s"),
     ({"pdb_max_unavailable": "half"}, "pdb_max_unavailable is 'half': must be a number of pods or a percentage"),
-    ({"tolerations": "none"}, "tolerations is 'none': must be a list of dictionaries"),
+    ({"tolerations": "none"}, "tolerations is 'none': must be a list"),
 ]
 # Each would be taken for something else by vLLM's NAME=PATH, by the shell or by the file system.
 BAD_SLOTS = [
@@ -428,7 +420,7 @@ VLLM = [
     ({"model": "org/unknown"}, "startup_seconds is None: the model is not known"),
     ({"model_facts": {"hidden_size": 1}}, "can't compute sizes from it (KeyError: 'num_attention_heads')"),
     ({"startup_seconds": 20}, "startup_seconds is 20: the 3.9 GiB of weights alone take 40 s at 100 MiB/s"),
-    ({"metrics_port": 8000}, "metrics_port is 8000: must differ from vllm_http_port"),
+    ({"metrics_port": 8000}, "metrics_port is 8000: the ports must differ"),
     ({"extra_args": {"max_model_len": 1}}, "extra_args.max_model_len is 1: --max-model-len has a variable of its own"),
     ({"extra_args": {"lora-modules": "x"}}, "--lora-modules has a variable of its own"),
     ({"adapter_slots": {"../up": "live"}}, "adapter_slots.../up is '../up': must be a folder's name"),
@@ -446,7 +438,7 @@ VLLM = [
     ({"adapter_loader": "builtin", "init_args": ["-v"]}, "init_args is ['-v']: is not run by the builtin loader"),
     ({"adapter_artifact": "a/../b"}, "adapter_artifact is 'a/../b': must be a relative folder"),
     ({"adapter_artifact": "/adapter"}, "adapter_artifact is '/adapter': must be a relative folder"),
-    ({"adapter_base_models": "one"}, "adapter_base_models is 'one': must be a list of model names"),
+    ({"adapter_base_models": "one"}, "adapter_base_models is 'one': must be a list"),
     ({"adapters_required": "maybe"}, "adapters_required is 'maybe': must be true or false"),
     ({"adapters_strict": "maybe"}, "adapters_strict is 'maybe': must be true or false"),
     ({"adapters_seconds": 0}, "adapters_seconds is 0: must be a whole number of 1 or more"),
@@ -462,8 +454,8 @@ VLLM = [
         {"init_resources": {"requests": {"cpu": 3}, "limits": {"cpu": 2}}},
         "init_resources.requests.cpu is 3: must not be above the limit, 2",
     ),
-    ({"cache": {"type": "pvc", "size": "1Gi"}}, "cache.type is 'pvc': must be empty_dir or claim"),
-    ({"cache": {"sise": "1Gi"}}, "cache.sise is '1Gi': unknown, did you mean 'size'?"),
+    ({"cache": {"type": "pvc", "size": "1Gi"}}, "cache.type is 'pvc': must be one of empty_dir, claim"),
+    ({"cache": {"sise": "1Gi"}}, "cache.sise is '1Gi': no such key, did you mean size?"),
     ({"cache": {"size": "big"}}, "cache.size is 'big': must be a Kubernetes quantity"),
     ({"cache": {"size": "1Gi", "access_mode": "RWO"}}, "cache.access_mode is 'RWO': must be one of"),
     ({"cache": {"type": "claim", "size": "9Gi"}, "replicas": 2}, "ReadWriteOnce serves one pod, and there are 2"),
@@ -495,10 +487,10 @@ TRITON = [
     ({"models": ["*", "a"]}, "models is ['*', 'a']: * must stand alone"),
     ({"models": ["a", "a"]}, "models is ['a', 'a']: names a model twice"),
     ({"models": ["a/b"]}, "models.0 is 'a/b': must be a model's name"),
-    ({"models": "a"}, "models is 'a': must be a list of model names"),
+    ({"models": "a"}, "models is 'a': must be a list"),
     ({"model_repository": "models"}, "model_repository is 'models': must be a path or a bucket's URL"),
-    ({"model_control_mode": "explict"}, "model_control_mode is 'explict': must be explicit, poll or none"),
-    ({"models_gib": "much"}, "models_gib is 'much': must be a number of GiB"),
+    ({"model_control_mode": "explict"}, "model_control_mode is 'explict': must be one of explicit, poll, none"),
+    ({"models_gib": "much"}, "models_gib is 'much': must be a number"),
     ({"metrics_port": 8000}, "metrics_port is 8000: the ports must differ"),
     ({"exit_timeout_seconds": 55}, "termination_grace_seconds is 60: must be above drain_seconds and exit_timeout"),
 ]
@@ -548,7 +540,7 @@ def test_a_profile_listed_twice(triton: Any) -> None:
 
 def test_misspelt_key_of_a_profile_that_is_off(triton: Any) -> None:
     lines = triton(["cpu"], {"later": {"repilcas": 1}, "gpu": 5})[1]
-    assert "triton_profiles.later.repilcas is 'repilcas': unknown, did you mean 'replicas'?" in lines[0]
+    assert "triton_profiles.later.repilcas is 1: no such key, did you mean replicas?" in lines[0]
     assert "triton_profiles.gpu is 5: must be a dictionary" in lines[1]
 
 
@@ -590,22 +582,35 @@ def test_the_judge_is_never_eager(judge: Any, vllm: Any, flag: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "name"),
+    ("key", "name", "kind"),
     [
-        ("name", "vllm"),
-        ("service_name", "vllm-service"),
-        ("service_account_name", "vllm-sa"),
-        ("startup_configmap_name", "vllm-startup"),
+        ("name", "vllm", "Deployment"),
+        ("service_name", "vllm-service", "Service"),
+        ("service_account_name", "vllm-sa", "ServiceAccount"),
+        ("startup_configmap_name", "vllm-startup", "ConfigMap"),
     ],
 )
-def test_the_judge_takes_no_name_of_vllm(judge: Any, key: str, name: str) -> None:
-    lines = judge(**{key: name})[1]
-    assert f"vllm_judge_{key} is {name!r}: is the name that vllm_{key} gives to vLLM's own object" in lines[0]
+def test_the_judge_takes_no_name_of_vllm(judge: Any, key: str, name: str, kind: str) -> None:
+    told = f"is {name!r}: is the name that vllm_{key} gives to another server's {kind}"
+    assert judge(**{key: name})[1] == [f"vllm_judge_{key} {told}"]
+    assert judge(variants={"judge": {key: name}})[1] == [f"vllm_judge_variants.judge.{key} {told}"]
+
+
+def test_a_server_takes_no_name_of_another_kind(triton: Any) -> None:
+    taken = "is the name that triton_profiles.cpu.service_name gives to another server's Service"
+    assert triton(["cpu"], {"cpu": {"service_name": "vllm-service"}})[1] == [
+        f"vllm_service_name is 'vllm-service': {taken}"
+    ]
+
+
+def test_what_is_off_takes_no_name(triton: Any, judge: Any) -> None:
+    assert triton(["cpu"], {"gpu": {"name": "triton-inference"}})[1] == []
+    assert judge("none", {"judge": {"name": "vllm"}})[1] == []
 
 
 def test_all_problems_are_told_at_once(triton: Any) -> None:
-    lines = triton(["cpu", "gpu"], {"cpu": {"replicas": "x"}, "gpu": {"image": "y", "http_port": 0}})[1]
-    assert len(lines) == 3
+    assert len(triton(["cpu", "gpu"], {"cpu": {"replicas": -1}, "gpu": {"image": "y", "http_port": 0}})[1]) == 3
+    assert len(triton(["cpu"], {"cpu": {"replicas": "x"}, "gpu": {"image": 5.5, "http_port": "y"}})[1]) == 3
 
 
 def test_account_is_needed_for_a_role(vllm: Any, platform: dict) -> None:

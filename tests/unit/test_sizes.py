@@ -1,13 +1,10 @@
 """Sizes of models and the time that they take, against the numbers of the field notes."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm
 
-MODELS = yaml.safe_load((Path(__file__).parents[2] / "roles/vllm/vars/main.yml").read_text())["__vllm_models"]
+MODELS = vllm.known_models()
 MISTRAL = MODELS["TheBloke/Mistral-7B-v0.1-AWQ"]
 LLAMA = MODELS["hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4"]
 

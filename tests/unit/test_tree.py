@@ -233,7 +233,7 @@ def test_an_application_stands_in_the_folder_of_what_it_leads_to():
         thing("AppProject", "modelyard", "argocd", "argoproj.io/v1alpha1", spec={}),
     ]
     off = [application("vllm-inference-judge", "infra/k8s/vllm/judge"), application("shared", "infra/k8s/shared")]
-    files = compose(*tree.application_folders(on, off, "infra/k8s"))
+    files = compose(*tree.application_folders(on, off, "infra/k8s", "argocd_apps_*"))
     assert kustomization(files, "argocd")["resources"] == ["vllm", "appproject-modelyard.yaml", "mine.yaml"]
     assert kustomization(files, "argocd/vllm")["resources"] == ["vllm-inference.yaml"]
     assert "argocd/vllm/vllm-inference-judge.yaml" in files

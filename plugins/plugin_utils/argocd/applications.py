@@ -67,7 +67,8 @@ def applications(this: Mapping, others: Mapping[str, Mapping], settings: Mapping
     apps = {key: _effective(key, parts, settings, overrides.get(key) or {}) for key, parts in found.items()}
     apps |= _further(settings["extra"], apps, settings, problems)
     _check_overrides([part["key"] for cluster_ in clusters for part in cluster_["parts"]], overrides, apps, problems)
-    _check_owners(apps, problems)
+    held = {(cluster_["cluster"], folder): parts for cluster_ in clusters for folder, parts in cluster_["held"].items()}
+    _check_owners(apps, held, this["cluster"], problems)
     _check_settings(apps, problems)
     _check_project(settings, problems)
     right = [] if problems.lines else [apps[key] for key in sorted(apps)]
@@ -97,14 +98,21 @@ def cluster(name: str, found: Iterable[Server], shared: bool, settings: Mapping)
     Returns:
         ``cluster``, ``settings``, and ``parts``: for each whether it is ``wanted`` and whether it is ``selected`` for an
         Application, the Application's name (``key``, ``set_key``), its ``wave``, ``folder`` and ``path``, and whose its replicas are.
+        ``held``: by folder of the tree the servers, by their names, whose objects are in it.
     """
     selection = settings["profiles"] or {}
     parts = []
+    held: dict[str, set[str]] = {SHARED: {SHARED}}
+    bundles: dict[str, list[str]] = {}
     for server in found:
-        if not server.profile:
-            continue
         kind, role = server.kind, server.kind.role
+        if not server.profile:
+            held.setdefault(kind.base, set()).add(str(server.name("name")))
+            continue
         folder, key = kind.place(server.profile)
+        held.setdefault(folder, set()).add(str(server.name("name")))
+        if kind.bundle:
+            bundles |= [kind.bundle(server.profile)]
         parts.append(
             {
                 "key": key,
@@ -134,7 +142,10 @@ def cluster(name: str, found: Iterable[Server], shared: bool, settings: Mapping)
         part["path"] = f"{root}/{part['folder']}" if root else part["folder"]
         part["part"] = f"{name}/{part['workload']}"
         part["settings"] = settings
-    return {"cluster": name, "settings": settings, "parts": parts}
+    held |= {
+        folder: set().union(*(held.get(member, set()) for member in members)) for folder, members in bundles.items()
+    }
+    return {"cluster": name, "settings": settings, "parts": parts, "held": held}
 
 
 def _listed_clusters(settings: Mapping, others: Mapping[str, Mapping], problems: Problems) -> list[Mapping]:
@@ -337,13 +348,14 @@ def _check_overrides(known: list[str], overrides: Mapping, found: Mapping, probl
             problems.add(f"argocd_apps_overrides.{name}", name, nearest(name, names))
 
 
-def _targets(app: Mapping) -> list[dict]:
+def _targets(app: Mapping, cluster_: str) -> list[dict]:
     """Give each cluster and folder that an Application, or a set of them, delivers to."""
     elements = ((app["generator"] or {}).get("list") or {}).get("elements")
     if elements is None:
-        return [{"path": app["path"], "destination": app["destination"], "name": app["name"]}]
+        return [{"cluster": cluster_, "path": app["path"], "destination": app["destination"], "name": app["name"]}]
     return [
         {
+            "cluster": item["cluster"],
             "path": item["path"],
             "destination": {
                 "namespace": item["namespace"],
@@ -356,28 +368,23 @@ def _targets(app: Mapping) -> list[dict]:
     ]
 
 
-def _owned(path: str) -> tuple[str, set[str]]:
-    """Tell what a folder holds by the tree's layout: the folder above, and what below it has one owner."""
-    path = posixpath.normpath(path)
-    for pattern, parts in (
-        (r"(?P<root>.*?)/?vllm/base", {"vllm/base"}),
-        (r"(?P<root>.*?)/?vllm/overlays/[^/]+", {"vllm/base", "vllm/judge"}),
-        (r"(?P<root>.*?)/?vllm/[^/]+", {"vllm/judge"}),
-        # The base is the server that the profile cpu places on its nodes.
-        (r"(?P<root>.*?)/?triton/(base|overlays/cpu)", {"triton/cpu"}),
-    ):
-        match = re.fullmatch(pattern, path)
-        if match:
-            return match["root"], parts
+def _owned(target: Mapping, held: Mapping[tuple[str, str], set[str]]) -> tuple[str, set[str]]:
+    """Tell what a folder holds by the tree's layout: the folder above, and whose objects are in it."""
+    path = posixpath.normpath(target["path"])
+    for (cluster_, folder), parts in held.items():
+        if cluster_ == target["cluster"] and f"/{path}".endswith(f"/{folder}"):
+            return path.removesuffix(folder).rstrip("/"), parts
     return path, {""}
 
 
-def _check_owners(found: Mapping[str, dict], problems: Problems) -> None:
+def _check_owners(
+    found: Mapping[str, dict], held: Mapping[tuple[str, str], set[str]], cluster_: str, problems: Problems
+) -> None:
     """Refuse names that Argo CD cannot take, and two Applications with one name or one object."""
     names: dict[str, str] = {}
     owners: dict[tuple, tuple] = {}
     for key, app in found.items():
-        for target in _targets(app):
+        for target in _targets(app, cluster_):
             if not DNS_LABEL.fullmatch(target["name"]):
                 problems.add(
                     f"Application {key}", target["name"], "its name must be up to 63 lower-case letters, digits and -"
@@ -385,7 +392,7 @@ def _check_owners(found: Mapping[str, dict], problems: Problems) -> None:
             other = names.setdefault(target["name"], key)
             if other != key:
                 problems.add(f"Application {key}", target["name"], f"is the name of Application {other} too")
-            root, parts = _owned(target["path"])
+            root, parts = _owned(target, held)
             place = tuple(sorted((name, value) for name, value in target["destination"].items() if value))
             others = {owners.setdefault((root, part, place), (target["name"], target["path"])) for part in parts}
             for name, folder in sorted(others - {(target["name"], target["path"])}):

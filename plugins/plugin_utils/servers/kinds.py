@@ -141,6 +141,8 @@ def check_distinct(found: list[Server], problems: Problems) -> None:
             # A name that follows the server's own is told with that.
             if setting != "name" and server.settings.get(setting) is None and other.settings.get(others) is None:
                 continue
-            allowed = f"is the name that {other.settings.path(others)} gives to another server's {kind}"
-            # The profile is where it belongs, also when the name comes from the base.
-            problems.add(f"{server.settings.layers[-1][0]}{setting}", name, allowed)
+            path, theirs = server.settings.path(setting), other.settings.path(others)
+            if path == theirs or server.kind is other.kind:
+                # The profile is where it belongs, also when the name comes from the base.
+                path = f"{server.settings.layers[-1][0]}{setting}"
+            problems.add(path, name, f"is the name that {theirs} gives to another server's {kind}")
