@@ -263,14 +263,32 @@ def _seen(account, model, params, **_more):
 # --- A cluster's AWS side, planned and written as the action does --------------------------------------
 
 
+# What each component may use, by the contract.
+ACCESS = {
+    "triton": [{"bucket": "my-triton-models", "head_bucket": True}],
+    "vllm": [{"bucket": "my-mlflow-artifacts", "prefixes": ["7/"]}],
+    "workflow": [
+        {"bucket": bucket, "write": True} for bucket in ("my-triton-models", "my-mlflow-artifacts", "my-vllm-data")
+    ],
+}
+
+
 def service_account(component, name, role, account=ACCOUNT, **more):
-    """A ServiceAccount and its role, as the roles hand it over."""
-    arn = role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}"
-    return {"component": component, "namespace": "ml-models", "name": name, "role_arn": arn, "reads": [], **more}
+    """A ServiceAccount with its role and its access, as a rendering has it."""
+    return {
+        "component": component,
+        "namespace": "ml-models",
+        "name": name,
+        "role_arn": role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}",
+        "reads": [],
+        "access": copy.deepcopy(ACCESS[component]),
+        "variable": "irsa_workflow_access" if component == "workflow" else f"{component}_access",
+        **more,
+    }
 
 
 def options(cluster="staging", account=ACCOUNT, **given):
-    """Options of the action modelyard.core.aws: the contract's servers; `given` replaces."""
+    """What `options.of` picks from a rendering of the contract's servers; `given` replaces."""
     accounts = [
         service_account("triton", "triton-inference", ROLES[0], account, reads=["s3://my-triton-models"]),
         service_account("triton", "triton-inference-gpu", ROLES[0], account, reads=["s3://my-triton-models"]),
@@ -279,6 +297,7 @@ def options(cluster="staging", account=ACCOUNT, **given):
     ]
     found = {
         "state": "present",
+        "profile": "",
         "cluster_name": cluster,
         "cluster_account_id": account,
         "account_id": account,
@@ -291,21 +310,14 @@ def options(cluster="staging", account=ACCOUNT, **given):
         "pod_identity": False,
         "service_accounts": accounts,
         "role_arns": sorted({item["role_arn"] for item in accounts}),
-        "access": {
-            "triton": [{"bucket": "my-triton-models", "head_bucket": True}],
-            "vllm": [{"bucket": "my-mlflow-artifacts", "prefixes": ["7/"]}],
-            "vllm_judge": [],
-            "workflow": [
-                {"bucket": bucket, "write": True}
-                for bucket in ("my-triton-models", "my-mlflow-artifacts", "my-vllm-data")
-            ],
-        },
         "buckets": {"my-triton-models": {}},
         "permissions_boundary": "",
         "max_session_seconds": 3600,
         "tags": {"team": "ml"},
         "adopt": [],
+        "strict": True,
     }
+    assert given.keys() <= found.keys()
     return {**copy.deepcopy(found), **given}
 
 

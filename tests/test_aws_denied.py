@@ -83,12 +83,15 @@ def cluster(cloud):
     cloud.eks.cluster("staging")
 
 
-LARGE = {"vllm": [{"bucket": "my-mlflow-artifacts", "prefixes": [f"experiment-{number}/" for number in range(500)]}]}
+LARGE = [{"bucket": "my-mlflow-artifacts", "prefixes": [f"experiment-{number}/" for number in range(500)]}]
 
 # Before, and the run.
 SITUATIONS = {
     "first run": (nothing, ONE),
-    "a policy that may be too large": (nothing, {**ONE, "access": LARGE}),
+    "a policy that may be too large": (
+        nothing,
+        {**ONE, "service_accounts": [service_account("vllm", "vllm-sa", ROLES[1], access=LARGE)]},
+    ),
     "edited": (edited, ONE),
     "with a boundary": (made, {**ONE, "permissions_boundary": BOUNDARY}),
     "without a boundary": (bounded, ONE),

@@ -174,6 +174,20 @@ def test_triton_without_a_right_to_its_own_repository(cloud):
     assert "lacks s3:ListBucket for HeadBucket" in found.links["policy"]
 
 
+def test_an_account_is_judged_by_its_own_access(cloud):
+    """Whatever another that carries the same role may."""
+    run()
+    accounts = [
+        service_account("triton", "triton-inference", ROLES[0]),
+        service_account("triton", "triton-inference-gpu", ROLES[0], access=[{"bucket": "other-models"}]),
+        service_account("vllm", "vllm-sa", ROLES[1], access=[], variable="vllm_profiles.x.access"),
+    ]
+    found = chains(service_accounts=accounts)
+    assert not found["ml-models/triton-inference"].broken
+    assert "lacks s3:ListBucket for ListObjectsV2" in found["ml-models/triton-inference-gpu"].links["policy"]
+    assert found["ml-models/vllm-sa"].links["policy"] == "vllm_profiles.x.access names no bucket"
+
+
 def test_a_role_that_may_write_where_it_should_only_read(cloud):
     run()
     wide = aws.document([{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}])

@@ -99,6 +99,23 @@ def test_a_policy_allows_what_its_client_does_and_no_more(cloud):
     assert not iam.decide([policy_of(cloud, workflow)], stolen).allowed
 
 
+def test_a_role_may_do_what_each_of_its_carriers_may(cloud):
+    other = [{"bucket": "other-models", "prefixes": ["gpu"]}]
+    accounts = [
+        service_account("triton", "triton-inference", ROLES[0]),
+        service_account("triton", "triton-inference-gpu", ROLES[0], access=other),
+        service_account("workflow", "workflow-sa", ROLES[0], access=[*other, {"bucket": "out", "write": True}]),
+    ]
+    run(service_accounts=accounts, role_arns=[])
+    # What two of them say is said once.
+    assert len(policy_of(cloud, ROLES[0])["Statement"]) == 7
+    assert allowed(cloud, ROLES[0], "GetObject", "my-triton-models", "m")
+    assert allowed(cloud, ROLES[0], "GetObject", "other-models", "gpu/m")
+    assert allowed(cloud, ROLES[0], "PutObject", "out", "m")
+    assert not allowed(cloud, ROLES[0], "GetObject", "other-models", "m")
+    assert not allowed(cloud, ROLES[0], "PutObject", "other-models", "gpu/m")
+
+
 def test_no_wildcard_but_in_the_object_key(cloud):
     run()
     for role in ROLES:
@@ -524,10 +541,9 @@ def test_a_role_at_another_path_is_refused(cloud):
 
 def test_a_bucket_with_a_key(cloud):
     key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234"
-    access = options()["access"] | {"triton": [{"bucket": "b-1", "kms_key_arn": key, "head_bucket": True}]}
-    accounts = [service_account("triton", "triton-inference", ROLES[0])]
+    access = [{"bucket": "b-1", "kms_key_arn": key, "head_bucket": True}]
+    accounts = [service_account("triton", "triton-inference", ROLES[0], access=access)]
     given = {
-        "access": access,
         "service_accounts": accounts,
         "role_arns": [],
         "buckets": {"b-1": {"kms_key_arn": key, "noncurrent_days": 3}},

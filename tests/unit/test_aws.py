@@ -124,18 +124,22 @@ OPTIONS = {
     "oidc_issuer": "",
     "pod_identity": False,
     "tags": {},
-    "access": {"triton": [{"bucket": "models", "prefixes": ["a"]}], "vllm": []},
     "buckets": {},
     "service_accounts": [],
 }
 
 
-def carrier(component="triton", role=f"arn:aws:iam::{ACCOUNT}:role/r", reads=()):
-    return {"component": component, "namespace": "ml", "name": "x", "role_arn": role, "reads": list(reads)}
+MODELS = {"bucket": "models", "prefixes": ["a"]}
+
+
+def carrier(*access, variable="triton_access", role=f"arn:aws:iam::{ACCOUNT}:role/r", reads=()):
+    """A ServiceAccount that may use this."""
+    who = {"component": "triton", "namespace": "ml", "name": "x", "role_arn": role, "reads": list(reads)}
+    return {**who, "access": list(access), "variable": variable}
 
 
 def test_the_defaults_are_right():
-    assert aws.check(OPTIONS) == []
+    assert aws.check({**OPTIONS, "service_accounts": [carrier(MODELS)]}) == []
 
 
 @pytest.mark.parametrize(
@@ -151,36 +155,76 @@ def test_the_defaults_are_right():
         ({"pod_identity": True, "cluster_account_id": "210987654321"}, "association takes no role of another"),
         ({"tags": {"managed-by": "me"}}, "irsa_tags.managed-by"),
         ({"tags": {"modelyard/cluster/x": "1"}}, "choose another"),
-        ({"access": {"vllm": [{"bucket": "s3://b"}]}}, "irsa_vllm_access[0].bucket"),
-        ({"access": {"vllm": [{"bucket": "b*d"}]}}, "must be the name of a bucket"),
-        ({"access": {"vllm": [{"bucket": "bbb", "prefixes": ["a*"]}]}}, "without wildcards"),
-        (
-            {"access": {"vllm": [{"bucket": "bbb", "prefixes": ["${aws:username}"]}]}},
-            "without wildcards and policy variables",
-        ),
-        ({"access": {"vllm": [{"bucket": "bbb", "prefixes": ["/"]}]}}, "none for the whole bucket"),
-        ({"access": {"vllm": [{"bucket": "bbb", "kms_key_arn": KEY.replace("key/", "alias/")}]}}, "not an alias"),
-        (
-            {"access": {"vllm": [{"bucket": "bbb", "kms_key_arn": KEY.replace("aws:kms", "aws-cn:kms")}]}},
-            "must be the ARN of a key",
-        ),
         (
             {"buckets": {"models": {"noncurrent_days": 0}}},
             "irsa_buckets.models.noncurrent_days is 0: must be 1 or more",
         ),
-        ({"buckets": {"models": {"kms_key_arn": KEY}}}, "the key of irsa_buckets.models"),
         ({"buckets": {"Models": {}}}, "irsa_buckets.Models"),
-        ({"service_accounts": [carrier(role=f"arn:aws-cn:iam::{ACCOUNT}:role/r")]}, "must be in the partition aws"),
-        ({"service_accounts": [carrier("vllm")]}, "irsa_vllm_access is []: names no bucket"),
-        ({"service_accounts": [carrier(reads=["s3://other"])]}, "must hold the bucket 'other'"),
-        ({"service_accounts": [carrier(reads=["s3://models"])]}, "the folder ''"),
-        ({"service_accounts": [carrier(reads=["s3://models/ab"])]}, "the folder 'ab'"),
     ],
 )
 def test_inputs_that_are_refused(given, message):
     assert message in "\n".join(aws.check({**OPTIONS, **given}))
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"bucket": "s3://b"}, "vllm_profiles.x.access[1].bucket is 's3://b'"),
+        ({"bucket": "b*d"}, "must be the name of a bucket"),
+        ({"bucket": "bbb", "prefixes": ["a*"]}, "without wildcards"),
+        ({"bucket": "bbb", "prefixes": ["${aws:username}"]}, "without wildcards and policy variables"),
+        ({"bucket": "bbb", "prefixes": ["/"]}, "none for the whole bucket"),
+        ({"bucket": "bbb", "kms_key_arn": KEY.replace("key/", "alias/")}, "not an alias"),
+        ({"bucket": "bbb", "kms_key_arn": KEY.replace("aws:kms", "aws-cn:kms")}, "must be the ARN of a key"),
+    ],
+)
+def test_access_that_is_refused(entry, message):
+    account = carrier(MODELS, entry, variable="vllm_profiles.x.access")
+    (said,) = aws.check({**OPTIONS, "service_accounts": [account]})
+    assert said.startswith("vllm_profiles.x.access[1].")
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("account", "message"),
+    [
+        (carrier(MODELS, role=f"arn:aws-cn:iam::{ACCOUNT}:role/r"), "must be in the partition aws"),
+        (carrier(variable="irsa_workflow_access"), "irsa_workflow_access is []: names no bucket"),
+        (carrier(MODELS, reads=["s3://other"]), "must hold the bucket 'other'"),
+        (carrier(MODELS, reads=["s3://models"]), "the folder ''"),
+        (carrier(MODELS, reads=["s3://models/ab"]), "triton_access is [{'bucket': 'models', 'prefixes': ['a']}]: "),
+        (carrier(MODELS, reads=["s3://models/ab"]), "the folder 'ab'"),
+    ],
+)
+def test_accounts_that_are_refused(account, message):
+    assert message in "\n".join(aws.check({**OPTIONS, "service_accounts": [account]}))
+
+
+def test_a_bucket_of_ours_is_used_with_its_own_key():
+    """Of every account that uses it."""
+    accounts = [carrier(MODELS), carrier({"bucket": "b-1"}, MODELS, variable="vllm_access")]
+    said = aws.check({**OPTIONS, "buckets": {"models": {"kms_key_arn": KEY}}, "service_accounts": accounts})
+    assert [line.partition(" ")[0] for line in said] == ["triton_access[0].kms_key_arn", "vllm_access[1].kms_key_arn"]
+    assert all("the key of irsa_buckets.models" in line for line in said)
+    right = [carrier({**MODELS, "kms_key_arn": KEY})]
+    assert aws.check({**OPTIONS, "buckets": {"models": {"kms_key_arn": KEY}}, "service_accounts": right}) == []
+
+
 @pytest.mark.parametrize("reads", ["s3://models/a", "s3://models/a/b", "s3://https://minio:9000/other", "/models"])
 def test_what_triton_reads_and_may(reads):
-    assert aws.check({**OPTIONS, "service_accounts": [carrier(reads=[reads])]}) == []
+    assert aws.check({**OPTIONS, "service_accounts": [carrier(MODELS, reads=[reads])]}) == []
+
+
+def test_an_account_reads_by_its_own_access():
+    """Whatever another that carries the same role may."""
+    accounts = [
+        carrier(MODELS, reads=["s3://other"]),
+        carrier({"bucket": "other"}, variable="triton_profiles.x.access"),
+    ]
+    (said,) = aws.check({**OPTIONS, "service_accounts": accounts})
+    assert said.startswith("triton_access is ")
+
+
+def test_an_account_whose_role_is_another_accounts_needs_no_access_here():
+    account = carrier(role="arn:aws:iam::210987654321:role/r", reads=["s3://other"])
+    assert aws.check({**OPTIONS, "service_accounts": [account]}) == []

@@ -506,8 +506,7 @@ class Planner:
 
     def _role_present(self, arn: str, carriers: list[Mapping], live: Mapping | None) -> None:
         name = aws.role_name_of(arn)
-        components = sorted({item["component"] for item in carriers})
-        access = [entry for component in components for entry in self.options["access"][component]]
+        access = [entry for item in carriers for entry in item["access"]]
         policy = aws.permissions(access, self.account.id, self.account.partition)
         trust, foreign = aws.merge_trust(live and live["AssumeRolePolicyDocument"], self.sid, self._statement(carriers))
         self._check_size(arn, "trust policy", trust, "AssumeRolePolicySizeQuota")

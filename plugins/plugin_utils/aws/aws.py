@@ -184,7 +184,7 @@ def permissions(access: Iterable[Mapping], account: str, partition: str) -> dict
     belongs to the account: whoever takes a bucket's name after its deletion gets no writes.
 
     Args:
-        access: entries of ``irsa_*_access``: ``bucket``, ``prefixes``, ``write``, ``head_bucket``, ``kms_key_arn``, ``account_id``.
+        access: entries of the ServiceAccounts' ``access``: ``bucket``, ``prefixes``, ``write``, ``head_bucket``, ``kms_key_arn``, ``account_id``.
         account: the account of the buckets that name none.
         partition: of the ARNs.
     """
@@ -358,9 +358,9 @@ def check(options: Mapping) -> list[str]:
     """
     problems = Problems()
     _check_account(options, problems)
-    for component, entries in options["access"].items():
-        for index, entry in enumerate(entries):
-            _check_access(f"irsa_{component}_access[{index}]", entry, options, problems)
+    for item in options["service_accounts"]:
+        for index, entry in enumerate(item["access"]):
+            _check_access(f"{item['variable']}[{index}]", entry, options, problems)
     for name, settings in options["buckets"].items():
         _check_bucket(f"irsa_buckets.{name}", name, settings or {}, options, problems)
     for item in options["service_accounts"]:
@@ -416,11 +416,11 @@ def _check_bucket(path: str, name: str, settings: Mapping, options: Mapping, pro
         if settings.get(key) is not None and int(settings[key]) < 1:
             problems.add(f"{path}.{key}", settings[key], "must be 1 or more")
     key = settings.get("kms_key_arn") or ""
-    for component, entries in options["access"].items():
-        for index, entry in enumerate(entries):
+    for item in options["service_accounts"]:
+        for index, entry in enumerate(item["access"]):
             if entry["bucket"] == name and (entry.get("kms_key_arn") or "") != key:
                 allowed = f"must be {key!r}, the key of {path}"
-                problems.add(f"irsa_{component}_access[{index}].kms_key_arn", entry.get("kms_key_arn"), allowed)
+                problems.add(f"{item['variable']}[{index}].kms_key_arn", entry.get("kms_key_arn"), allowed)
 
 
 def _check_service_account(item: Mapping, options: Mapping, problems: Problems) -> None:
@@ -429,20 +429,18 @@ def _check_service_account(item: Mapping, options: Mapping, problems: Problems) 
         problems.add(f"the role of ServiceAccount {name}", arn, f"must be in the partition {options['partition']}")
     if account_of(arn) != options["account_id"]:
         return
-    if not options["access"].get(item["component"]):
+    if not item["access"]:
         allowed = "names no bucket, but its ServiceAccount has a role: name one, or set the role's name to ''"
-        problems.add(f"irsa_{item['component']}_access", [], f"{allowed} ({name})")
+        problems.add(item["variable"], [], f"{allowed} ({name})")
         return
     for location in item.get("reads") or []:
         bucket, prefix = s3_location(location)
-        entries = [entry for entry in options["access"][item["component"]] if entry["bucket"] == bucket]
+        entries = [entry for entry in item["access"] if entry["bucket"] == bucket]
         if bucket and not any(
             not folders(entry) or any(f"{prefix}/".startswith(f) for f in folders(entry)) for entry in entries
         ):
             allowed = f"must hold the bucket {bucket!r} and the folder {prefix!r}: {name} reads {location}"
-            problems.add(
-                f"irsa_{item['component']}_access", [dict(e) for e in options["access"][item["component"]]], allowed
-            )
+            problems.add(item["variable"], [dict(entry) for entry in item["access"]], allowed)
 
 
 def s3_location(url: str) -> tuple[str, str]:

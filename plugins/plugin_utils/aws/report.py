@@ -191,7 +191,7 @@ class Reporter:
     def _policy(self, item: Mapping, chain: Chain) -> None:
         name = aws.role_name_of(item["role_arn"])
         documents, boundary = self._documents(name)
-        access = self.options["access"].get(item["component"]) or []
+        access = item["access"]
         wanted = [pair for entry in access for pair in aws.requests(entry, self.account.id, self.account.partition)]
         named = {entry["bucket"] for entry in access}
         for bucket, prefix in (aws.s3_location(url) for url in item.get("reads") or []):
@@ -203,7 +203,7 @@ class Reporter:
             if not decision.allowed:
                 raise _Broken(f"lacks {request.action} for {operation}: {decision.reason}")
         if not access:
-            raise _Broken(f"irsa_{item['component']}_access names no bucket")
+            raise _Broken(f"{item['variable']} names no bucket")
         for entry in access:
             if not entry.get("write"):
                 for operation, request in aws.requests(
