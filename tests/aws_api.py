@@ -21,7 +21,9 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import botocore.loaders
 import urllib3
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import written
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.planner import Planner
 from services import CREDENTIALS, python_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,11 +200,11 @@ def _url(server: subprocess.Popen, log: Path) -> str:
 _ACCOUNTS: dict = {}
 
 
-def account_of(region: str) -> aws_account.Account:
+def account_of(region: str) -> Account:
     """The account that the environment's credentials lead to; its clients, which take a tenth of a second each, are made once."""
     key = (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_ENDPOINT_URL"], region)
     if key not in _ACCOUNTS:
-        _ACCOUNTS[key] = aws_account.Account("", region)
+        _ACCOUNTS[key] = Account("", region)
     return _ACCOUNTS[key]
 
 
@@ -326,9 +328,9 @@ def run(check=False, denied=(), **given):
     wanted = options(**given)
     account = account_of(wanted["region"])
     watch = Watch(account, denied)
-    plan = aws_account.Planner(account, wanted).make()
+    plan = Planner(account, wanted).make()
     if not check:
-        aws_account.written(account, plan.writes)
+        written(account, plan.writes)
     watch.changes = [write.summary for write in plan.writes]
     watch.notices, watch.plan = plan.notices, plan
     return watch

@@ -4,12 +4,12 @@ import json
 
 import aws_api
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import report as identity_report
 from aws_api import ACCOUNT, ISSUER, OTHER, REGION, ROLES, options, run, service_account
 
 KEY = "eks.amazonaws.com/role-arn"
-PROVIDER = aws.provider_arn(ISSUER, ACCOUNT, "aws")
+PROVIDER = names.provider_arn(ISSUER, ACCOUNT, "aws")
 
 
 def chains(live=None, issuer=ISSUER, **given):
@@ -74,14 +74,14 @@ def policy_with(cloud, change):
 
 def bounded(cloud):
     client = cloud.client("iam")
-    limit = aws.document([{"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}])
+    limit = policies.document([{"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}])
     arn = client.create_policy(PolicyName="limit", PolicyDocument=json.dumps(limit))["Policy"]["Arn"]
     client.put_role_permissions_boundary(RoleName=ROLES[1], PermissionsBoundary=arn)
 
 
 def denied_by_managed(cloud):
     client = cloud.client("iam")
-    no = aws.document([{"Sid": "No", "Effect": "Deny", "Action": "s3:GetObject", "Resource": "*"}])
+    no = policies.document([{"Sid": "No", "Effect": "Deny", "Action": "s3:GetObject", "Resource": "*"}])
     arn = client.create_policy(PolicyName="no", PolicyDocument=json.dumps(no))["Policy"]["Arn"]
     client.attach_role_policy(RoleName=ROLES[1], PolicyArn=arn)
 
@@ -190,7 +190,7 @@ def test_an_account_is_judged_by_its_own_access(cloud):
 
 def test_a_role_that_may_write_where_it_should_only_read(cloud):
     run()
-    wide = aws.document([{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}])
+    wide = policies.document([{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}])
     cloud.client("iam").put_role_policy(RoleName=ROLES[1], PolicyName="theirs", PolicyDocument=json.dumps(wide))
     found = vllm()
     assert found["closed"]
