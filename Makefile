@@ -77,7 +77,7 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 # wait; each worker has its own cluster and runs whole files, and one worker runs all of tests/kind.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
 	@controlplane/kind prepare
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=30 $(ARGS)
 
 test-kind: env build ## Run the tests on a kind cluster alone
 	@controlplane/kind prepare
