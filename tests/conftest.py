@@ -26,7 +26,6 @@ from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-RENDER = "tests/playbooks/render.yml"
 
 # At import, so that a test module can import ansible_collections.modelyard.core... at its top.
 init_plugin_loader([str(ROOT / "collections")])
@@ -269,25 +268,14 @@ _Dumper.add_representer(
 )
 
 
-def run_render(inventory: Path, *args: str, **env: str) -> dict[str, dict]:
-    """Render every host of an inventory in one play, by Ansible itself: {host: the rendering, and the objects of what is on}."""
-    command = [BIN / "ansible-playbook", "--forks", "4", "-i", inventory, *args, RENDER]
-    env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", **env}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (task,) = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"][0]["tasks"]
-    for rendered in task["hosts"].values():
-        on = [part for part in rendered["parts"] if part["enabled"]]
-        rendered["objects"] = [item for part in on for item in part["objects"]]
-    return task["hosts"]
-
-
 @pytest.fixture(scope="session")
 def render(tmp_path_factory):
     """Render roles, by Ansible itself: render(cases, roles) gives the rendering of each case, and its ``objects``.
 
     Each case is a host, with the case's variables taken literally (braces are no templates). One run renders all cases.
     """
+
+    from rendering import run_render
 
     def render_(cases: dict[str, dict], roles: tuple[str, ...] = (), off: bool = False) -> dict[str, dict]:
         common = {
