@@ -18,7 +18,7 @@ SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard 
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke render specs kubeconfig env build lock lint test test-kind test-gitops test-aws molecule clean
+.PHONY: help deploy destroy check smoke render specs bench kubeconfig env build lock lint test test-kind test-gitops test-aws molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ render: env ## Write infra/, the files for kubectl and Argo CD: make render INVE
 
 specs: env ## Write roles/*/meta/argument_specs.yml, which ansible-doc reads, from what meta/inputs.yml says
 	@$(BIN)/python tools/specs.py
+
+bench: env build ## Time a run with nothing to change beside kubectl apply -k, and runs over several clusters; prints JSON
+	@$(BIN)/python tools/bench.py
 
 destroy: ## Remove the local cluster; only the cache is kept
 	@$(CONTROL) down
@@ -74,7 +77,7 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 # wait; each worker has its own cluster and runs whole files, and one worker runs all of tests/kind.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
 	@controlplane/kind prepare
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=30 $(ARGS)
 
 test-kind: env build ## Run the tests on a kind cluster alone
 	@controlplane/kind prepare

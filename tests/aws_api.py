@@ -21,7 +21,9 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import botocore.loaders
 import urllib3
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import written
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.planner import Planner
 from services import CREDENTIALS, python_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,11 +200,11 @@ def _url(server: subprocess.Popen, log: Path) -> str:
 _ACCOUNTS: dict = {}
 
 
-def account_of(region: str) -> aws_account.Account:
+def account_of(region: str) -> Account:
     """The account that the environment's credentials lead to; its clients, which take a tenth of a second each, are made once."""
     key = (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_ENDPOINT_URL"], region)
     if key not in _ACCOUNTS:
-        _ACCOUNTS[key] = aws_account.Account("", region)
+        _ACCOUNTS[key] = Account("", region)
     return _ACCOUNTS[key]
 
 
@@ -263,14 +265,32 @@ def _seen(account, model, params, **_more):
 # --- A cluster's AWS side, planned and written as the action does --------------------------------------
 
 
+# What each component may use, by the contract.
+ACCESS = {
+    "triton": [{"bucket": "my-triton-models", "head_bucket": True}],
+    "vllm": [{"bucket": "my-mlflow-artifacts", "prefixes": ["7/"]}],
+    "workflow": [
+        {"bucket": bucket, "write": True} for bucket in ("my-triton-models", "my-mlflow-artifacts", "my-vllm-data")
+    ],
+}
+
+
 def service_account(component, name, role, account=ACCOUNT, **more):
-    """A ServiceAccount and its role, as the roles hand it over."""
-    arn = role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}"
-    return {"component": component, "namespace": "ml-models", "name": name, "role_arn": arn, "reads": [], **more}
+    """A ServiceAccount with its role and its access, as a rendering has it."""
+    return {
+        "component": component,
+        "namespace": "ml-models",
+        "name": name,
+        "role_arn": role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}",
+        "reads": [],
+        "access": copy.deepcopy(ACCESS[component]),
+        "variable": "irsa_workflow_access" if component == "workflow" else f"{component}_access",
+        **more,
+    }
 
 
 def options(cluster="staging", account=ACCOUNT, **given):
-    """Options of the action modelyard.core.aws: the contract's servers; `given` replaces."""
+    """What `options.of` picks from a rendering of the contract's servers; `given` replaces."""
     accounts = [
         service_account("triton", "triton-inference", ROLES[0], account, reads=["s3://my-triton-models"]),
         service_account("triton", "triton-inference-gpu", ROLES[0], account, reads=["s3://my-triton-models"]),
@@ -279,6 +299,7 @@ def options(cluster="staging", account=ACCOUNT, **given):
     ]
     found = {
         "state": "present",
+        "profile": "",
         "cluster_name": cluster,
         "cluster_account_id": account,
         "account_id": account,
@@ -291,21 +312,14 @@ def options(cluster="staging", account=ACCOUNT, **given):
         "pod_identity": False,
         "service_accounts": accounts,
         "role_arns": sorted({item["role_arn"] for item in accounts}),
-        "access": {
-            "triton": [{"bucket": "my-triton-models", "head_bucket": True}],
-            "vllm": [{"bucket": "my-mlflow-artifacts", "prefixes": ["7/"]}],
-            "vllm_judge": [],
-            "workflow": [
-                {"bucket": bucket, "write": True}
-                for bucket in ("my-triton-models", "my-mlflow-artifacts", "my-vllm-data")
-            ],
-        },
         "buckets": {"my-triton-models": {}},
         "permissions_boundary": "",
         "max_session_seconds": 3600,
         "tags": {"team": "ml"},
         "adopt": [],
+        "strict": True,
     }
+    assert given.keys() <= found.keys()
     return {**copy.deepcopy(found), **given}
 
 
@@ -314,9 +328,9 @@ def run(check=False, denied=(), **given):
     wanted = options(**given)
     account = account_of(wanted["region"])
     watch = Watch(account, denied)
-    plan = aws_account.Planner(account, wanted).make()
+    plan = Planner(account, wanted).make()
     if not check:
-        aws_account.written(account, plan.writes)
+        written(account, plan.writes)
     watch.changes = [write.summary for write in plan.writes]
     watch.notices, watch.plan = plan.notices, plan
     return watch

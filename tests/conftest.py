@@ -327,16 +327,11 @@ def cluster():
 @pytest.fixture(scope="session")
 def kind():
     """A running kind cluster for the tests."""
-    with unused_cluster(16644, KindCluster) as unused, unused.running() as running:
-        yield running
-
-
-@pytest.fixture
-def other_kind():
-    """A second kind cluster: not started yet, removed at the end."""
-    with unused_cluster(16680, KindCluster) as unused:
-        yield unused
-        unused.control("down", check=False)
+    with unused_cluster(16644, KindCluster) as unused:
+        with unused.running() as running:
+            yield running
+        # "down" leaves nothing behind.
+        assert not unused.kubeconfig.exists()
 
 
 @pytest.fixture

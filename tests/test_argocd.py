@@ -474,7 +474,7 @@ def test_a_judge_that_is_turned_off_is_gone_and_nothing_else(platform):
 def test_an_application_that_is_turned_off_can_leave_everything(platform):
     before, pods = set(platform.ours()), platform.pods()
     # The server is on, only its Application is not; and a server that is off, where the inventory says to keep it.
-    platform.deploy(argocd_apps_vllm=False, triton_enabled_profiles=["cpu"], argocd_apps_cascade=False)
+    platform.deploy(argocd_apps_profiles={"vllm": []}, triton_enabled_profiles=["cpu"], argocd_apps_cascade=False)
     platform.synced(*APPLICATIONS - {"vllm-inference", "triton-inference-gpu"})
     assert set(platform.ours()) == before
     assert platform.pods() == pods

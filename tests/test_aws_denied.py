@@ -5,7 +5,8 @@ import re
 
 import aws_api
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ACTIONS, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 from aws_api import ROLES, everything, options, run, service_account
 
 RIGHTS = json.loads((aws_api.ROOT / "docs" / "aws-policy.json").read_text(encoding="utf-8"))
@@ -83,12 +84,15 @@ def cluster(cloud):
     cloud.eks.cluster("staging")
 
 
-LARGE = {"vllm": [{"bucket": "my-mlflow-artifacts", "prefixes": [f"experiment-{number}/" for number in range(500)]}]}
+LARGE = [{"bucket": "my-mlflow-artifacts", "prefixes": [f"experiment-{number}/" for number in range(500)]}]
 
 # Before, and the run.
 SITUATIONS = {
     "first run": (nothing, ONE),
-    "a policy that may be too large": (nothing, {**ONE, "access": LARGE}),
+    "a policy that may be too large": (
+        nothing,
+        {**ONE, "service_accounts": [service_account("vllm", "vllm-sa", ROLES[1], access=LARGE)]},
+    ),
     "edited": (edited, ONE),
     "with a boundary": (made, {**ONE, "permissions_boundary": BOUNDARY}),
     "without a boundary": (bounded, ONE),
@@ -134,7 +138,7 @@ def test_a_denied_right_changes_nothing(cloud, situation, action):
     prepare, given = SITUATIONS[situation]
     prepare(cloud)
     before = everything(cloud)
-    with pytest.raises((aws_account.AwsError, aws_account.Refused), match=re.escape(action)) as error:
+    with pytest.raises((AwsError, Refused), match=re.escape(action)) as error:
         run(**given, denied=[action])
     assert "aws-policy.json" in str(error.value)
     assert without_ids(everything(cloud)) == without_ids(before)
@@ -156,7 +160,7 @@ def test_the_listed_rights_are_those_that_are_denied():
 
 
 def test_what_could_not_be_taken_back_is_named(cloud):
-    with pytest.raises(aws_account.AwsError, match=f"Not taken back: create role .*{ROLES[1]} .*iam:DeleteRole"):
+    with pytest.raises(AwsError, match=f"Not taken back: create role .*{ROLES[1]} .*iam:DeleteRole"):
         run(**ONE, buckets={}, denied=["iam:PutRolePolicy", "iam:DeleteRole"])
 
 
@@ -164,5 +168,5 @@ def test_a_right_is_asked_for_nothing_that_is_not_needed(cloud):
     """The calls of a first and a second run stay within the listed rights."""
     for _ in range(2):
         watch = run(**options())
-        asked = {aws_account.ACTIONS.get(name, name) for name in watch.calls}
+        asked = {ACTIONS.get(name, name) for name in watch.calls}
         assert asked - {"sts:GetCallerIdentity"} <= LISTED

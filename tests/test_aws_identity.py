@@ -4,12 +4,12 @@ import json
 
 import aws_api
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import report as identity_report
 from aws_api import ACCOUNT, ISSUER, OTHER, REGION, ROLES, options, run, service_account
 
 KEY = "eks.amazonaws.com/role-arn"
-PROVIDER = aws.provider_arn(ISSUER, ACCOUNT, "aws")
+PROVIDER = names.provider_arn(ISSUER, ACCOUNT, "aws")
 
 
 def chains(live=None, issuer=ISSUER, **given):
@@ -74,14 +74,14 @@ def policy_with(cloud, change):
 
 def bounded(cloud):
     client = cloud.client("iam")
-    limit = aws.document([{"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}])
+    limit = policies.document([{"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}])
     arn = client.create_policy(PolicyName="limit", PolicyDocument=json.dumps(limit))["Policy"]["Arn"]
     client.put_role_permissions_boundary(RoleName=ROLES[1], PermissionsBoundary=arn)
 
 
 def denied_by_managed(cloud):
     client = cloud.client("iam")
-    no = aws.document([{"Sid": "No", "Effect": "Deny", "Action": "s3:GetObject", "Resource": "*"}])
+    no = policies.document([{"Sid": "No", "Effect": "Deny", "Action": "s3:GetObject", "Resource": "*"}])
     arn = client.create_policy(PolicyName="no", PolicyDocument=json.dumps(no))["Policy"]["Arn"]
     client.attach_role_policy(RoleName=ROLES[1], PolicyArn=arn)
 
@@ -174,9 +174,23 @@ def test_triton_without_a_right_to_its_own_repository(cloud):
     assert "lacks s3:ListBucket for HeadBucket" in found.links["policy"]
 
 
+def test_an_account_is_judged_by_its_own_access(cloud):
+    """Whatever another that carries the same role may."""
+    run()
+    accounts = [
+        service_account("triton", "triton-inference", ROLES[0]),
+        service_account("triton", "triton-inference-gpu", ROLES[0], access=[{"bucket": "other-models"}]),
+        service_account("vllm", "vllm-sa", ROLES[1], access=[], variable="vllm_profiles.x.access"),
+    ]
+    found = chains(service_accounts=accounts)
+    assert not found["ml-models/triton-inference"].broken
+    assert "lacks s3:ListBucket for ListObjectsV2" in found["ml-models/triton-inference-gpu"].links["policy"]
+    assert found["ml-models/vllm-sa"].links["policy"] == "vllm_profiles.x.access names no bucket"
+
+
 def test_a_role_that_may_write_where_it_should_only_read(cloud):
     run()
-    wide = aws.document([{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}])
+    wide = policies.document([{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}])
     cloud.client("iam").put_role_policy(RoleName=ROLES[1], PolicyName="theirs", PolicyDocument=json.dumps(wide))
     found = vllm()
     assert found["closed"]

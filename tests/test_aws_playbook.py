@@ -1,14 +1,18 @@
-"""playbooks/aws.yml and playbooks/identity.yml as an operator runs them, against the stand-in for AWS."""
+"""playbooks/aws.yml and playbooks/identity.yml as an operator runs them, or their actions alone, against the stand-in for AWS."""
 
-import json
 import os
 import re
 import subprocess
+from types import SimpleNamespace
 
 import aws_api
 import pytest
 import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.loader import action_loader
+from ansible.template import trust_as_template
 from aws_api import ACCOUNT, ROLES, everything
+from rendering import rendered
 
 ROOT = aws_api.ROOT
 HOST_VARIABLES = {
@@ -50,6 +54,18 @@ def play(cloud, tmp_path):
     return run
 
 
+def act(name, host="staging", arguments=None, **changes):
+    """Render a host and run an action on it as the playbook of its name does, in this process."""
+    second = {"irsa_oidc_issuer": f"{aws_api.ISSUER}2"} if host != "staging" else {}
+    found = rendered(inventory_hostname=host, **{**HOST_VARIABLES, **second, **changes})
+    task = SimpleNamespace(
+        args={**(arguments or {}), "rendered": found}, check_mode=False, diff=False, async_val=0, action=name
+    )
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="never used"))
+    parts = {"connection": connection, "play_context": None, "loader": None, "templar": None, "shared_loader_obj": None}
+    return action_loader.get(f"modelyard.core.{name}", task=task, **parts).run(task_vars={})
+
+
 def changes_of(said):
     return re.findall(r"^  ((?:create|change|set|tag|untag|delete) .+)$", said, re.MULTILINE)
 
@@ -66,17 +82,20 @@ def test_two_clusters_made_foretold_and_taken_away(cloud, play):
     assert changes_of(made)[: len(first)] == first
     for role in ROLES:
         assert len(everything(cloud)[role]["AssumeRolePolicyDocument"]["Statement"]) == 2
-    assert re.findall(r"changed=(\d)", play("aws", hosts=both)) == ["0", "0"]
+    assert re.findall(r"changed=(\d)", made) == ["1", "1"]
+    assert [act("aws", host)["changed"] for host in both] == [False, False]
     play("aws", "-e", "irsa_state=absent", hosts=both)
     assert everything(cloud) == {"associations": {}}
 
 
-def test_names_by_a_template_and_a_profile_of_the_aws_configuration(cloud, play, tmp_path):
+def test_names_by_a_template_and_a_profile_of_the_aws_configuration(cloud, monkeypatch, tmp_path):
     keys = "".join(f"{name.lower()} = {value}\n" for name, value in aws_api.CREDENTIALS.items())
     (tmp_path / "config").write_text(f"[profile one]\n{keys}", encoding="utf-8")
-    env = {**dict.fromkeys(aws_api.CREDENTIALS, ""), "AWS_CONFIG_FILE": str(tmp_path / "config")}
-    changes = {"triton_role_name": "{{ platform_cluster_name }}-triton", "platform_irsa_role_path": "/ml/"}
-    play("aws", env=env, irsa_aws_profile="one", irsa_tags={"a": "b"}, **changes)
+    for variable in aws_api.CREDENTIALS:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    name = trust_as_template("{{ platform_cluster_name }}-triton")
+    act("aws", irsa_aws_profile="one", irsa_tags={"a": "b"}, triton_role_name=name, platform_irsa_role_path="/ml/")
     role = everything(cloud)["staging-triton"]
     assert role["Arn"] == f"arn:aws:iam::{ACCOUNT}:role/ml/staging-triton"
     host = aws_api.ISSUER.removeprefix("https://")
@@ -90,16 +109,23 @@ def test_wrong_inputs_are_refused_before_anything_is_written(cloud, play):
     said = play("aws", check=False, triton_model_repository="s3://elsewhere", irsa_vllm_access=[{"bucket": "s3://x"}])
     assert "Nothing was changed in AWS." in said
     assert "must hold the bucket 'elsewhere'" in said
-    assert "irsa_vllm_access[0].bucket is 's3://x': must be the name of a bucket, without s3://" in said
-    said = play("aws", check=False, irsa_vllm_access=[{"buckets": "x"}], irsa_max_session_second=1)
-    assert "did you mean irsa_max_session_seconds?" in said
-    assert "irsa_vllm_access[0].buckets" in said
+    assert "vllm_access[0].bucket is 's3://x': must be the name of a bucket, without s3://" in said
+    assert "irsa_vllm_access is called vllm_access now" in said
+    with pytest.raises(AnsibleActionFail) as error:
+        act("aws", irsa_vllm_access=[{"buckets": "x"}], irsa_max_session_second=1, vllm_judge_access=[{"buckets": "x"}])
+    assert "cluster staging: Nothing was changed in AWS." in str(error.value)
+    assert "did you mean irsa_max_session_seconds?" in str(error.value)
+    # By the name under which it is set.
+    assert "irsa_vllm_access[0].buckets" in str(error.value)
+    assert "vllm_judge_access[0].buckets" in str(error.value)
     assert everything(cloud) == {"associations": {}}
 
 
-def test_without_credentials_it_says_where_they_come_from(play):
-    none = dict.fromkeys(aws_api.CREDENTIALS, "")
-    assert "give the job an AWS credential, or set irsa_aws_profile" in play("aws", check=False, env=none)
+def test_without_credentials_it_says_where_they_come_from(cloud, monkeypatch):
+    for variable in aws_api.CREDENTIALS:
+        monkeypatch.delenv(variable)
+    with pytest.raises(AnsibleActionFail, match="give the job an AWS credential, or set irsa_aws_profile"):
+        act("aws")
 
 
 def test_the_report_on_a_cluster(cloud, clean_platform, play):
@@ -111,12 +137,12 @@ def test_the_report_on_a_cluster(cloud, clean_platform, play):
         "irsa_oidc_issuer": issuer,
     }
     play("irsa", **reach)
-    play("aws", **reach)
+    act("aws", **reach)
     report = play("identity", check=False, **reach)
     assert re.search(r"ml-models/workflow-sa +my-ml-models-argo-workflows( +ok){7} +closed", report)
     assert re.search(r"ml-models/vllm-sa +my-vllm-s3-read +BROKEN( +-){6} +open", report)
     assert "ml-models/vllm-sa: annotation: the ServiceAccount is absent from the cluster" in report
-    wrong = play(
-        "identity", "-e", json.dumps({"irsa_report_strict": False}), **{**reach, "irsa_oidc_issuer": f"{issuer}.x"}
-    )
-    assert f"ml-models/workflow-sa: issuer: mismatch: the cluster signs as {issuer}" in wrong
+    wrong = {**reach, "irsa_oidc_issuer": f"{issuer}.x", "irsa_report_strict": False}
+    found = act("identity", arguments={"connection": reach["platform_connection"]}, **wrong)
+    assert not found["failed"]
+    assert f"ml-models/workflow-sa: issuer: mismatch: the cluster signs as {issuer}" in found["msg"]

@@ -4,8 +4,9 @@ import json
 
 import aws_api
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws, iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 from aws_api import everything, options, run, service_account
 
 ACCOUNT, OTHER, REGION = aws_api.ACCOUNT, aws_api.OTHER, aws_api.REGION
@@ -22,8 +23,8 @@ def policy_of(cloud, role, cluster="staging", account=ACCOUNT):
 
 
 def token(name, namespace="ml-models", issuer=ISSUER, account=ACCOUNT, audience="sts.amazonaws.com"):
-    provider = aws.provider_arn(issuer, account, "aws")
-    return iam.web_identity(provider, {"sub": aws.subject(namespace, name), "aud": [audience]})
+    provider = names.provider_arn(issuer, account, "aws")
+    return iam.web_identity(provider, {"sub": names.subject(namespace, name), "aud": [audience]})
 
 
 def trusted(cloud, role, request, account=ACCOUNT):
@@ -53,7 +54,7 @@ def test_a_first_run_makes_everything(cloud):
 
 def test_a_role_trusts_exactly_who_carries_it(cloud):
     run()
-    for role, names in zip(
+    for role, carriers in zip(
         ROLES, (("triton-inference", "triton-inference-gpu"), ("vllm-sa",), ("workflow-sa",)), strict=True
     ):
         assert len(trust_of(cloud, role)["Statement"]) == 1
@@ -65,7 +66,7 @@ def test_a_role_trusts_exactly_who_carries_it(cloud):
             "default",
             "triton-inference-g",
         ):
-            assert trusted(cloud, role, token(name)) is (name in names)
+            assert trusted(cloud, role, token(name)) is (name in carriers)
             assert not trusted(cloud, role, token(name, "default"))
             assert not trusted(cloud, role, token(name, audience="https://kubernetes.default.svc"))
             assert not trusted(cloud, role, token(name, issuer=ISSUER + "B"))
@@ -97,6 +98,23 @@ def test_a_policy_allows_what_its_client_does_and_no_more(cloud):
     # A bucket of that name in someone else's account.
     stolen = iam.s3("PutObject", "my-vllm-data", "k", account=OTHER)
     assert not iam.decide([policy_of(cloud, workflow)], stolen).allowed
+
+
+def test_a_role_may_do_what_each_of_its_carriers_may(cloud):
+    other = [{"bucket": "other-models", "prefixes": ["gpu"]}]
+    accounts = [
+        service_account("triton", "triton-inference", ROLES[0]),
+        service_account("triton", "triton-inference-gpu", ROLES[0], access=other),
+        service_account("workflow", "workflow-sa", ROLES[0], access=[*other, {"bucket": "out", "write": True}]),
+    ]
+    run(service_accounts=accounts, role_arns=[])
+    # What two of them say is said once.
+    assert len(policy_of(cloud, ROLES[0])["Statement"]) == 7
+    assert allowed(cloud, ROLES[0], "GetObject", "my-triton-models", "m")
+    assert allowed(cloud, ROLES[0], "GetObject", "other-models", "gpu/m")
+    assert allowed(cloud, ROLES[0], "PutObject", "out", "m")
+    assert not allowed(cloud, ROLES[0], "GetObject", "other-models", "m")
+    assert not allowed(cloud, ROLES[0], "PutObject", "other-models", "gpu/m")
 
 
 def test_no_wildcard_but_in_the_object_key(cloud):
@@ -191,14 +209,14 @@ def test_foreign_statements_rules_and_tags_of_a_bucket_stay(cloud):
 
 
 def refused(**given):
-    with pytest.raises(aws_account.Refused) as error:
+    with pytest.raises(Refused) as error:
         run(**given)
     return str(error.value)
 
 
 def foreign(cloud):
     """What somebody else made under our names."""
-    trust = aws.document(
+    trust = policies.document(
         [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]
     )
     cloud.client("iam").create_role(RoleName=ROLES[0], AssumeRolePolicyDocument=json.dumps(trust))
@@ -345,24 +363,24 @@ def test_clusters_may_have_roles_of_their_own(cloud):
 
 
 def test_clusters_whose_names_look_alike_have_statements_of_their_own():
-    names = {
-        aws.sid(name, account, region)
+    found = {
+        names.sid(name, account, region)
         for name in ("ml-a", "mla", "ml_a")
         for account in (ACCOUNT, OTHER)
         for region in ("eu-west-1", "eu-west-2")
     }
-    assert len(names) == 12
+    assert len(found) == 12
 
 
 def test_a_trust_policy_that_outgrows_iams_quota_is_refused(cloud):
     clusters = [{"cluster": f"cluster-{number}", "oidc_issuer": f"{ISSUER}{number}"} for number in range(6)]
     several(clusters[:3])
-    with pytest.raises(aws_account.Refused, match=r"characters, and IAM takes 2048.* a role of its own"):
+    with pytest.raises(Refused, match=r"characters, and IAM takes 2048.* a role of its own"):
         several(clusters[3:])
 
 
 def test_a_quota_that_aws_has_raised_for_the_account_counts(cloud, monkeypatch):
-    real = aws_account.Account.call
+    real = Account.call
 
     def raised(self, service, operation, **arguments):
         """Stands in for such an account: moto's quota is fixed."""
@@ -371,7 +389,7 @@ def test_a_quota_that_aws_has_raised_for_the_account_counts(cloud, monkeypatch):
             found["SummaryMap"]["AssumeRolePolicySizeQuota"] = 4096
         return found
 
-    monkeypatch.setattr(aws_account.Account, "call", raised)
+    monkeypatch.setattr(Account, "call", raised)
     several([{"cluster": f"cluster-{number}", "oidc_issuer": f"{ISSUER}{number}"} for number in range(6)])
     trust = cloud.client("iam").get_role(RoleName="my-vllm-s3-read")["Role"]["AssumeRolePolicyDocument"]
     assert len(trust["Statement"]) == 6
@@ -402,7 +420,7 @@ def test_a_cluster_of_another_account_is_let_into_a_role(cloud, monkeypatch):
     given = second(cluster_account_id=OTHER, service_accounts=guest, role_arns=[], buckets={"their-own": {}})
     run(**given)
     assert trusted(cloud, ROLES[1], token("vllm-sa", issuer=SECOND))
-    provider = aws.provider_arn(SECOND, ACCOUNT, "aws")
+    provider = names.provider_arn(SECOND, ACCOUNT, "aws")
     assert everything(cloud)[provider]["ClientIDList"] == ["sts.amazonaws.com"]
     assert "their-own" not in everything(cloud)
     assert not trusted(cloud, ROLES[2], token("workflow-sa", issuer=SECOND))
@@ -413,7 +431,7 @@ def test_a_cluster_of_another_account_is_let_into_a_role(cloud, monkeypatch):
     own = run(**{**given, "account_id": OTHER})
     assert set(everything(cloud, OTHER)) == {
         "associations",
-        aws.provider_arn(SECOND, OTHER, "aws"),
+        names.provider_arn(SECOND, OTHER, "aws"),
         ROLES[2],
         "their-own",
     }
@@ -500,7 +518,7 @@ def test_an_association_of_others_is_refused(cloud):
 
 def test_boundary_path_tags_and_session_length(cloud):
     client = cloud.client("iam")
-    limit = aws.permissions([{"bucket": "b"}], ACCOUNT, "aws")
+    limit = policies.permissions([{"bucket": "b"}], ACCOUNT, "aws")
     boundary = client.create_policy(PolicyName="limit", PolicyDocument=json.dumps(limit))["Policy"]["Arn"]
     accounts = [service_account("vllm", "vllm-sa", f"arn:aws:iam::{ACCOUNT}:role/team/ml/vllm")]
     given = {"service_accounts": accounts, "role_arns": [], "buckets": {}}
@@ -524,10 +542,9 @@ def test_a_role_at_another_path_is_refused(cloud):
 
 def test_a_bucket_with_a_key(cloud):
     key = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234"
-    access = options()["access"] | {"triton": [{"bucket": "b-1", "kms_key_arn": key, "head_bucket": True}]}
-    accounts = [service_account("triton", "triton-inference", ROLES[0])]
+    access = [{"bucket": "b-1", "kms_key_arn": key, "head_bucket": True}]
+    accounts = [service_account("triton", "triton-inference", ROLES[0], access=access)]
     given = {
-        "access": access,
         "service_accounts": accounts,
         "role_arns": [],
         "buckets": {"b-1": {"kms_key_arn": key, "noncurrent_days": 3}},

@@ -12,7 +12,7 @@ import subprocess
 import aws_api
 import pytest
 import yaml
-from aws_api import ACCOUNT, everything, options, service_account
+from aws_api import ACCOUNT, everything, service_account
 from services import ROOT, python_of
 
 # --- Manifests --------------------------------------------------------------------------------------
@@ -180,8 +180,8 @@ def of_an_account(cloud, cluster):
     roles = {"triton": "my-triton-s3-read", "vllm": "my-vllm-s3-read", "workflow": "my-ml-models-argo-workflows"}
     arns = {name: f"arn:{partition}:iam::{ACCOUNT}:role/{role}" for name, role in roles.items()}
     key = f"arn:{partition}:kms:{region}:{ACCOUNT}:key/12345678-1234-1234-1234-123456789012"
-    access = options()["access"]
-    access["workflow"].append(
+    accounts = [service_account(name, f"{name}-sa", arn) for name, arn in arns.items()]
+    accounts[-1]["access"].append(
         {"bucket": "my-encrypted-data", "prefixes": ["one", "two"], "write": True, "kms_key_arn": key}
     )
     aws_api.run(
@@ -189,9 +189,8 @@ def of_an_account(cloud, cluster):
             "partition": partition,
             "region": region,
             "oidc_issuer": f"https://oidc.eks.{region}.amazonaws.com/id/AAAA",
-            "service_accounts": [service_account(name, f"{name}-sa", arn) for name, arn in arns.items()],
+            "service_accounts": accounts,
             "role_arns": list(arns.values()),
-            "access": access,
             **given,
         }
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import written
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.planner import Planner
 
 
 class ActionModule(Action):
@@ -14,15 +16,14 @@ class ActionModule(Action):
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
-
         settings = asked.of(checked(options["rendered"]))
-        account = aws.Account(settings["profile"], settings["region"])
-        plan = aws.Planner(account, settings).make()
+        account = Account(settings["profile"], settings["region"])
+        plan = Planner(account, settings).make()
         changes = [write.summary for write in plan.writes]
         for line in changes:
             self.tell(line)
         if not self._task.check_mode:
-            aws.written(account, plan.writes)
+            written(account, plan.writes)
         return {
             "changed": bool(changes),
             "changes": changes,

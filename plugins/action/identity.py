@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import report
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import check_cluster
@@ -18,12 +18,11 @@ class ActionModule(Action):
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
-
         rendered = checked(options["rendered"])
         settings = asked.of(rendered)
         cluster = Cluster(options["connection"])
         check_cluster(cluster, delivery.identity(rendered))
-        account = aws.Account(settings["profile"], settings["region"])
+        account = Account(settings["profile"], settings["region"])
         live = {f"{item['namespace']}/{item['name']}": item for item in settings["service_accounts"]}
         notes = dict(
             zip(live, cluster.parallel(lambda item: _annotations(cluster, item), list(live.values())), strict=True)

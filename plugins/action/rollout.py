@@ -6,6 +6,7 @@ import os
 import time
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
+from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import handover
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, rollout
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
@@ -15,7 +16,7 @@ RENEWED_EVERY = 10
 
 
 class ActionModule(Action):
-    """Prune, wait for the rollout, free the lock, and say where everything runs."""
+    """Prune, wait for the rollout, free the lock, say where everything runs, and hand over to Argo CD where that is asked for."""
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
@@ -25,9 +26,11 @@ class ActionModule(Action):
         try:
             pruned = [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
             live = self._wait(cluster, rendered, lock) if options["wait"] else []
-            return {"changed": bool(pruned), "workloads": rollout.table(cluster, live)}
         finally:
             self._release(lock)
+        result = {"changed": bool(pruned), "workloads": rollout.table(cluster, live)}
+        hand_over = options["wait"] and delivery.is_gitops(rendered) and rendered["settings"]["apply"]["handover"]
+        return self._hand_over(cluster, rendered, result) if hand_over else result
 
     def _wait(self, cluster: Cluster, rendered: dict, lock: Lock | None) -> list[dict]:
         settings, renewed = rendered["settings"]["apply"], [0.0]
@@ -42,6 +45,23 @@ class ActionModule(Action):
         items = delivery.objects(rendered, delivery.is_gitops(rendered))
         watch = rollout.Watch(cluster, settings, self.tell, alive)
         return watch.wait([item for item in items if item["kind"] == "Deployment"])
+
+    def _hand_over(self, cluster: Cluster, rendered: dict, result: dict) -> dict:
+        """Wait until Argo CD has applied the objects, and let go of their fields."""
+        settings = {
+            "cluster_name": rendered["cluster"]["name"],
+            "argocd_namespace": rendered["cluster"]["argocd_namespace"],
+            "objects": delivery.objects(rendered, gitops=False),
+            "field_manager": rendered["settings"]["apply"]["field_manager"],
+            "timeout": rendered["settings"]["apply"]["handover_timeout"],
+        }
+        released, unclaimed = handover.run(cluster, settings, self.tell)
+        for name in released:
+            self.tell(f"hand over {name}")
+        warnings = [
+            f"{name}: no Application delivers it, so it stays as it is and nothing updates it" for name in unclaimed
+        ]
+        return {**result, "changed": result["changed"] or bool(released), "released": released, "warnings": warnings}
 
     def _release(self, lock: Lock | None) -> None:
         try:

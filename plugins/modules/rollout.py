@@ -13,6 +13,9 @@ description:
     (configuration errors, repeated image-pull failures, crash loops, pods that are refused). The message names the pod, the
     container, the reason, the last events and the last log lines, without what looks like a credential.
   - Renews the lock meanwhile, and frees it at the end.
+  - With C(apply_handover) on a cluster that is delivered by GitOps, waits until Argo CD has synced its Applications, and gives up the
+    ownership of every field of the objects that Argo CD owns too, so that what Git drops later is removed. Nothing but
+    C(metadata.managedFields) changes then, and no pod restarts. Fails, and keeps the ownership, for fields that Git does not set.
 options:
   connection:
     description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
@@ -46,4 +49,9 @@ workloads:
   returned: success
   type: list
   elements: dict
+released:
+  description: The objects that were handed over to Argo CD.
+  returned: after a handover
+  type: list
+  elements: str
 """

@@ -1,8 +1,7 @@
-"""The molecule scenario of the whole platform on kind, on a cluster of its own."""
+"""The molecule scenario of the whole platform on kind, on the cluster of these tests."""
 
 from test_molecule import STEPS, molecule
 
 
-def test_kind(other_kind, tmp_path):
-    assert molecule(other_kind, "kind", tmp_path) >= STEPS | {"check"}
-    assert not other_kind.kubeconfig.exists()
+def test_kind(kind, tmp_path):
+    assert molecule(kind, "kind", tmp_path, SCENARIO_KEEP="1") >= STEPS | {"check"}

@@ -1,17 +1,17 @@
 """The computed AWS side: names, policies, merges; and the inputs that are refused."""
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws, iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks, iam, names, policies
 
 ACCOUNT = "123456789012"
 KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1"
 
 
 def test_names():
-    assert aws.provider_arn("https://h/id/A", ACCOUNT, "aws-cn") == f"arn:aws-cn:iam::{ACCOUNT}:oidc-provider/h/id/A"
-    assert aws.role_path_of(f"arn:aws:iam::{ACCOUNT}:role/r") == "/"
-    assert aws.role_path_of(f"arn:aws:iam::{ACCOUNT}:role/a/b/r") == "/a/b/"
-    assert aws.role_name_of(f"arn:aws:iam::{ACCOUNT}:role/a/b/r") == "r"
+    assert names.provider_arn("https://h/id/A", ACCOUNT, "aws-cn") == f"arn:aws-cn:iam::{ACCOUNT}:oidc-provider/h/id/A"
+    assert names.role_path_of(f"arn:aws:iam::{ACCOUNT}:role/r") == "/"
+    assert names.role_path_of(f"arn:aws:iam::{ACCOUNT}:role/a/b/r") == "/a/b/"
+    assert names.role_name_of(f"arn:aws:iam::{ACCOUNT}:role/a/b/r") == "r"
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ def test_names():
     ],
 )
 def test_s3_locations(url, found):
-    assert aws.s3_location(url) == found
+    assert names.s3_location(url) == found
 
 
 def statement(name, host="h/id/A", account=ACCOUNT):
-    return aws.web_identity_statement(
-        aws.sid(name, account, "eu-central-1"),
+    return policies.web_identity_statement(
+        names.sid(name, account, "eu-central-1"),
         f"arn:aws:iam::{account}:oidc-provider/{host}",
         ["system:serviceaccount:ml:a"],
     )
@@ -38,34 +38,34 @@ def statement(name, host="h/id/A", account=ACCOUNT):
 
 def test_statements_are_merged_by_cluster_sorted_and_stable():
     one, two = statement("b-cluster"), statement("a-cluster", "h/id/B")
-    merged, foreign = aws.merge_trust(aws.document([one]), two["Sid"], two)
+    merged, foreign = policies.merge_trust(policies.document([one]), two["Sid"], two)
     assert [item["Sid"] for item in merged["Statement"]] == sorted([one["Sid"], two["Sid"]])
     assert foreign == []
-    assert aws.merge_trust(merged, two["Sid"], two)[0] == merged
-    assert aws.merge_trust(merged, two["Sid"], None)[0] == aws.document([one])
+    assert policies.merge_trust(merged, two["Sid"], two)[0] == merged
+    assert policies.merge_trust(merged, two["Sid"], None)[0] == policies.document([one])
 
 
 def test_a_statement_that_only_looks_like_ours_is_foreign():
     for sid in ("ModelyardStaging", "Modelyardzzzzzzzz", "xModelyarda1b2c3d4", None):
         other = {**statement("x"), "Sid": sid} if sid else {k: v for k, v in statement("x").items() if k != "Sid"}
         mine = statement("mine")
-        merged, foreign = aws.merge_trust(aws.document([other]), mine["Sid"], mine)
-        assert (merged, foreign) == (aws.document([mine]), [other])
+        merged, foreign = policies.merge_trust(policies.document([other]), mine["Sid"], mine)
+        assert (merged, foreign) == (policies.document([mine]), [other])
 
 
 def test_subjects_are_sorted_and_alone_when_one():
-    found = aws.web_identity_statement("S", "arn:aws:iam::1:oidc-provider/h", ["b", "a", "b"])
+    found = policies.web_identity_statement("S", "arn:aws:iam::1:oidc-provider/h", ["b", "a", "b"])
     assert found["Condition"]["StringEquals"] == {"h:aud": "sts.amazonaws.com", "h:sub": ["a", "b"]}
 
 
 def test_policies_that_mean_the_same_are_the_same():
-    one = aws.document([{"Action": ["b", "a"], "Resource": "r", "Condition": {"Bool": {"k": "true"}}}])
+    one = policies.document([{"Action": ["b", "a"], "Resource": "r", "Condition": {"Bool": {"k": "true"}}}])
     other = {
         "Statement": {"Condition": {"Bool": {"k": True}}, "Resource": ["r"], "Action": ["a", "b"]},
         "Version": "2012-10-17",
     }
-    assert aws.same(one, other)
-    assert not aws.same(one, {**other, "Version": "2008-10-17"})
+    assert policies.same(one, other)
+    assert not policies.same(one, {**other, "Version": "2008-10-17"})
 
 
 def test_one_bucket_twice_has_names_that_differ():
@@ -74,7 +74,7 @@ def test_one_bucket_twice_has_names_that_differ():
         {"bucket": "a-b", "prefixes": ["y/"], "write": True},
         {"bucket": "a.b"},
     ]
-    sids = [item["Sid"] for item in aws.permissions(entries, ACCOUNT, "aws")["Statement"]]
+    sids = [item["Sid"] for item in policies.permissions(entries, ACCOUNT, "aws")["Statement"]]
     assert len(set(sids)) == len(sids) == 7
     assert all(sid.isalnum() for sid in sids)
 
@@ -84,7 +84,7 @@ def test_the_same_entry_of_two_servers_is_one():
         {"bucket": "b", "prefixes": ["x/"]},
         {"bucket": "b", "prefixes": ["/x"], "write": False, "kms_key_arn": ""},
     ]
-    assert len(aws.permissions(entries, ACCOUNT, "aws")["Statement"]) == 2
+    assert len(policies.permissions(entries, ACCOUNT, "aws")["Statement"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -97,21 +97,21 @@ def test_the_same_entry_of_two_servers_is_one():
     ],
 )
 def test_a_policy_allows_all_that_its_client_does(entry):
-    document = aws.permissions([entry], ACCOUNT, "aws")
-    for name, request in aws.requests(entry, ACCOUNT, "aws"):
+    document = policies.permissions([entry], ACCOUNT, "aws")
+    for name, request in policies.requests(entry, ACCOUNT, "aws"):
         assert iam.decide([document], request).allowed, name
 
 
 def test_a_key_in_china_is_used_through_chinas_s3():
     entry = {"bucket": "b", "kms_key_arn": "arn:aws-cn:kms:cn-north-1:123456789012:key/1"}
-    found = aws.permissions([entry], ACCOUNT, "aws-cn")["Statement"][-1]
+    found = policies.permissions([entry], ACCOUNT, "aws-cn")["Statement"][-1]
     assert found["Condition"]["StringEquals"]["kms:ViaService"] == "s3.cn-north-1.amazonaws.com.cn"
 
 
 def test_a_bucket_refuses_connections_that_are_not_encrypted():
     request = iam.s3("GetObject", "b", "k", tls=False)
     asked = iam.Request(request.action, request.resource, request.context, ("AWS", f"arn:aws:iam::{ACCOUNT}:role/r"))
-    assert iam.decide([aws.document([aws.tls_only("b", "aws")])], asked).denied
+    assert iam.decide([policies.document([policies.tls_only("b", "aws")])], asked).denied
 
 
 OPTIONS = {
@@ -124,18 +124,22 @@ OPTIONS = {
     "oidc_issuer": "",
     "pod_identity": False,
     "tags": {},
-    "access": {"triton": [{"bucket": "models", "prefixes": ["a"]}], "vllm": []},
     "buckets": {},
     "service_accounts": [],
 }
 
 
-def carrier(component="triton", role=f"arn:aws:iam::{ACCOUNT}:role/r", reads=()):
-    return {"component": component, "namespace": "ml", "name": "x", "role_arn": role, "reads": list(reads)}
+MODELS = {"bucket": "models", "prefixes": ["a"]}
+
+
+def carrier(*access, variable="triton_access", role=f"arn:aws:iam::{ACCOUNT}:role/r", reads=()):
+    """A ServiceAccount that may use this."""
+    who = {"component": "triton", "namespace": "ml", "name": "x", "role_arn": role, "reads": list(reads)}
+    return {**who, "access": list(access), "variable": variable}
 
 
 def test_the_defaults_are_right():
-    assert aws.check(OPTIONS) == []
+    assert checks.check({**OPTIONS, "service_accounts": [carrier(MODELS)]}) == []
 
 
 @pytest.mark.parametrize(
@@ -151,36 +155,76 @@ def test_the_defaults_are_right():
         ({"pod_identity": True, "cluster_account_id": "210987654321"}, "association takes no role of another"),
         ({"tags": {"managed-by": "me"}}, "irsa_tags.managed-by"),
         ({"tags": {"modelyard/cluster/x": "1"}}, "choose another"),
-        ({"access": {"vllm": [{"bucket": "s3://b"}]}}, "irsa_vllm_access[0].bucket"),
-        ({"access": {"vllm": [{"bucket": "b*d"}]}}, "must be the name of a bucket"),
-        ({"access": {"vllm": [{"bucket": "bbb", "prefixes": ["a*"]}]}}, "without wildcards"),
-        (
-            {"access": {"vllm": [{"bucket": "bbb", "prefixes": ["${aws:username}"]}]}},
-            "without wildcards and policy variables",
-        ),
-        ({"access": {"vllm": [{"bucket": "bbb", "prefixes": ["/"]}]}}, "none for the whole bucket"),
-        ({"access": {"vllm": [{"bucket": "bbb", "kms_key_arn": KEY.replace("key/", "alias/")}]}}, "not an alias"),
-        (
-            {"access": {"vllm": [{"bucket": "bbb", "kms_key_arn": KEY.replace("aws:kms", "aws-cn:kms")}]}},
-            "must be the ARN of a key",
-        ),
         (
             {"buckets": {"models": {"noncurrent_days": 0}}},
             "irsa_buckets.models.noncurrent_days is 0: must be 1 or more",
         ),
-        ({"buckets": {"models": {"kms_key_arn": KEY}}}, "the key of irsa_buckets.models"),
         ({"buckets": {"Models": {}}}, "irsa_buckets.Models"),
-        ({"service_accounts": [carrier(role=f"arn:aws-cn:iam::{ACCOUNT}:role/r")]}, "must be in the partition aws"),
-        ({"service_accounts": [carrier("vllm")]}, "irsa_vllm_access is []: names no bucket"),
-        ({"service_accounts": [carrier(reads=["s3://other"])]}, "must hold the bucket 'other'"),
-        ({"service_accounts": [carrier(reads=["s3://models"])]}, "the folder ''"),
-        ({"service_accounts": [carrier(reads=["s3://models/ab"])]}, "the folder 'ab'"),
     ],
 )
 def test_inputs_that_are_refused(given, message):
-    assert message in "\n".join(aws.check({**OPTIONS, **given}))
+    assert message in "\n".join(checks.check({**OPTIONS, **given}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"bucket": "s3://b"}, "vllm_profiles.x.access[1].bucket is 's3://b'"),
+        ({"bucket": "b*d"}, "must be the name of a bucket"),
+        ({"bucket": "bbb", "prefixes": ["a*"]}, "without wildcards"),
+        ({"bucket": "bbb", "prefixes": ["${aws:username}"]}, "without wildcards and policy variables"),
+        ({"bucket": "bbb", "prefixes": ["/"]}, "none for the whole bucket"),
+        ({"bucket": "bbb", "kms_key_arn": KEY.replace("key/", "alias/")}, "not an alias"),
+        ({"bucket": "bbb", "kms_key_arn": KEY.replace("aws:kms", "aws-cn:kms")}, "must be the ARN of a key"),
+    ],
+)
+def test_access_that_is_refused(entry, message):
+    account = carrier(MODELS, entry, variable="vllm_profiles.x.access")
+    (said,) = checks.check({**OPTIONS, "service_accounts": [account]})
+    assert said.startswith("vllm_profiles.x.access[1].")
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("account", "message"),
+    [
+        (carrier(MODELS, role=f"arn:aws-cn:iam::{ACCOUNT}:role/r"), "must be in the partition aws"),
+        (carrier(variable="irsa_workflow_access"), "irsa_workflow_access is []: names no bucket"),
+        (carrier(MODELS, reads=["s3://other"]), "must hold the bucket 'other'"),
+        (carrier(MODELS, reads=["s3://models"]), "the folder ''"),
+        (carrier(MODELS, reads=["s3://models/ab"]), "triton_access is [{'bucket': 'models', 'prefixes': ['a']}]: "),
+        (carrier(MODELS, reads=["s3://models/ab"]), "the folder 'ab'"),
+    ],
+)
+def test_accounts_that_are_refused(account, message):
+    assert message in "\n".join(checks.check({**OPTIONS, "service_accounts": [account]}))
+
+
+def test_a_bucket_of_ours_is_used_with_its_own_key():
+    """Of every account that uses it."""
+    accounts = [carrier(MODELS), carrier({"bucket": "b-1"}, MODELS, variable="vllm_access")]
+    said = checks.check({**OPTIONS, "buckets": {"models": {"kms_key_arn": KEY}}, "service_accounts": accounts})
+    assert [line.partition(" ")[0] for line in said] == ["triton_access[0].kms_key_arn", "vllm_access[1].kms_key_arn"]
+    assert all("the key of irsa_buckets.models" in line for line in said)
+    right = [carrier({**MODELS, "kms_key_arn": KEY})]
+    assert checks.check({**OPTIONS, "buckets": {"models": {"kms_key_arn": KEY}}, "service_accounts": right}) == []
 
 
 @pytest.mark.parametrize("reads", ["s3://models/a", "s3://models/a/b", "s3://https://minio:9000/other", "/models"])
 def test_what_triton_reads_and_may(reads):
-    assert aws.check({**OPTIONS, "service_accounts": [carrier(reads=[reads])]}) == []
+    assert checks.check({**OPTIONS, "service_accounts": [carrier(MODELS, reads=[reads])]}) == []
+
+
+def test_an_account_reads_by_its_own_access():
+    """Whatever another that carries the same role may."""
+    accounts = [
+        carrier(MODELS, reads=["s3://other"]),
+        carrier({"bucket": "other"}, variable="triton_profiles.x.access"),
+    ]
+    (said,) = checks.check({**OPTIONS, "service_accounts": accounts})
+    assert said.startswith("triton_access is ")
+
+
+def test_an_account_whose_role_is_another_accounts_needs_no_access_here():
+    account = carrier(role="arn:aws:iam::210987654321:role/r", reads=["s3://other"])
+    assert checks.check({**OPTIONS, "service_accounts": [account]}) == []

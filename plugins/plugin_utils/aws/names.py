@@ -1,12 +1,16 @@
-"""Composes and checks names of IAM roles; never asks AWS."""
+"""Composes, checks and takes apart the names that things have in AWS; never asks whether there are such."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 ROLE_ARN = re.compile(r"arn:aws(-cn|-us-gov)?:iam::\d{12}:role/([!-.0-~]+/)*[\w+=,.@-]{1,64}", re.ASCII)
 ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+KEY_ARN = re.compile(r"arn:(aws(?:-cn|-us-gov)?):kms:([a-z0-9-]+):\d{12}:key/[\w-]+", re.ASCII)
+# What :func:`sid` composes.
+SID = re.compile(r"Modelyard\w*[0-9a-f]{8}", re.ASCII)
 
 
 def role_name_error(role_name: object) -> str | None:
@@ -37,3 +41,69 @@ def role_annotations(arn: str, pod_identity: bool, regional: bool) -> dict[str, 
         "eks.amazonaws.com/role-arn": arn,
         **({"eks.amazonaws.com/sts-regional-endpoints": "true"} if regional else {}),
     }
+
+
+# --- ARNs -------------------------------------------------------------------------------------------
+
+
+def issuer_host(issuer: str) -> str:
+    """Give an issuer as IAM writes it: without the scheme."""
+    return issuer.removeprefix("https://")
+
+
+def provider_arn(issuer: str, account: str, partition: str) -> str:
+    """Name the IAM OIDC provider of an issuer in an account."""
+    return f"arn:{partition}:iam::{account}:oidc-provider/{issuer_host(issuer)}"
+
+
+def cluster_arn(name: str, region: str, account: str, partition: str) -> str:
+    """Name an EKS cluster."""
+    return f"arn:{partition}:eks:{region}:{account}:cluster/{name}"
+
+
+def subject(namespace: str, service_account: str) -> str:
+    """Name a ServiceAccount as its tokens do."""
+    return f"system:serviceaccount:{namespace}:{service_account}"
+
+
+def account_of(arn: str) -> str:
+    """Give the account in an ARN."""
+    return arn.split(":")[4]
+
+
+def partition_of(arn: str) -> str:
+    """Give the partition in an ARN."""
+    return arn.split(":")[1]
+
+
+def role_name_of(arn: str) -> str:
+    """Give the name in a role's ARN, without its path."""
+    return arn.rpartition("/")[2]
+
+
+def role_path_of(arn: str) -> str:
+    """Give the path in a role's ARN."""
+    inside = arn.partition(":role")[2]
+    return inside[: inside.rindex("/") + 1]
+
+
+def sid(cluster_name: str, account: str, region: str) -> str:
+    """Name a cluster's statement in a trust policy: readable, and different for every cluster."""
+    digest = hashlib.sha256(f"{account}:{region}:{cluster_name}".encode()).hexdigest()[:8]
+    return f"Modelyard{camel(cluster_name)}{digest}"
+
+
+def policy_name(cluster_name: str) -> str:
+    """Name a cluster's inline policy in a role."""
+    return f"modelyard-{cluster_name}"
+
+
+def camel(text: str) -> str:
+    """Join the words of a name, so that what is left are letters and digits: those alone are allowed in a Sid."""
+    return "".join(part.capitalize() for part in re.split(r"[^A-Za-z0-9]+", text))
+
+
+def s3_location(url: str) -> tuple[str, str]:
+    """Split ``s3://bucket/folder`` into both; two empty texts for what is not in AWS's S3 (a path, or an endpoint of one's own)."""
+    match = re.fullmatch(r"s3://([^/:]+)(?:/(.*?))?/*", url)
+    return (match[1], match[2] or "") if match else ("", "")

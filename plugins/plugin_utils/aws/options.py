@@ -12,8 +12,8 @@ def of(rendered: Mapping) -> dict:
         rendered: the structure of ``servers.render``.
 
     Returns:
-        what to make (``state``, ``service_accounts`` each with its ``access``, ``role_arns``, ``buckets``), where (``profile``, ``account_id``,
-        ``cluster_account_id``, ``partition``, ``region``, ``eks_cluster_name``, ``oidc_issuer``, ``api_server``, ``namespace``), and how
+        what to make (``state``, ``service_accounts`` each with its ``access`` and the ``variable`` that sets it, ``role_arns``, ``buckets``),
+        where (``profile``, ``account_id``, ``cluster_account_id``, ``partition``, ``region``, ``eks_cluster_name``, ``oidc_issuer``, ``api_server``, ``namespace``), and how
         (``pod_identity``, ``permissions_boundary``, ``max_session_seconds``, ``tags``, ``adopt``); ``strict`` is the report's.
     """
     cluster, settings = rendered["cluster"], rendered["settings"]["irsa"]

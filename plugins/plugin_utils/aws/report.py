@@ -1,13 +1,13 @@
-"""Judge the chain from a ServiceAccount to its objects in S3, link by link: which one is broken, if any."""
+"""Judges the chain from a ServiceAccount to its objects in S3, link by link; never writes, and never repairs one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import account as aws_account
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import aws, iam
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import live_associations
 
 ROLE_ARN = "eks.amazonaws.com/role-arn"
 TOKEN_AUDIENCE = "eks.amazonaws.com/audience"  # noqa: S105 (an annotation's key)
@@ -58,7 +58,7 @@ class Reporter:
 
     Args:
         account: the AWS account.
-        options: of the action ``modelyard.core.identity``.
+        options: of :func:`options.of`.
         live: the cluster's ServiceAccounts, ``NAMESPACE/NAME`` to annotations; one that is absent has none.
         issuer: what the cluster's own discovery document says; None where it can't be read.
     """
@@ -119,7 +119,7 @@ class Reporter:
             raise _Broken(f"names {found}, the inventory {item['role_arn']}")
 
     def _account(self, item: Mapping, _chain: Chain) -> None:
-        partition, account = aws.partition_of(item["role_arn"]), aws.account_of(item["role_arn"])
+        partition, account = names.partition_of(item["role_arn"]), names.account_of(item["role_arn"])
         if partition != self.account.partition:
             raise _Broken(
                 f"wrong partition: the role is in {partition}, the credentials lead to {self.account.partition}"
@@ -138,10 +138,10 @@ class Reporter:
             raise _Broken("unknown: neither the cluster nor EKS tells it, and irsa_oidc_issuer is empty")
 
     def _provider_arn(self) -> str:
-        return aws.provider_arn(self.issuer, self.account.id, self.account.partition)
+        return names.provider_arn(self.issuer, self.account.id, self.account.partition)
 
     def _audience(self, chain: Chain) -> str:
-        return (self.live.get(chain.service_account) or {}).get(TOKEN_AUDIENCE) or aws.AUDIENCE
+        return (self.live.get(chain.service_account) or {}).get(TOKEN_AUDIENCE) or policies.AUDIENCE
 
     def _provider(self, _item: Mapping, chain: Chain) -> None:
         arn = self._provider_arn()
@@ -155,7 +155,7 @@ class Reporter:
 
     def _association(self, item: Mapping, chain: Chain) -> None:
         if self._associations is None:
-            self._associations = aws_account.live_associations(
+            self._associations = live_associations(
                 self.account, self.options["eks_cluster_name"], self.options["namespace"]
             )
         found = self._associations.get((item["namespace"], item["name"]))
@@ -165,48 +165,52 @@ class Reporter:
             raise _Broken(f"names {found['roleArn']}, the inventory {item['role_arn']}")
 
     def _role(self, item: Mapping, _chain: Chain) -> None:
-        live = self.account.find("iam", "get_role", RoleName=aws.role_name_of(item["role_arn"]))
+        live = self.account.find("iam", "get_role", RoleName=names.role_name_of(item["role_arn"]))
         if live is None:
             raise _Broken(f"absent: the account has no {item['role_arn']}")
         if live["Role"]["Arn"] != item["role_arn"]:
             raise _Broken(f"absent: the account has {live['Role']['Arn']}, another path")
 
     def _trust(self, item: Mapping, chain: Chain) -> None:
-        role = self.account.call("iam", "get_role", RoleName=aws.role_name_of(item["role_arn"]))["Role"]
+        role = self.account.call("iam", "get_role", RoleName=names.role_name_of(item["role_arn"]))["Role"]
         document = role["AssumeRolePolicyDocument"]
         if self.options["pod_identity"]:
-            cluster = aws.cluster_arn(
+            cluster = names.cluster_arn(
                 self.options["eks_cluster_name"], self.options["region"], self.account.id, self.account.partition
             )
             for action in ("sts:AssumeRole", "sts:TagSession"):
                 decision = iam.decide([document], iam.pod_identity(cluster, item["namespace"], item["name"], action))
                 if not decision.allowed:
-                    raise _Broken(f"{decision.reason} to {aws.POD_IDENTITY} for {chain.service_account} of {cluster}")
+                    raise _Broken(
+                        f"{decision.reason} to {policies.POD_IDENTITY} for {chain.service_account} of {cluster}"
+                    )
             return
-        claims = {"sub": aws.subject(item["namespace"], item["name"]), "aud": self._audience(chain)}
+        claims = {"sub": names.subject(item["namespace"], item["name"]), "aud": self._audience(chain)}
         decision = iam.decide([document], iam.web_identity(self._provider_arn(), claims))
         if not decision.allowed:
             raise _Broken(why_untrusted(document, self._provider_arn(), claims, decision))
 
     def _policy(self, item: Mapping, chain: Chain) -> None:
-        name = aws.role_name_of(item["role_arn"])
+        name = names.role_name_of(item["role_arn"])
         documents, boundary = self._documents(name)
-        access = self.options["access"].get(item["component"]) or []
-        wanted = [pair for entry in access for pair in aws.requests(entry, self.account.id, self.account.partition)]
+        access = item["access"]
+        wanted = [
+            pair for entry in access for pair in policies.requests(entry, self.account.id, self.account.partition)
+        ]
         named = {entry["bucket"] for entry in access}
-        for bucket, prefix in (aws.s3_location(url) for url in item.get("reads") or []):
+        for bucket, prefix in (names.s3_location(url) for url in item.get("reads") or []):
             if bucket and bucket not in named:
                 entry = {"bucket": bucket, "prefixes": [prefix] if prefix else [], "head_bucket": True}
-                wanted += aws.requests(entry, self.account.id, self.account.partition)
+                wanted += policies.requests(entry, self.account.id, self.account.partition)
         for operation, request in wanted:
             decision = iam.decide(documents, request, boundary)
             if not decision.allowed:
                 raise _Broken(f"lacks {request.action} for {operation}: {decision.reason}")
         if not access:
-            raise _Broken(f"irsa_{item['component']}_access names no bucket")
+            raise _Broken(f"{item['variable']} names no bucket")
         for entry in access:
             if not entry.get("write"):
-                for operation, request in aws.requests(
+                for operation, request in policies.requests(
                     {**entry, "write": True}, self.account.id, self.account.partition
                 ):
                     if operation in ("PutObject", "DeleteObject") and iam.decide(documents, request, boundary).allowed:
@@ -288,7 +292,7 @@ def table(chains: list[Chain], pod_identity: bool) -> list[str]:
     for chain in chains:
         states = ["-" if name not in chain.links else "ok" if chain.links[name] == "ok" else "BROKEN" for name in links]
         rows.append(
-            [chain.service_account, aws.role_name_of(chain.role), *states, "open" if chain.broken else "closed"]
+            [chain.service_account, names.role_name_of(chain.role), *states, "open" if chain.broken else "closed"]
         )
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -77,7 +77,7 @@ def options(rendered: Mapping) -> dict:
     """
     gitops, settings = is_gitops(rendered), rendered["settings"]["apply"]
     argocd = rendered["cluster"]["argocd_namespace"]
-    # Those without any part, too: what the inventory has off is pruned.
+    # Also of a role that has nothing on: what it had goes.
     components = [component_of(role) for role in rendered["roles"]]
     mine = [name for name in components if (name == GITOPS) == gitops]
     # A Secret is looked for by its name: to list Argo CD's Secrets is to read all of its credentials.

@@ -201,7 +201,8 @@ def check_options(path: str, value: Mapping, options: Mapping[str, Mapping], pla
         here = where(key) or place
         if key not in options:
             right = nearest(str(key), options)
-            hint = f"did you mean {right}?" if right else f"the keys are {', '.join(sorted(options))}"
+            known = ", ".join(sorted(options)) if len(options) < 30 else "those of `ansible-doc -t role`"
+            hint = f"did you mean {right}?" if right else f"the keys are {known}"
             # The key may be a misspelt secret's.
             shown = HIDDEN if secret else item
             lines.append(problem(f"{path}.{key}", shown, f"no such key, {hint}", where(item) or here))

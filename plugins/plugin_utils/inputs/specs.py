@@ -118,6 +118,14 @@ def _documented(option: Mapping) -> dict:
     kept = {key: value for key, value in option.items() if key not in ("builtin", "entries", "was", "options")}
     if kept.get("default", "") is None:
         del kept["default"]
+    if "{{" in str(kept.get("default", "")):
+        # Ansible templates a spec when it validates a role by itself, and knows none of these variables then.
+        default = str(kept.pop("default")).replace("{{ ", "<").replace(" }}", ">")
+        kept["description"] = [*_listed(kept["description"]), f"By default {default}."]
     if option.get("options"):
         kept["options"] = {key: _documented(inner) for key, inner in option["options"].items()}
     return kept
+
+
+def _listed(text: str | list[str]) -> list[str]:
+    return text if isinstance(text, list) else [text]

@@ -9,8 +9,8 @@ the identity report read:
 * ``roles``: the roles that were rendered.
 * ``parts``: one for each server, for what the workflows share, and for the Applications. Each has its ``role``, ``component``,
   ``profile``, ``enabled``, ``name``, ``objects``, the ``variables`` that it comes from, and where it has such: ``service``,
-  ``questions`` (smoke), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``),
-  ``folder``, ``base`` and ``bundle`` (the tree), ``off`` (Applications of what is off).
+  ``questions`` (smoke), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
+  and ``variable``, which sets the access), ``folder``, ``base`` and ``bundle`` (the tree), ``off`` (Applications of what is off).
 * ``role_arns``: every IAM role that the inventory names, carried by an account or not.
 * ``wanted``: the parts that Argo CD must leave, whichever Application has them.
 * ``secrets``: Secrets that the run keeps, without their data.
@@ -151,6 +151,7 @@ class Rendering:
                 "role_arn": computed["role_arn"],
                 "reads": computed.get("reads") or [],
                 "access": settings.get("access") or [],
+                "variable": settings.path("access"),
             }
         return {
             "role": kind.role,
@@ -191,6 +192,7 @@ class Rendering:
                 "role_arn": arn,
                 "reads": [],
                 "access": values["workflow_access"],
+                "variable": f"{WORKFLOWS}_workflow_access",
             }
         return [part]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -36,6 +38,16 @@ def checksum(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _compiled() -> jinja2.BytecodeCache | None:
+    """Keep compiled templates beside what else the project caches: to compile them anew is a tenth of a run with nothing to change."""
+    folder = Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard") / "templates"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return jinja2.FileSystemBytecodeCache(str(folder)) if os.access(folder, os.W_OK) else None
+
+
 @functools.cache
 def environment(roles: tuple[str, ...]) -> jinja2.Environment:
     """Give the environment that finds templates in these roles, the first that has one, and at last among those that servers share."""
@@ -53,6 +65,7 @@ def environment(roles: tuple[str, ...]) -> jinja2.Environment:
         trim_blocks=True,
         autoescape=False,  # noqa: S701 (no HTML)
         auto_reload=False,
+        bytecode_cache=_compiled(),
     )
     found.filters |= {"to_json": as_json, "checksum": checksum, "quote": shlex.quote}
     found.globals["file"] = file

@@ -1,0 +1,82 @@
+"""Plans which role EKS Pod Identity gives to which ServiceAccount of a cluster; never sends a write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, Account, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import is_ours
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import DELETE_ASSOCIATION, Part
+
+
+class Associations(Part):
+    """The Pod Identity associations of a cluster's namespace."""
+
+    def compare(self) -> None:
+        """See Part."""
+        if self.options["account_id"] != self.options["cluster_account_id"]:
+            return
+        wanted = {}
+        if self.present and self.options["pod_identity"]:
+            wanted = {(item["namespace"], item["name"]): item["role_arn"] for item in self.here()}
+        cluster = {"clusterName": self.options["eks_cluster_name"]}
+        live = live_associations(self.account, self.options["eks_cluster_name"], self.options["namespace"])
+        for (namespace, name), role in sorted(wanted.items()):
+            found = live.get((namespace, name))
+            if found is None:
+                self._create(cluster, namespace, name, role)
+            elif found["roleArn"] != role and self.may_touch(
+                "Pod Identity association", f"{namespace}/{name}", found["tags"]
+            ):
+                key = {**cluster, "associationId": found["associationId"]}
+                self.write(
+                    "eks",
+                    "update_pod_identity_association",
+                    {**key, "roleArn": role},
+                    f"change Pod Identity association of {namespace}/{name}",
+                    ("update_pod_identity_association", {**key, "roleArn": found["roleArn"]}),
+                    before={"roleArn": found["roleArn"]},
+                    after={"roleArn": role},
+                )
+        for (namespace, name), found in sorted(live.items()):
+            if (namespace, name) not in wanted and is_ours(found["tags"]):
+                again = {
+                    "namespace": namespace,
+                    "serviceAccount": name,
+                    "roleArn": found["roleArn"],
+                    "tags": found["tags"],
+                }
+                self.write(
+                    "eks",
+                    "delete_pod_identity_association",
+                    {**cluster, "associationId": found["associationId"]},
+                    f"delete Pod Identity association of {namespace}/{name}",
+                    ("create_pod_identity_association", {**cluster, **again}),
+                    before=again,
+                )
+
+    def _create(self, cluster: Mapping, namespace: str, name: str, role: str) -> None:
+        arguments = {"namespace": namespace, "serviceAccount": name, "roleArn": role, "tags": self.tags}
+        self.write(
+            "eks",
+            "create_pod_identity_association",
+            {**cluster, **arguments},
+            f"create Pod Identity association of {namespace}/{name}",
+            (DELETE_ASSOCIATION, {**cluster, "namespace": namespace, "serviceAccount": name}),
+            after=arguments,
+        )
+
+
+def live_associations(account: Account, cluster: str, namespace: str) -> dict[tuple[str, str], dict]:
+    """Read the Pod Identity associations of a namespace, each with its tags, by namespace and ServiceAccount."""
+    try:
+        found = account.pages(
+            "eks", "list_pod_identity_associations", "associations", clusterName=cluster, namespace=namespace
+        )
+    except AwsError as error:
+        if error.code in ABSENT:  # not an EKS cluster, or one that is gone
+            return {}
+        raise
+    keys = [{"clusterName": cluster, "associationId": item["associationId"]} for item in found]
+    whole = [account.call("eks", "describe_pod_identity_association", **key)["association"] for key in keys]
+    return {(item["namespace"], item["serviceAccount"]): {**item, "tags": item.get("tags") or {}} for item in whole}

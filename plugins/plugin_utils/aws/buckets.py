@@ -1,0 +1,246 @@
+"""Plans the settings of the buckets that are ours, and their end; never a bucket's objects, and never sends a write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import policies
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    clusters_of,
+    is_ours,
+    pairs_of,
+    tags_of,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Part
+
+PUBLIC_ACCESS_BLOCK = dict.fromkeys(
+    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+)
+NONCURRENT, MULTIPART = "modelyard-noncurrent-versions", "modelyard-multipart-uploads"
+# Takes nothing back by itself: what the write was about goes.
+WITH_THE_BUCKET = ("", {})
+
+
+class Buckets(Part):
+    """The buckets that the inventory says are ours."""
+
+    def compare(self) -> None:
+        """See Part."""
+        for name, settings in sorted(self.options["buckets"].items()):
+            settings = settings or {}
+            if (settings.get("account_id") or self.options["cluster_account_id"]) != self.account.id:
+                continue
+            owner = {"Bucket": name, "ExpectedBucketOwner": self.account.id}
+            try:
+                live = self.account.find("s3", "head_bucket", **owner)
+            except AwsError as error:
+                if error.code not in DENIED:
+                    raise
+                self.plan.problems.append(f"bucket {name}: {error}; or the bucket is another account's")
+                continue
+            if not self.present:
+                if live is not None:
+                    self._remove(name, owner)
+                continue
+            region = (live or {}).get("BucketRegion") or self.account.region
+            if region != self.account.region:
+                self.plan.problems.append(
+                    f"irsa_buckets.{name}: the bucket is in {region}, and this run works in {self.account.region}: "
+                    "manage it with a cluster of its region, or leave it out"
+                )
+                continue
+            self._ensure(name, owner, live, settings)
+
+    def _ensure(self, name: str, owner: dict, live: Mapping | None, settings: Mapping) -> None:
+        tags = self._tags(owner) if live is not None else {}
+        if live is None:
+            arguments: dict[str, Any] = {"Bucket": name, "ObjectOwnership": "BucketOwnerEnforced"}
+            if self.account.region != "us-east-1":
+                arguments["CreateBucketConfiguration"] = {"LocationConstraint": self.account.region}
+            self.write(
+                "s3", "create_bucket", arguments, f"create bucket {name}", ("delete_bucket", owner), after=arguments
+            )
+        elif not self.may_touch("bucket", name, tags):
+            return
+        read = self.account.find if live is not None else (lambda *_args, **_more: None)
+        self._public_access(name, owner, read, live is None)
+        missing = self.missing_tags(tags)
+        if missing:
+            new = {**tags, **missing}
+            undo = (
+                ("put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(tags)}})
+                if tags
+                else ("delete_bucket_tagging", {})
+            )
+            self._change(
+                name, owner, "put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(new)}}, "tags", undo, live, tags, new
+            )
+        self._encryption(name, owner, read, live, settings.get("kms_key_arn") or "")
+        status = (read("s3", "get_bucket_versioning", **owner) or {}).get("Status")
+        if status != "Enabled":
+            off, on = ({"VersioningConfiguration": {"Status": value}} for value in ("Suspended", "Enabled"))
+            undo = ("put_bucket_versioning", off)
+            self._change(
+                name,
+                owner,
+                "put_bucket_versioning",
+                on,
+                "versioning",
+                undo,
+                live,
+                {"Status": status},
+                {"Status": "Enabled"},
+            )
+        self._lifecycle(name, owner, read, live, settings)
+        found = read("s3", "get_bucket_policy", **owner)
+        before = json.loads(found["Policy"]) if found else None
+        policy = policies.merge_bucket_policy(before, policies.tls_only(name, self.account.partition))
+        if before is None or not policies.same(before, policy):
+            undo = ("put_bucket_policy", {"Policy": json.dumps(before)}) if before else ("delete_bucket_policy", {})
+            self._change(
+                name, owner, "put_bucket_policy", {"Policy": json.dumps(policy)}, "policy", undo, live, before, policy
+            )
+
+    def _tags(self, owner: Mapping) -> dict[str, str]:
+        return tags_of((self.account.find("s3", "get_bucket_tagging", **owner) or {}).get("TagSet"))
+
+    def _change(
+        self,
+        name: str,
+        owner: Mapping,
+        operation: str,
+        arguments: Mapping,
+        what: str,
+        undo: tuple[str, dict],
+        live: Mapping | None,
+        before: Any,
+        after: Any,
+    ) -> None:
+        # A bucket that this run makes goes as a whole, closed as it is by then.
+        back = (undo[0], {**owner, **undo[1]}) if live is not None else WITH_THE_BUCKET
+        summary = f"{'change' if live is not None else 'set'} {what} of bucket {name}"
+        self.write("s3", operation, {**owner, **arguments}, summary, back, before, after)
+
+    def _public_access(self, name: str, owner: Mapping, read: Any, new: bool) -> None:
+        found = (read("s3", "get_public_access_block", **owner) or {}).get("PublicAccessBlockConfiguration")
+        if found == PUBLIC_ACCESS_BLOCK:
+            return
+        wanted = {"PublicAccessBlockConfiguration": PUBLIC_ACCESS_BLOCK}
+        undo = (
+            ("put_public_access_block", {"PublicAccessBlockConfiguration": found})
+            if found
+            else ("delete_public_access_block", {})
+        )
+        self._change(
+            name,
+            owner,
+            "put_public_access_block",
+            wanted,
+            "public access block",
+            undo,
+            None if new else {},
+            found,
+            PUBLIC_ACCESS_BLOCK,
+        )
+
+    def _encryption(self, name: str, owner: Mapping, read: Any, live: Mapping | None, key: str) -> None:
+        found = (read("s3", "get_bucket_encryption", **owner) or {}).get("ServerSideEncryptionConfiguration")
+        wanted = encryption(key)
+        if same_encryption(found, wanted):
+            return
+        undo = (
+            ("put_bucket_encryption", {"ServerSideEncryptionConfiguration": found})
+            if found
+            else ("delete_bucket_encryption", {})
+        )
+        arguments = {"ServerSideEncryptionConfiguration": wanted}
+        self._change(name, owner, "put_bucket_encryption", arguments, "encryption", undo, live, found, wanted)
+
+    def _lifecycle(self, name: str, owner: Mapping, read: Any, live: Mapping | None, settings: Mapping) -> None:
+        found = read("s3", "get_bucket_lifecycle_configuration", **owner) or {}
+        rules = found.get("Rules") or []
+        wanted = merge_lifecycle(
+            rules, int(settings.get("noncurrent_days") or 30), int(settings.get("multipart_days") or 7)
+        )
+        if policies.same(rules, wanted):
+            return
+        size = "TransitionDefaultMinimumObjectSize"
+        extra = {size: found[size]} if found.get(size) else {}
+        undo = (
+            ("put_bucket_lifecycle_configuration", {"LifecycleConfiguration": {"Rules": rules}, **extra})
+            if rules
+            else ("delete_bucket_lifecycle", {})
+        )
+        arguments = {"LifecycleConfiguration": {"Rules": wanted}, **extra}
+        operation = "put_bucket_lifecycle_configuration"
+        self._change(name, owner, operation, arguments, "lifecycle", undo, live, rules, wanted)
+
+    def _remove(self, name: str, owner: dict) -> None:
+        tags = self._tags(owner)
+        if not is_ours(tags) or self.tag not in tags:
+            return
+        if clusters_of(tags) - {self.options["cluster_name"]}:
+            rest = {key: value for key, value in tags.items() if key != self.tag}
+            undo = ("put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(tags)}})
+            self._change(
+                name, owner, "put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(rest)}}, "tags", undo, {}, tags, rest
+            )
+            return
+        # One page is enough to see that there is something.
+        found = self.account.call("s3", "list_object_versions", **owner)
+        held = {
+            "versions": len(found.get("Versions") or []),
+            "delete markers": len(found.get("DeleteMarkers") or []),
+            "unfinished uploads": len(self.account.call("s3", "list_multipart_uploads", **owner).get("Uploads") or []),
+        }
+        if any(held.values()):
+            more = "at least " if found.get("IsTruncated") else ""
+            count = ", ".join(f"{number} {what}" for what, number in held.items() if number)
+            self.plan.problems.append(
+                f"bucket {name} holds {more}{count}: it is never emptied here. Empty it, or take it out of irsa_buckets to keep it"
+            )
+            return
+        self.write("s3", "delete_bucket", owner, f"delete bucket {name}", before=tags)
+
+
+def encryption(kms_key_arn: str) -> dict:
+    """Give a bucket's default encryption: S3's own keys, or a key of KMS."""
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": kms_key_arn} if kms_key_arn else {"SSEAlgorithm": "AES256"}
+    return {"Rules": [{"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": bool(kms_key_arn)}]}
+
+
+def same_encryption(live: Mapping | None, wanted: Mapping) -> bool:
+    """Tell whether a bucket's encryption is the wanted one. AWS may add keys of its own; a bucket key is none of AES256's."""
+    one, other = ((item or {"Rules": [{}]})["Rules"][0] for item in (live, wanted))
+    default = other["ApplyServerSideEncryptionByDefault"]
+    key = "KMSMasterKeyID" in default
+    return one.get("ApplyServerSideEncryptionByDefault") == default and (not key or bool(one.get("BucketKeyEnabled")))
+
+
+def merge_lifecycle(live: Iterable[Mapping], noncurrent_days: int, multipart_days: int) -> list[dict]:
+    """Put our two rules into a bucket's lifecycle; those of others stay.
+
+    Args:
+        live: the rules that there are.
+        noncurrent_days: days after which a version that is no longer the newest goes, and a lone delete marker.
+        multipart_days: days after which the parts of an upload that never ended go.
+    """
+    ours = [
+        {
+            "ID": MULTIPART,
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": multipart_days},
+        },
+        {
+            "ID": NONCURRENT,
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "Expiration": {"ExpiredObjectDeleteMarker": True},
+            "NoncurrentVersionExpiration": {"NoncurrentDays": noncurrent_days},
+        },
+    ]
+    return [*(dict(rule) for rule in live if rule.get("ID") not in (NONCURRENT, MULTIPART)), *ours]

@@ -1,0 +1,153 @@
+"""Holds what a run would change in AWS, carries it out, and takes it back where that fails; never decides what is wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import account_of
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    MANAGED_BY,
+    cluster_tag,
+    is_ours,
+    own_tags,
+)
+
+# What undoes a write that has no inverse of its own: a search for what was made.
+DELETE_ASSOCIATION = "delete_pod_identity_association"
+
+
+@dataclass
+class Write:
+    """One write: what is called, how it reads, and how it is taken back."""
+
+    service: str
+    operation: str
+    arguments: dict
+    summary: str
+    undo: tuple[str, dict] | None = None
+    before: Any = None
+    after: Any = None
+
+    def diff(self) -> dict:
+        """Give the change in Ansible's form."""
+        return {
+            "before_header": self.summary,
+            "after_header": self.summary,
+            "before": _pretty(self.before),
+            "after": _pretty(self.after),
+        }
+
+
+def _pretty(value: Any) -> str:
+    return "" if value is None else json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
+
+
+@dataclass
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        writes: in order.
+        problems: what is in the way; with any, nothing is written.
+        notices: what the operator should know.
+    """
+
+    writes: list[Write] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+class Part:
+    """A part of a cluster's AWS side, and whether a run may touch what is there of it.
+
+    Args:
+        account: where.
+        options: of :func:`options.of`, with the issuer.
+        plan: where writes, problems and notices go.
+    """
+
+    def __init__(self, account: Account, options: Mapping, plan: Plan) -> None:
+        self.account, self.options, self.plan = account, options, plan
+        self.present = options["state"] == "present"
+        self.tag = cluster_tag(options["cluster_name"])
+        self.tags = own_tags(options["cluster_name"], options["tags"])
+
+    def compare(self) -> None:
+        """Compare what is wanted with what is there, and note the writes; sends none.
+
+        Raises:
+            AwsError: a read fails.
+        """
+        raise NotImplementedError
+
+    def write(self, *args: Any, **more: Any) -> None:
+        """Note a write; the arguments are those of :class:`Write`."""
+        self.plan.writes.append(Write(*args, **more))
+
+    def here(self) -> list[Mapping]:
+        """Give the ServiceAccounts that name a role of this account."""
+        return [item for item in self.options["service_accounts"] if account_of(item["role_arn"]) == self.account.id]
+
+    def may_touch(self, kind: str, name: str, tags: Mapping[str, str]) -> bool:
+        """Tell whether something that exists is ours, or may become so; note it where not."""
+        if is_ours(tags):
+            return True
+        if name in self.options["adopt"]:
+            return True
+        self.plan.problems.append(
+            f"{kind} {name} exists and is not ours (no tag {MANAGED_BY[0]}={MANAGED_BY[1]}): "
+            f"add {name!r} to irsa_adopt to take it over, or choose another name"
+        )
+        return False
+
+    def missing_tags(self, live: Mapping[str, str]) -> dict[str, str]:
+        """Give those of our tags that something has not, or with another value."""
+        return {key: value for key, value in self.tags.items() if live.get(key) != value}
+
+
+def written(account: Account, writes: list[Write]) -> None:
+    """Do the writes, in order; when one fails, take those before it back, newest first.
+
+    Raises:
+        AwsError: a write failed. The text says whether everything is as it was.
+    """
+    done: list[Write] = []
+    for write in writes:
+        try:
+            account.call(write.service, write.operation, **write.arguments)
+        except AwsError as error:
+            left = _undo(account, done)
+            end = (
+                f"Not taken back: {'; '.join(left)}"
+                if left
+                else "Nothing else has changed: what came before it is taken back"
+            )
+            raise AwsError(f"{write.summary}: {error}. {end if done else 'Nothing has changed'}.", error.code) from None
+        done.append(write)
+
+
+def _undo(account: Account, done: list[Write]) -> list[str]:
+    left = []
+    for write in reversed(done):
+        if write.undo is None:
+            left.append(write.summary)
+            continue
+        operation, arguments = write.undo
+        try:
+            if operation == DELETE_ASSOCIATION and "associationId" not in arguments:
+                arguments = _association(account, arguments)
+            if operation:
+                account.call(write.service, operation, **arguments)
+        except AwsError as error:
+            left.append(f"{write.summary} ({error})")
+    return left
+
+
+def _association(account: Account, arguments: Mapping) -> dict:
+    """Find the association that was made: its id is known only by then."""
+    found = account.call("eks", "list_pod_identity_associations", **arguments)["associations"]
+    return {"clusterName": arguments["clusterName"], "associationId": found[0]["associationId"]}

@@ -1,0 +1,356 @@
+"""Plans the OIDC provider and the IAM roles of a cluster: trust, permissions, limits; never sends a write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import names, policies
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    clusters_of,
+    is_ours,
+    pairs_of,
+    tags_of,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Part, Plan
+
+# Characters by default: of a trust policy, and of all inline policies of a role. AWS raises the first on request.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+QUOTAS = {"AssumeRolePolicySizeQuota": 2048, "RolePolicySizeQuota": 10240}
+
+
+def role_arns(options: Mapping, account: str) -> list[str]:
+    """Name the roles of an account that the inventory names, whether somebody carries them or not."""
+    named = {*options["role_arns"], *(item["role_arn"] for item in options["service_accounts"])}
+    return sorted(arn for arn in named if names.account_of(arn) == account)
+
+
+class _Tagged(Part):
+    """A part whose things IAM tags key by key."""
+
+    def _tag(self, kind: str, key: dict, name: str, live: Mapping[str, str], missing: Mapping[str, str]) -> None:
+        changed = {tag: live[tag] for tag in missing if tag in live}
+        new = [tag for tag in missing if tag not in live]
+        undo = (f"untag_{kind}", {**key, "TagKeys": new})
+        for part, back in ((new, undo), (changed, (f"tag_{kind}", {**key, "Tags": pairs_of(changed)}))):
+            if part:
+                arguments = {**key, "Tags": pairs_of({tag: missing[tag] for tag in part})}
+                after = {**live, **{tag: missing[tag] for tag in part}}
+                self.write("iam", f"tag_{kind}", arguments, f"tag {name}", back, dict(live), after)
+
+
+class Provider(_Tagged):
+    """The OIDC provider of a cluster's issuer."""
+
+    def compare(self) -> None:
+        """See Part."""
+        if not self.options["oidc_issuer"]:
+            return
+        arn = names.provider_arn(self.options["oidc_issuer"], self.account.id, self.account.partition)
+        live = self.account.find("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)
+        tags = tags_of((live or {}).get("Tags"))
+        if self.present and not self.options["pod_identity"] and self.here():
+            self._ensure(arn, live, tags)
+        elif live is not None and is_ours(tags) and clusters_of(tags) <= {self.options["cluster_name"]}:
+            self._remove(arn, live, tags)
+
+    def _ensure(self, arn: str, live: Mapping | None, tags: Mapping[str, str]) -> None:
+        if live is None:
+            arguments = {
+                "Url": self.options["oidc_issuer"],
+                "ClientIDList": [policies.AUDIENCE],
+                "Tags": pairs_of(self.tags),
+            }
+            self.write(
+                "iam",
+                "create_open_id_connect_provider",
+                arguments,
+                f"create OIDC provider {arn}",
+                ("delete_open_id_connect_provider", {"OpenIDConnectProviderArn": arn}),
+                after={"url": self.options["oidc_issuer"], "audiences": [policies.AUDIENCE], "tags": self.tags},
+            )
+            return
+        audiences = live.get("ClientIDList") or []
+        adopted = is_ours(tags) or arn in self.options["adopt"]
+        if policies.AUDIENCE not in audiences:
+            # Without the audience it is of no use, and it is not ours to change.
+            if not adopted and not self.may_touch("OIDC provider", arn, tags):
+                return
+            arguments = {"OpenIDConnectProviderArn": arn, "ClientID": policies.AUDIENCE}
+            self.write(
+                "iam",
+                "add_client_id_to_open_id_connect_provider",
+                arguments,
+                f"change OIDC provider {arn}: audience {policies.AUDIENCE}",
+                ("remove_client_id_from_open_id_connect_provider", arguments),
+                before={"audiences": audiences},
+                after={"audiences": [*audiences, policies.AUDIENCE]},
+            )
+        missing = self.missing_tags(tags) if adopted else {}
+        if missing:
+            self._tag(
+                "open_id_connect_provider", {"OpenIDConnectProviderArn": arn}, f"OIDC provider {arn}", tags, missing
+            )
+
+    def _remove(self, arn: str, live: Mapping, tags: Mapping[str, str]) -> None:
+        again = {
+            "Url": f"https://{live['Url'].removeprefix('https://')}",
+            "ClientIDList": live.get("ClientIDList") or [],
+            "ThumbprintList": live.get("ThumbprintList") or [],
+            "Tags": pairs_of(tags),
+        }
+        self.write(
+            "iam",
+            "delete_open_id_connect_provider",
+            {"OpenIDConnectProviderArn": arn},
+            f"delete OIDC provider {arn}",
+            ("create_open_id_connect_provider", again),
+            before={"url": live["Url"], "audiences": live.get("ClientIDList"), "tags": dict(tags)},
+        )
+
+
+class Roles(_Tagged):
+    """The roles that ServiceAccounts name, each with a cluster's statement in its trust policy, its policy, and its tag."""
+
+    def __init__(self, account: Account, options: Mapping, plan: Plan) -> None:
+        super().__init__(account, options, plan)
+        self.sid = names.sid(options["cluster_name"], options["cluster_account_id"], options["region"])
+        self.policy_name = names.policy_name(options["cluster_name"])
+
+    def compare(self) -> None:
+        """See Part."""
+        wanted: dict[str, list[Mapping]] = {}
+        for item in self.options["service_accounts"]:
+            if names.account_of(item["role_arn"]) == self.account.id:
+                wanted.setdefault(item["role_arn"], []).append(item)
+            else:
+                account = names.account_of(item["role_arn"])
+                self.plan.notices.append(
+                    f"{item['role_arn']} is in account {account}: run this playbook with the credential of that account too, "
+                    f"with -e irsa_account_id={account}"
+                )
+        # A role that nobody carries any more loses this cluster.
+        for arn in role_arns(self.options, self.account.id):
+            carriers = wanted.get(arn, []) if self.present else []
+            live = self.account.find("iam", "get_role", RoleName=names.role_name_of(arn))
+            if carriers:
+                self._ensure(arn, carriers, live["Role"] if live else None)
+            elif live:
+                self._remove(arn, live["Role"])
+
+    def _statement(self, carriers: list[Mapping]) -> dict:
+        if self.options["pod_identity"]:
+            accounts = [(item["namespace"], item["name"]) for item in carriers]
+            return policies.pod_identity_statement(self.sid, self._cluster_arn(), accounts)
+        provider = names.provider_arn(self.options["oidc_issuer"], self.account.id, self.account.partition)
+        subjects = [names.subject(item["namespace"], item["name"]) for item in carriers]
+        return policies.web_identity_statement(self.sid, provider, subjects)
+
+    def _ensure(self, arn: str, carriers: list[Mapping], live: Mapping | None) -> None:
+        name = names.role_name_of(arn)
+        access = [entry for item in carriers for entry in item["access"]]
+        policy = policies.permissions(access, self.account.id, self.account.partition)
+        trust, foreign = policies.merge_trust(
+            live and live["AssumeRolePolicyDocument"], self.sid, self._statement(carriers)
+        )
+        self._check_size(arn, "trust policy", trust, "AssumeRolePolicySizeQuota")
+        self._check_size(arn, f"policy {self.policy_name}", policy, "RolePolicySizeQuota")
+        if live is None:
+            self._create(arn, trust, policy)
+            return
+        if live["Arn"] != arn:
+            self.plan.problems.append(
+                f"role {name} is {live['Arn']}, but the ServiceAccounts name {arn}: set platform_irsa_role_path to its path"
+            )
+            return
+        tags = tags_of(live.get("Tags"))
+        if not self.may_touch("role", name, tags):
+            return
+        if foreign:
+            sids = ", ".join(str(item.get("Sid") or "one without a Sid") for item in foreign)
+            self.plan.notices.append(
+                f"role {name}: its trust policy had statements that no cluster here made, and loses them: {sids}"
+            )
+        self._note_other_policies(name)
+        missing = self.missing_tags(tags)
+        if missing:
+            self._tag("role", {"RoleName": name}, f"role {name}", tags, missing)
+        self._limits(name, live)
+        # The policy before the trust: who comes to be trusted finds the right one.
+        self._put_policy(name, policy)
+        if not policies.same(live["AssumeRolePolicyDocument"], trust):
+            self._put_trust(name, live["AssumeRolePolicyDocument"], trust)
+
+    def _check_size(self, arn: str, what: str, document: Mapping, quota: str) -> None:
+        """Compare a document's size without whitespace with IAM's quota; an account's own is asked for what exceeds the default."""
+        size = len(json.dumps(document, separators=(",", ":")))
+        if size <= QUOTAS[quota]:
+            return
+        limit = self.account.call("iam", "get_account_summary")["SummaryMap"][quota]
+        if size > limit:
+            hint = "give each cluster a role of its own ({{ platform_cluster_name }} in the role's name)"
+            self.plan.problems.append(f"the {what} of {arn} has {size} characters, and IAM takes {limit}: {hint}")
+
+    def _create(self, arn: str, trust: Mapping, policy: Mapping) -> None:
+        name = names.role_name_of(arn)
+        arguments = {
+            "RoleName": name,
+            "Path": names.role_path_of(arn),
+            "AssumeRolePolicyDocument": json.dumps(trust),
+            "MaxSessionDuration": self.options["max_session_seconds"],
+            "Tags": pairs_of(self.tags),
+        }
+        if self.options["permissions_boundary"]:
+            arguments["PermissionsBoundary"] = self.options["permissions_boundary"]
+        # It has no rights until its policy is there.
+        shown = {**arguments, "AssumeRolePolicyDocument": trust, "Tags": self.tags}
+        undo = ("delete_role", {"RoleName": name})
+        self.write("iam", "create_role", arguments, f"create role {arn}", undo, after=shown)
+        self._write_policy(name, None, policy)
+
+    def _limits(self, name: str, live: Mapping) -> None:
+        wanted, found = self.options["max_session_seconds"], live.get("MaxSessionDuration", 3600)
+        if wanted != found:
+            keep = {"RoleName": name, "Description": live.get("Description", "")}
+            self.write(
+                "iam",
+                "update_role",
+                {**keep, "MaxSessionDuration": wanted},
+                f"change role {name}: sessions of {wanted} s",
+                ("update_role", {**keep, "MaxSessionDuration": found}),
+                before={"MaxSessionDuration": found},
+                after={"MaxSessionDuration": wanted},
+            )
+        boundary = self.options["permissions_boundary"]
+        before = (live.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn", "")
+        if boundary == before:
+            return
+        put = ("put_role_permissions_boundary", {"RoleName": name, "PermissionsBoundary": boundary})
+        back = ("put_role_permissions_boundary", {"RoleName": name, "PermissionsBoundary": before})
+        gone = ("delete_role_permissions_boundary", {"RoleName": name})
+        operation, arguments = put if boundary else gone
+        self.write(
+            "iam",
+            operation,
+            arguments,
+            f"change role {name}: permissions boundary {boundary or 'none'}",
+            back if before else gone,
+            before={"PermissionsBoundary": before},
+            after={"PermissionsBoundary": boundary},
+        )
+
+    def _put_policy(self, name: str, policy: Mapping) -> None:
+        live = self.account.find("iam", "get_role_policy", RoleName=name, PolicyName=self.policy_name)
+        before = live["PolicyDocument"] if live else None
+        if before is None or not policies.same(before, policy):
+            self._write_policy(name, before, policy)
+
+    def _write_policy(self, name: str, before: Mapping | None, policy: Mapping) -> None:
+        key = {"RoleName": name, "PolicyName": self.policy_name}
+        undo = (
+            ("put_role_policy", {**key, "PolicyDocument": json.dumps(before)})
+            if before
+            else ("delete_role_policy", key)
+        )
+        self.write(
+            "iam",
+            "put_role_policy",
+            {**key, "PolicyDocument": json.dumps(policy)},
+            f"{'change' if before else 'create'} policy {self.policy_name} of role {name}",
+            undo,
+            before=before,
+            after=policy,
+        )
+
+    def _put_trust(self, name: str, before: Mapping, trust: Mapping) -> None:
+        self.write(
+            "iam",
+            "update_assume_role_policy",
+            {"RoleName": name, "PolicyDocument": json.dumps(trust)},
+            f"change trust policy of role {name}",
+            ("update_assume_role_policy", {"RoleName": name, "PolicyDocument": json.dumps(before)}),
+            before=before,
+            after=trust,
+        )
+
+    def _other_policies(self, name: str) -> list[str]:
+        inline = self.account.pages("iam", "list_role_policies", "PolicyNames", RoleName=name)
+        attached = self.account.pages("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=name)
+        prefix = names.policy_name("")
+        return [item for item in inline if not item.startswith(prefix)] + [item["PolicyArn"] for item in attached]
+
+    def _note_other_policies(self, name: str) -> None:
+        others = self._other_policies(name)
+        if others:
+            self.plan.notices.append(
+                f"role {name} has policies that are not ours, and are left: {', '.join(others)}. What they allow, it may do too"
+            )
+
+    def _remove(self, arn: str, live: Mapping) -> None:
+        name = names.role_name_of(arn)
+        tags = tags_of(live.get("Tags"))
+        trust = live["AssumeRolePolicyDocument"]
+        rest, _ = policies.merge_trust(trust, self.sid, None)
+        if not is_ours(tags) or live["Arn"] != arn or self.tag not in tags:
+            return
+        policy = self.account.find("iam", "get_role_policy", RoleName=name, PolicyName=self.policy_name)
+        sharing = clusters_of(tags) - {self.options["cluster_name"]}
+        if sharing and not rest["Statement"]:
+            self.plan.problems.append(
+                f"role {name} is shared with {', '.join(sorted(sharing))}, but its trust policy has no statement of theirs: "
+                "run this playbook for them first"
+            )
+            return
+        if sharing:
+            if not policies.same(trust, rest):
+                self._put_trust(name, trust, rest)
+            self._delete_policy(name, policy)
+            key = {"RoleName": name}
+            self.write(
+                "iam",
+                "untag_role",
+                {**key, "TagKeys": [self.tag]},
+                f"untag role {name}",
+                ("tag_role", {**key, "Tags": pairs_of({self.tag: tags[self.tag]})}),
+                before=tags,
+                after={tag: value for tag, value in tags.items() if tag != self.tag},
+            )
+            return
+        others = self._other_policies(name)
+        if others:
+            self.plan.problems.append(
+                f"role {name} has policies that are not ours, so it can't be deleted: detach them first: {', '.join(others)}"
+            )
+            return
+        self._delete_policy(name, policy)
+        again = {
+            "RoleName": name,
+            "Path": live["Path"],
+            "AssumeRolePolicyDocument": json.dumps(trust),
+            "MaxSessionDuration": live.get("MaxSessionDuration", 3600),
+            "Tags": pairs_of(tags),
+        }
+        boundary = (live.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn")
+        if boundary:
+            again["PermissionsBoundary"] = boundary
+        self.write("iam", "delete_role", {"RoleName": name}, f"delete role {arn}", ("create_role", again), before=trust)
+
+    def _delete_policy(self, name: str, policy: Mapping | None) -> None:
+        if policy is None:
+            return
+        key = {"RoleName": name, "PolicyName": self.policy_name}
+        self.write(
+            "iam",
+            "delete_role_policy",
+            key,
+            f"delete policy {self.policy_name} of role {name}",
+            ("put_role_policy", {**key, "PolicyDocument": json.dumps(policy["PolicyDocument"])}),
+            before=policy["PolicyDocument"],
+        )
+
+    def _cluster_arn(self) -> str:
+        options = self.options
+        return names.cluster_arn(
+            options["eks_cluster_name"], options["region"], options["cluster_account_id"], options["partition"]
+        )

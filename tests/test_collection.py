@@ -1,0 +1,67 @@
+"""The project as the collection modelyard.core: built, installed into an empty project, and used there."""
+
+import subprocess
+
+import pytest
+import yaml
+from conftest import BIN, ROOT
+
+NAMESPACE = "another-project"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """An empty project with nothing but the installed collection."""
+    folder = tmp_path_factory.mktemp("another")
+    galaxy = [BIN / "ansible-galaxy", "collection"]
+    subprocess.run([*galaxy, "build", "--output-path", folder, ROOT], check=True, capture_output=True)
+    (archive,) = folder.glob("modelyard-core-*.tar.gz")
+    install = ["install", "--offline", "--no-deps", "--collections-path", folder / "collections", archive]
+    subprocess.run([*galaxy, *install], check=True, capture_output=True, cwd=folder)
+    archive.unlink()
+    return folder
+
+
+@pytest.fixture
+def play(project, cluster):
+    """play(NAME) runs a playbook of the collection or a file of the project; gives its output."""
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "platform_connection": {"kubeconfig": str(cluster.kubeconfig)},
+        "platform_api_server": cluster.url,
+        "platform_namespace": NAMESPACE,
+        "platform_aws_account_id": "123456789012",
+        "triton_enabled_profiles": ["cpu"],
+        "triton_min_ready_seconds": 0,
+        "vllm_enabled": False,
+    }
+    (project / "hosts.yml").write_text(yaml.dump({"clusters": {"hosts": {"mine": {}}, "vars": variables}}))
+    (project / "one_role.yml").write_text(
+        yaml.dump([{"hosts": "clusters", "gather_facts": False, "roles": ["modelyard.core.triton"]}])
+    )
+    env = {**cluster.env, "ANSIBLE_COLLECTIONS_PATH": str(project / "collections")}
+
+    def play_(name):
+        command = [BIN / "ansible-playbook", "-i", "hosts.yml", name]
+        done = subprocess.run(
+            command, cwd=project, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return " ".join(done.stdout.split())
+
+    return play_
+
+
+def test_it_deploys_from_another_project(play, cluster, clean_platform):
+    assert "cluster mine: 10 changes" in play("modelyard.core.site")
+    live = cluster.api("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/triton-inference")
+    assert live["status"]["readyReplicas"] == 2
+    # The role by itself, with Ansible's own validation of its variables before it, finds nothing to do.
+    assert "cluster mine: nothing to change" in play("one_role.yml")
+
+
+def test_nothing_but_what_others_use_is_in_it(project):
+    installed = project / "collections" / "ansible_collections" / "modelyard" / "core"
+    found = {path.name for path in installed.iterdir() if path.is_dir()}
+    assert found == {"docs", "meta", "playbooks", "plugins", "roles"}
