@@ -26,8 +26,6 @@ from xdist.scheduler import LoadFileScheduling
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-RENDER = "tests/playbooks/render.yml"
-ROLES = ("irsa", "triton", "vllm", "vllm_judge", "argocd_apps")
 
 # At import, so that a test module can import ansible_collections.modelyard.core... at its top.
 init_plugin_loader([str(ROOT / "collections")])
@@ -272,29 +270,27 @@ _Dumper.add_representer(
 
 @pytest.fixture(scope="session")
 def render(tmp_path_factory):
-    """Render roles, by Ansible itself: render(cases, roles) gives what tests/playbooks/render.yml writes for each case.
+    """Render roles, by Ansible itself: render(cases, roles) gives the rendering of each case, and its ``objects``.
 
     Each case is a host, with the case's variables taken literally (braces are no templates). One run renders all cases.
     """
 
-    def render_(cases: dict[str, dict], roles: tuple[str, ...] = ROLES) -> dict[str, dict]:
-        folder = tmp_path_factory.mktemp("rendered")
+    from rendering import run_render
+
+    def render_(cases: dict[str, dict], roles: tuple[str, ...] = (), off: bool = False) -> dict[str, dict]:
         common = {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "platform_api_server": "https://127.0.0.1:6443",
             "platform_aws_account_id": "123456789012",
-            "render_folder": str(folder),
             "render_roles": list(roles),
+            "render_off": off,
         }
-        text = yaml.dump({"clusters": {"hosts": cases, "vars": common}}, Dumper=_Dumper, sort_keys=False)
-        (folder / "inventory.yml").write_text(text)
-        command = [BIN / "ansible-playbook", "--forks", "4", "-i", folder / "inventory.yml", RENDER]
-        done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return {case: json.loads((folder / f"{case}.json").read_text()) for case in cases}
+        inventory = tmp_path_factory.mktemp("rendered") / "inventory.yml"
+        inventory.write_text(yaml.dump({"clusters": {"hosts": cases, "vars": common}}, Dumper=_Dumper, sort_keys=False))
+        found = run_render(inventory)
+        assert {case: found[case]["problems"] for case in cases} == {case: [] for case in cases}
+        return found
 
     return render_
 

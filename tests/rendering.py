@@ -1,7 +1,12 @@
-"""What the project computes and renders for a host, in this process: no play, no cluster."""
+"""What the project computes and renders for a host: in this process, or by Ansible itself. Asks no cluster."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from ansible.template import Templar
@@ -12,6 +17,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables im
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, load_kinds
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.render import Rendering, everything
 
+ROOT = Path(__file__).parents[1]
+RENDER = "tests/playbooks/render.yml"
 DESCRIBED = specs.load()
 BROUGHT = {name: _trusted(value) for name, value in written(DESCRIBED).items()}
 HERE = {"inventory_hostname": "here", "platform_api_server": "https://x", "platform_aws_account_id": "123456789012"}
@@ -51,3 +58,16 @@ def rendered(roles: tuple[str, ...] = (), off: bool = False, others: dict | None
     """Render roles for one host; `others` has the variables of further hosts."""
     hosts = {name: host(inventory_hostname=name, **given) for name, given in (others or {}).items()}
     return Rendering(host(**variables), "here", hosts.get).run(list(roles) or everything(), off)
+
+
+def run_render(inventory: Path, *args: str, **env: str) -> dict[str, dict]:
+    """Render every host of an inventory in one play, by Ansible itself: {host: the rendering, and the objects of what is on}."""
+    command = [Path(sys.executable).parent / "ansible-playbook", "--forks", "4", "-i", inventory, *args, RENDER]
+    env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", **env}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (task,) = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"][0]["tasks"]
+    for rendered in task["hosts"].values():
+        on = [part for part in rendered["parts"] if part["enabled"]]
+        rendered["objects"] = [item for part in on for item in part["objects"]]
+    return task["hosts"]

@@ -1,12 +1,15 @@
 """Bad input through the real playbook: each message says which variable, its value, what is allowed and where it is set, and
 the cluster is untouched.
 
-Most cases are hosts of one inventory, all on the same cluster, so that one run of the playbook covers them all.
-There are two such runs: on an empty cluster and after a successful deploy.
+Each case is a variable or a few of a host, and one run of the playbook covers all hosts. What is refused before a cluster is asked
+is tested without one; the other cases are hosts of one cluster, once while it is empty and once after a successful deploy.
 """
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +42,7 @@ class Bad:
         return set(yaml.safe_load(self.text))
 
 
-# Told by the check of all variables, all at once.
+# Types and names of variables: told for all roles at once.
 CHECKED = {
     "whole-number": Bad("triton", "triton_replicas: two # bad", "triton_replicas", "'two'", "must be a whole number"),
     "decimal": Bad("vllm", "vllm_replicas: 1.5 # bad", "vllm_replicas", "1.5", "must be a whole number"),
@@ -278,7 +281,7 @@ CHECKED = {
     ),
 }
 
-# Told by the roles that compute servers and Applications, all at once.
+# Servers and Applications: told for all roles whose variables have the right types at once.
 COMPUTED = {
     "negative": Bad("vllm", "vllm_replicas: -1 # bad", "vllm_replicas", "-1", "must be a whole number of 0 or more"),
     "triton-profile": Bad(
@@ -307,7 +310,7 @@ COMPUTED = {
         "triton_profiles:\n  gpu:\n    name: triton-inference # bad",
         "triton_profiles.gpu.name",
         "'triton-inference'",
-        "another server's object",
+        "another server's Deployment",
     ),
     "a-profile-twice": Bad(
         "triton",
@@ -349,13 +352,6 @@ COMPUTED = {
     ),
     "size-of-a-volume": Bad(
         "vllm", "vllm_tmp_size: 1 Gi # bad", "vllm_tmp_size", "'1 Gi'", "must be a Kubernetes quantity"
-    ),
-    "more-gpus-than-a-node-has": Bad(
-        "triton",
-        "triton_profiles:\n  gpu:\n    resources:\n      limits:\n        nvidia.com/gpu: 2 # bad",
-        "triton_profiles.gpu.resources.limits.nvidia.com/gpu",
-        "2",
-        "a node of hardware profile 'gpu' has 1 to give",
     ),
     "half-a-gpu": Bad(
         "triton",
@@ -559,7 +555,7 @@ COMPUTED = {
     ),
 }
 
-# The first of these that is met hides the others, or they have another meaning together: a host for each.
+# They have another meaning together, or hide others: a host for each.
 ALONE = {
     "undefined": Bad(
         "triton", 'triton_name: "{{ nowhere }}" # bad', "triton_name", "'{{ nowhere }}'", "'nowhere' is undefined"
@@ -567,10 +563,53 @@ ALONE = {
     "service-of-another-role": Bad(
         "triton",
         "triton_profiles:\n  cpu:\n    service_name: vllm-service",
-        "Service ml-models/vllm-service",
-        "is rendered twice",
-        "two objects can't have one name",
+        "vllm_service_name",
+        "'vllm-service'",
+        "is the name that triton_profiles.cpu.service_name gives to another server's Service",
     ),
+    "vllm-profile-named-as-vllm": Bad(
+        "vllm",
+        "vllm_enabled_profiles: [vllm, fast]\nvllm_profiles:\n  fast:\n    name: vllm # bad",
+        "vllm_profiles.fast.name",
+        "'vllm'",
+        "is the name that vllm_name gives to another server's Deployment",
+    ),
+    "vllm-profile-in-the-judges-folder": Bad(
+        "vllm",
+        "vllm_enabled_profiles: [vllm, judge]\nvllm_profiles: {judge: {}}",
+        "argocd_apps",
+        "'vllm-inference-judge'",
+        "two Applications have this name",
+    ),
+    "unknown-vllm-profile": Bad(
+        "vllm",
+        "vllm_enabled_profiles:\n  - vllm\n  - fsat # bad\nvllm_profiles: {fast: {}}",
+        "vllm_enabled_profiles[1]",
+        "'fsat'",
+        "did you mean 'fast'? Known: fast, vllm",
+    ),
+    "for-all-servers": Bad(
+        "model_server",
+        "model_server_min_ready_seconds: soon # bad",
+        "model_server_min_ready_seconds",
+        "'soon'",
+        "must be a whole number",
+    ),
+    "gone": Bad(
+        "argocd_apps",
+        "argocd_apps_vllm: false",
+        "argocd_apps_vllm",
+        "False",
+        "no such variable of the role argocd_apps",
+    ),
+    "octal-account": Bad(
+        "platform", "platform_aws_account_id: 012345670123 # bad", "platform_aws_account_id", "", "octal"
+    ),
+    "no-cluster-named": Bad("platform", 'platform_api_server: ""', "platform_api_server", "", "set at least one"),
+}
+
+# Told only when the cluster is asked.
+CLUSTER = {
     "account-of-another-role": Bad(
         "irsa",
         "irsa_workflow_service_account: vllm-sa",
@@ -578,14 +617,13 @@ ALONE = {
         "is rendered twice",
         "two objects can't have one name",
     ),
-    "octal-account": Bad(
-        "platform", "platform_aws_account_id: 012345670123 # bad", "platform_aws_account_id", "", "octal"
+    "more-gpus-than-a-node-has": Bad(
+        "triton",
+        "triton_profiles:\n  gpu:\n    resources:\n      limits:\n        nvidia.com/gpu: 2 # bad",
+        "triton_profiles.gpu.resources.limits.nvidia.com/gpu",
+        "2",
+        "a node of hardware profile 'gpu' has 1 to give",
     ),
-}
-
-# Told only when the cluster is asked.
-CLUSTER = {
-    "no-cluster-named": Bad("platform", 'platform_api_server: ""', "platform_api_server", "", "set at least one"),
     "another-cluster": Bad(
         "platform",
         "platform_api_server: https://10.0.0.1:6443",
@@ -683,12 +721,8 @@ TOKENS = {
     "no-such-token": "cluster no-such-token: Unauthorized",
 }
 
-
-# Before a deploy: what asks the cluster, and one host of each other kind.
-FIRST = [host for host in HOSTS if host in CLUSTER or host.endswith("-1")]
-
-# A host renders no more than its case needs; these are about several roles.
-WHOLE = {"service-of-another-role", "account-of-another-role"}
+# A host on a cluster renders no more than its case needs; these are about several roles.
+WHOLE = {"account-of-another-role"}
 OFF = {"triton": "triton_enabled_profiles: []", "vllm": "vllm_enabled: false", "vllm_judge": "vllm_judge_variant: none"}
 
 
@@ -703,19 +737,20 @@ def common(folder: Path) -> None:
         write(folder / "group_vars/clusters" / file.name, file.read_text())
 
 
-def inventory(folder: Path, cluster, token: str) -> None:
-    """Write the inventory: the hosts of the cases, two with credentials that may not, and `good`."""
+def inventory(folder: Path, hosts: list[str]) -> None:
+    """Write the inventory of these hosts, with the variables of their cases."""
     common(folder)
-    write(folder / "hosts.yml", yaml.safe_dump({"clusters": {"hosts": dict.fromkeys(["good", *HOSTS, *TOKENS])}}))
-    for host, names in HOSTS.items():
+    write(folder / "hosts.yml", yaml.safe_dump({"clusters": {"hosts": dict.fromkeys(hosts)}}))
+    for host in hosts:
+        names = HOSTS.get(host, [])
         for role in {CASES[name].file for name in names}:
             texts = [CASES[name].text.replace("# bad", f"# bad: {name}") for name in names if CASES[name].file == role]
             write(folder / f"host_vars/{host}/{role}.yml", "---\n# Written by a test.\n" + "\n\n".join(texts) + "\n")
-        needed = {CASES[name].file for name in names} | (set(OFF) if host in WHOLE else set())
-        write(folder / f"host_vars/{host}/off.yml", "\n".join(OFF[role] for role in OFF if role not in needed) + "\n")
-    for host, key in {"no-rights": token, "no-such-token": "not-a-token"}.items():
-        connection = {"host": cluster.url, "api_key": key, "validate_certs": False}
-        write(folder / f"host_vars/{host}/platform.yml", yaml.safe_dump({"platform_connection": connection}))
+        if host in CLUSTER:
+            needed = {CASES[name].file for name in names} | (set(OFF) if host in WHOLE else set())
+            write(
+                folder / f"host_vars/{host}/off.yml", "\n".join(OFF[role] for role in OFF if role not in needed) + "\n"
+            )
 
 
 def place(folder: Path, name: str) -> str:
@@ -725,116 +760,130 @@ def place(folder: Path, name: str) -> str:
     return next((f"(set at {file}:{n})" for n, line in enumerate(lines, 1) if line.endswith(f"# bad: {name}")), "")
 
 
+def check(name: str, folder: Path, messages: dict[str, str]) -> None:
+    """Check what was told of a case."""
+    case, text = CASES[name], messages[HOST_OF[name]]
+    lines = [line for line in text.splitlines() if case.variable in line and case.allowed in line]
+    assert lines, text
+    assert case.value in lines[0]
+    where = place(folder, name)
+    if where:
+        assert f"{case.variable} is {case.value}" in lines[0]
+        assert where in lines[0]
+
+
 @dataclass
 class Outcome:
-    """What a run of the playbook on all hosts told, and whether it changed anything."""
+    """What a run of the playbook on all hosts told."""
 
     folder: Path
     code: int
     text: str
     messages: dict[str, str]
     stats: dict[str, dict]
-    touched: list[str]
-    token: str
+
+    @classmethod
+    def of(cls, done, folder: Path) -> "Outcome":
+        """Read a run's output."""
+        # Actions tell what they do in lines of their own, before the JSON text.
+        report = json.loads(done.stdout[done.stdout.index("{\n") :])
+        tasks = [task for played in report["plays"] for task in played["tasks"]]
+        messages = {
+            host: found["msg"] for task in tasks for host, found in task["hosts"].items() if found.get("failed")
+        }
+        return cls(folder, done.returncode, done.stdout + done.stderr, messages, report["stats"])
 
 
-def play(cluster, folder: Path, token: str, *args) -> Outcome:
-    before = cluster.resource_versions()
-    callback = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
-    done = cluster.playbook("site", *args, inventory=folder, env=callback, check=False)
-    after = cluster.resource_versions()
-    touched = sorted(key for key in before | after if before.get(key) != after.get(key))
-    # Actions tell what they do in lines of their own, before the JSON text.
-    report = json.loads(done.stdout[done.stdout.index("{\n") :])
-    tasks = [task for played in report["plays"] for task in played["tasks"]]
-    messages = {host: found["msg"] for task in tasks for host, found in task["hosts"].items() if found.get("failed")}
-    return Outcome(folder, done.returncode, done.stdout + done.stderr, messages, report["stats"], touched, token)
+JSON_OUTPUT = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
+
+# --- Without a cluster -----------------------------------------------------------------------------
+
+ALONE_HOSTS = [host for host in HOSTS if host not in CLUSTER]
+# What is wrong with one role hides nothing of another's, whatever is wrong with it.
+TOGETHER = {
+    "platform_namespace": "ML_Models",
+    "triton_replicas": "two",
+    "vllm_replicas": -1,
+    "vllm_judge_variants": {"judge": {"hardware_profile": "gpu-vlm"}},
+    "irsa_workflow_rolename": "x",
+    "apply_wait": "perhaps",
+}
 
 
-# What is run in which state of the cluster.
-STATES = {"empty cluster": [*FIRST, *TOKENS], "after a deploy": ["good", *HOSTS, *TOKENS]}
+def playbook(name: str, folder: Path, *args, **env: str):
+    """Run a playbook on hosts whose cluster does not exist."""
+    nowhere = {"MODELYARD_KUBECONFIG": "/nowhere/kubeconfig", "KUBECONFIG": "/nowhere/kubeconfig"}
+    command = [Path(sys.executable).parent / "ansible-playbook", "-i", folder, f"playbooks/{name}.yml", *args]
+    env = {**os.environ, "ANSIBLE_NOCOLOR": "1", **nowhere, **env}
+    return subprocess.run(
+        [str(word) for word in command], cwd=ROOT, env=env, text=True, capture_output=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
-def outcomes(cluster, tmp_path_factory):
-    """The runs whose output all cases are checked against, one for each state."""
-    cluster.reset()
-    cluster.kubectl("create", "serviceaccount", "reader", "-n", "default")
-    cluster.kubectl("create", "clusterrolebinding", "reader", "--clusterrole=view", "--serviceaccount=default:reader")
-    token = cluster.kubectl("create", "token", "reader", "-n", "default").stdout.strip()
+def told(tmp_path_factory) -> Outcome:
+    """The one run on all hosts whose case needs no cluster."""
     folder = tmp_path_factory.mktemp("bad")
-    inventory(folder, cluster, token)
-    empty, deployed = (["--limit", ",".join(hosts)] for hosts in STATES.values())
-    first = play(cluster, folder, token, *empty)
-    cluster.playbook("site", "--limit", "good", inventory=folder)
-    return dict(zip(STATES, (first, play(cluster, folder, token, *deployed)), strict=True))
+    inventory(folder, ["fine", "together", *ALONE_HOSTS])
+    write(folder / "host_vars/together/all.yml", yaml.safe_dump(TOGETHER))
+    return Outcome.of(playbook("site", folder, **JSON_OUTPUT), folder)
 
 
-@pytest.fixture(params=STATES)
-def outcome(request, outcomes):
-    return outcomes[request.param]
+def test_every_host_is_refused_before_its_cluster_is_asked(told):
+    assert told.code
+    assert set(told.messages) == {"fine", "together", *ALONE_HOSTS}
+    assert "/nowhere/kubeconfig" in told.messages["fine"]
+    for host in ALONE_HOSTS:
+        assert told.messages[host].startswith(f"cluster {host}: Nothing was applied. "), host
+        assert "nowhere/kubeconfig" not in told.messages[host]
+    assert [host for host, numbers in told.stats.items() if numbers["changed"]] == []
 
 
-def test_the_cluster_is_untouched(outcome):
-    assert outcome.code
-    assert outcome.touched == []
-    assert [host for host, numbers in outcome.stats.items() if numbers["changed"]] == []
+@pytest.mark.parametrize("name", [name for host in ALONE_HOSTS for name in HOSTS[host]])
+def test_the_message_names_variable_value_rule_and_place(told, name):
+    check(name, told.folder, told.messages)
 
 
-def test_all_fail_but_the_good_one(outcomes):
-    for state, hosts in STATES.items():
-        assert set(outcomes[state].stats) == set(hosts)
-        assert set(outcomes[state].messages) == set(hosts) - {"good"}
+def test_what_is_wrong_is_told_of_all_roles_together(told):
+    said = told.messages["together"]
+    for line in (
+        "platform_namespace is 'ML_Models': must be a name of up to 63 lower-case letters, digits and -",
+        "triton_replicas is 'two': must be a whole number",
+        "vllm_judge_variants.judge.hardware_profile is 'gpu-vlm': unknown, did you mean 'gpu-vllm'?",
+        "irsa_workflow_rolename is 'x': no such variable of the role irsa, did you mean irsa_workflow_role_name?",
+        "apply_wait is 'perhaps': must be true or false",
+        "vllm_replicas is -1: must be a whole number of 0 or more",
+    ):
+        assert line in said, line
 
 
-@pytest.mark.parametrize(
-    ("state", "name"),
-    [(state, name) for state, hosts in STATES.items() for host in hosts for name in HOSTS.get(host, [])],
-)
-def test_the_message_names_variable_value_rule_and_place(outcomes, state, name):
-    case, text = CASES[name], outcomes[state].messages[HOST_OF[name]]
-    lines = [line for line in text.splitlines() if case.variable in line and case.allowed in line]
-    assert lines, text
-    assert case.value in lines[0]
-    where = place(outcomes[state].folder, name)
-    if where:
-        assert f"{case.variable} is {case.value}" in lines[0]
-        assert where in lines[0]
+def test_no_secret_is_shown(told):
+    assert "very-secret" not in told.text
 
 
-@pytest.mark.parametrize("host", TOKENS)
-def test_a_credential_that_may_not(outcome, host):
-    assert TOKENS[host] in outcome.messages[host]
-
-
-def test_no_secret_is_shown(outcome):
-    assert outcome.token not in outcome.text
-    assert "very-secret" not in outcome.text
-
-
-def refused(cluster, folder, *args) -> str:
-    """Run the playbook, which must fail and touch nothing; returns what it said, as one line."""
-    before = cluster.resource_versions()
-    done = cluster.playbook("site", *args, inventory=folder, check=False)
+def refused(folder, *args) -> str:
+    """Run the playbook, which must fail before it asks its cluster; returns what it said, as one line."""
+    done = playbook("site", folder, *args)
     assert done.returncode
-    assert cluster.resource_versions() == before
     assert "changed=1" not in done.stdout
-    return " ".join((done.stdout + done.stderr).split())
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "connection settings" not in said
+    return said
 
 
-def test_a_misspelt_extra_variable_is_refused(clean_platform):
-    said = refused(clean_platform, "inventories/local", "-e", "triton_repilcas=3", "-e", "vllm_replicas=many")
+def test_a_misspelt_extra_variable_is_refused():
+    said = refused(ROOT / "inventories/local", "-e", "triton_repilcas=3", "-e", "vllm_replicas=many")
     assert "triton_repilcas is '3': no such variable of the role triton, did you mean triton_replicas?" in said
     assert "vllm_replicas is 'many': must be a whole number" in said
 
 
-def test_the_place_is_found_in_groups_files_and_the_hosts_file(clean_platform, tmp_path):
+def test_the_place_is_found_in_groups_files_and_the_hosts_file(tmp_path):
     common(tmp_path)
     write(tmp_path / "group_vars/europe/triton.yml", "---\ntriton_autoscaled: perhaps\n")
     write(tmp_path / "more.yml", "---\n# more\nvllm_max_loras: few\n")
     children = {"europe": {"hosts": {"one": {"platform_do_not_disrupt": 3}}}}
     write(tmp_path / "hosts.yml", yaml.safe_dump({"clusters": {"children": children}}))
-    said = refused(clean_platform, tmp_path / "hosts.yml", "-e", f"@{tmp_path}/more.yml")
+    said = refused(tmp_path / "hosts.yml", "-e", f"@{tmp_path}/more.yml")
     assert (
         f"triton_autoscaled is 'perhaps': must be true or false (set at {tmp_path}/group_vars/europe/triton.yml:2)"
         in said
@@ -843,19 +892,75 @@ def test_the_place_is_found_in_groups_files_and_the_hosts_file(clean_platform, t
     assert f"platform_do_not_disrupt is 3: must be true or false (set at {tmp_path}/hosts.yml:" in said
 
 
-def test_a_cluster_that_the_inventory_lacks_is_refused(clean_platform):
-    assert "nowhere" in refused(clean_platform, "inventories/local", "--limit", "nowhere")
+def test_a_cluster_that_the_inventory_lacks_is_refused():
+    assert "nowhere" in refused(ROOT / "inventories/local", "--limit", "nowhere")
 
 
-def test_a_bad_cluster_beside_is_not_the_limited_ones_business(clean_platform, tmp_path):
+def test_a_bad_cluster_beside_is_not_the_limited_ones_business(tmp_path):
     common(tmp_path)
     write(tmp_path / "hosts.yml", yaml.safe_dump({"clusters": {"hosts": dict.fromkeys(["right", "wrong"])}}))
     write(tmp_path / "host_vars/wrong/triton.yml", "---\ntriton_replicas: two\n")
-    done = clean_platform.playbook("site", "--limit", "right", "--check", inventory=tmp_path)
-    assert re.search(r"right +: ok=.* failed=0", done.stdout)
+    done = playbook("render", tmp_path, "--limit", "right", "--check", "-e", f"tree_repository={tmp_path}")
+    assert re.search(r"right +: ok=.* failed=0", done.stdout), done.stdout
     assert "wrong" not in done.stdout
 
 
-def test_an_inventory_that_does_not_parse_is_refused(clean_platform, tmp_path):
+def test_an_inventory_that_does_not_parse_is_refused(tmp_path):
     write(tmp_path / "hosts.yml", "clusters: [\n")
-    assert str(tmp_path) in refused(clean_platform, tmp_path)
+    assert str(tmp_path) in refused(tmp_path)
+
+
+# --- With a cluster --------------------------------------------------------------------------------
+
+# Two of what needs none are there too: a run that is refused early touches nothing either.
+CLUSTER_HOSTS = [*CLUSTER, "checked-1", "computed-1", *TOKENS]
+STATES = ("empty cluster", "after a deploy")
+
+
+@pytest.fixture(scope="module")
+def outcomes(cluster, tmp_path_factory) -> dict[str, tuple[Outcome, list[str]]]:
+    """By state of the cluster, what a run told and what it touched; `good` is what is deployed in between."""
+    cluster.reset()
+    cluster.kubectl("create", "serviceaccount", "reader", "-n", "default")
+    cluster.kubectl("create", "clusterrolebinding", "reader", "--clusterrole=view", "--serviceaccount=default:reader")
+    token = cluster.kubectl("create", "token", "reader", "-n", "default").stdout.strip()
+    folder = tmp_path_factory.mktemp("bad")
+    inventory(folder, ["good", *CLUSTER_HOSTS])
+    for host, key in {"no-rights": token, "no-such-token": "not-a-token"}.items():
+        connection = {"host": cluster.url, "api_key": key, "validate_certs": False}
+        write(folder / f"host_vars/{host}/platform.yml", yaml.safe_dump({"platform_connection": connection}))
+
+    def play(hosts: list[str]) -> tuple[Outcome, list[str]]:
+        before = cluster.resource_versions()
+        done = cluster.playbook("site", "--limit", ",".join(hosts), inventory=folder, env=JSON_OUTPUT, check=False)
+        after = cluster.resource_versions()
+        assert token not in done.stdout + done.stderr
+        touched = sorted(key for key in before | after if before.get(key) != after.get(key))
+        return Outcome.of(done, folder), touched
+
+    empty = play(CLUSTER_HOSTS)
+    cluster.playbook("site", "--limit", "good", inventory=folder)
+    return dict(zip(STATES, (empty, play(["good", *CLUSTER_HOSTS])), strict=True))
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_cluster_is_untouched(outcomes, state):
+    outcome, touched = outcomes[state]
+    assert outcome.code
+    assert touched == []
+    assert [host for host, numbers in outcome.stats.items() if numbers["changed"]] == []
+    assert set(outcome.stats) - {"good"} == set(outcome.messages) == set(CLUSTER_HOSTS)
+    assert "very-secret" not in outcome.text
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", [name for host in CLUSTER_HOSTS for name in HOSTS.get(host, [])])
+def test_the_message_of_a_run_on_a_cluster(outcomes, state, name):
+    outcome, _ = outcomes[state]
+    check(name, outcome.folder, outcome.messages)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("host", TOKENS)
+def test_a_credential_that_may_not(outcomes, state, host):
+    assert TOKENS[host] in outcomes[state][0].messages[host]

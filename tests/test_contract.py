@@ -1,7 +1,6 @@
-"""The platform contract: platform.md's tables (contract.yml) against what the API server holds after site.yml.
+"""The platform contract: platform.md's tables (contract.yml) against what the project renders. Needs no cluster.
 
-One series of deploys on one cluster, in the order of DEPLOYS. The cluster's state after each is kept, so that a test can
-compare a row with its deploy, or two deploys with each other.
+Each deploy of the tables is a host of one play.
 """
 
 import json
@@ -14,39 +13,32 @@ ACCOUNT = "123456789012"
 NAMESPACE = "ml-models"
 GPU = "nvidia.com/gpu"
 TABLES = yaml.safe_load((Path(__file__).parent / "contract.yml").read_text().replace("ACCOUNT", ACCOUNT))
-SAME = {"vllm_judge_variant": "judge-large"}
+LARGE = {"vllm_judge_variant": "judge-large"}
+GITOPS = {"platform_delivery": "gitops"}
 
-# Each on top of the one before.
+# Nothing but what the inventory of any cluster must say, and this: all the rest is the project's default.
 DEPLOYS = {
     "judge": {"vllm_judge_variant": "judge"},
-    "large": SAME,
-    "parked": {**SAME, "vllm_judge_parked": True},
-    "woken": SAME,
-    "none": {"vllm_judge_variant": "none"},
-    "cpu only": {"triton_enabled_profiles": ["cpu"]},
-    "cpu and gpu": {},
-    "gpu only": {"triton_enabled_profiles": ["gpu"]},
-    # All nodes have taints, so nothing that tolerates none can run here.
-    "base": {
-        "triton_enabled_profiles": ["base", "gpu"],
-        "triton_profiles": {"base": {}},
-        "apply_wait": False,
-    },
+    "large": LARGE,
+    "parked": {**LARGE, "vllm_judge_parked": True},
+    "none": {},
+    "base": {"triton_enabled_profiles": ["base", "gpu"], "triton_profiles": {"base": {}}},
+    "several": {"vllm_enabled_profiles": ["vllm", "fast"], "vllm_profiles": {"fast": {}}},
     "pod identity": {"vllm_network_policy_pod_identity": True},
-    "gitops": {"vllm_judge_variant": "judge", "platform_delivery": "gitops"},
-    "gitops large": {**SAME, "platform_delivery": "gitops"},
+    "gitops": {"vllm_judge_variant": "judge", **GITOPS},
+    "gitops large": {**LARGE, **GITOPS},
+    "gitops several": {"vllm_enabled_profiles": ["vllm", "fast"], "vllm_profiles": {"fast": {}}, **GITOPS},
 }
 
 
-class Snapshot:
-    """The state of a cluster at one moment."""
+class Objects:
+    """What a deploy consists of."""
 
     def __init__(self, objects):
         self._objects = {
-            (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item
-            # Items of a list do not say their kind.
-            for item in ({**found, "kind": key.split("/")[0]} for key, _, found in objects)
+            (item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]): item for item in objects
         }
+        assert len(self._objects) == len(objects)
 
     def get(self, kind, name, namespace=NAMESPACE) -> dict:
         return self._objects[kind, namespace, name]
@@ -58,77 +50,25 @@ class Snapshot:
             if (kind_, namespace_) == (kind, namespace) and labels.items() <= item["metadata"].get("labels", {}).items()
         ]
 
-    def ours(self) -> list[str]:
-        """What is labelled as the project's, apart from its lock, namespaces, and what controllers make of ours."""
-        return sorted(
-            f"{kind} {namespace}/{name}"
-            for (kind, namespace, name), item in self._objects.items()
-            if item["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "modelyard"
-            and kind not in ("Lease", "Namespace", "Endpoints")
-            and "ownerReferences" not in item["metadata"]
-        )
-
-    def marks(self, app) -> dict[str, tuple]:
-        """UID and resourceVersion of everything with the label app: equal marks mean that it was not touched.
-
-        The controller that copies a Service's state into EndpointSlices and the pods' own kubelet write when they like.
-        """
-        return {
-            f"{kind} {name}": (item["metadata"]["uid"], item["metadata"]["resourceVersion"])
-            for (kind, _, name), item in self._objects.items()
-            if item["metadata"].get("labels", {}).get("app") == app and kind not in ("EndpointSlice", "Endpoints")
-        }
-
-
-class Deploys:
-    """Runs the chain as far as it is asked for. A deploy that fails fails the tests that need it or a later one."""
-
-    def __init__(self, cluster, folder):
-        self.cluster, self.folder = cluster, folder
-        self.done: dict[str, Snapshot] = {}
-        self.failure: Exception | None = None
-        # Nothing but what the inventory of any cluster must say: all the rest is the project's default.
-        inventory = {
-            "clusters": {
-                "hosts": {"contract": {}},
-                "vars": {
-                    "ansible_connection": "local",
-                    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-                    "platform_connection": {"kubeconfig": str(cluster.kubeconfig)},
-                    "platform_api_server": cluster.url,
-                    "platform_aws_account_id": ACCOUNT,
-                },
-            }
-        }
-        (folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
-
-    def run(self, variables, **more):
-        return self.cluster.playbook("site", "-e", json.dumps(variables), inventory=self.folder / "hosts.yml", **more)
-
-    def __getitem__(self, wanted) -> Snapshot:
-        for name, variables in DEPLOYS.items():
-            if wanted in self.done:
-                break
-            if name in self.done:
-                continue
-            if self.failure:
-                raise self.failure
-            try:
-                self.run(variables)
-            except BaseException as error:
-                self.failure = error
-                raise
-            self.done[name] = Snapshot(self.cluster.objects())
-        return self.done[wanted]
+    def names(self) -> list[str]:
+        return sorted(f"{kind} {namespace}/{name}" for kind, namespace, name in self._objects)
 
 
 @pytest.fixture(scope="module")
-def deploys(cluster, tmp_path_factory):
-    """The chain, in a namespace that enforces the strictest Pod Security level."""
-    cluster.reset()
-    cluster.kubectl("create", "namespace", NAMESPACE)
-    cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
-    return Deploys(cluster, tmp_path_factory.mktemp("contract"))
+def deploys(render) -> dict[str, Objects]:
+    """By deploy, what is applied: the objects, or by GitOps the Applications."""
+    hosts = {name.replace(" ", "-"): variables for name, variables in DEPLOYS.items()}
+    rendered = render(hosts)
+    return {
+        name: Objects(
+            [
+                item
+                for item in rendered[name.replace(" ", "-")]["objects"]
+                if (item["kind"] == "Application") == name.startswith("gitops")
+            ]
+        )
+        for name in DEPLOYS
+    }
 
 
 def rows(table):
@@ -191,39 +131,6 @@ def test_deployment(deploys, row):
     assert table_of(deploys[row["deploy"]].get("Deployment", row["name"]), row) == expected
 
 
-@pytest.mark.parametrize("deploy", ["judge", "large", "woken"])
-def test_every_pod_is_admitted_and_ready_in_a_restricted_namespace(deploys, deploy):
-    state = deploys[deploy]
-    labels = state.get("Namespace", NAMESPACE, namespace="")["metadata"]["labels"]
-    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-    found = {
-        item["metadata"]["name"]: (item["spec"]["replicas"], item["status"].get("readyReplicas"))
-        for item in state.all("Deployment")
-    }
-    assert found == {"triton-inference": (2, 2), "triton-inference-gpu": (1, 1), "vllm": (1, 1), "judge-vllm": (1, 1)}
-
-
-def test_the_restricted_namespace_is_one_that_refuses(deploys, cluster):
-    assert deploys["judge"]
-    tried = ("run", "refused", "-n", NAMESPACE, "--image=registry.example/a:1", "--dry-run=server")
-    assert "violates PodSecurity" in cluster.kubectl(*tried, check=False).stderr
-
-
-@pytest.mark.parametrize("row", TABLES["placement"], ids=lambda row: f"{row['deploy']}-{row['app']}")
-def test_placement(deploys, row):
-    state = deploys[row["deploy"]]
-    pods = [pod for pod in state.all("Pod", app=row["app"]) if not pod["metadata"].get("deletionTimestamp")]
-    types = {
-        state.get("Node", pod["spec"]["nodeName"], "")["metadata"]["labels"]["node.kubernetes.io/instance-type"]
-        for pod in pods
-    }
-    assert (len(pods), types) == (row["pods"], {row["instance_type"]} if row["pods"] else set())
-
-
-def test_two_pods_of_triton_are_on_two_nodes(deploys):
-    assert len({pod["spec"]["nodeName"] for pod in deploys["judge"].all("Pod", app="triton-inference")}) == 2
-
-
 def test_no_server_starts_eagerly(deploys):
     for name in ("judge", "large"):
         assert "eager" not in json.dumps(deploys[name].all("Deployment"))
@@ -234,7 +141,8 @@ def test_no_server_starts_eagerly(deploys):
 
 @pytest.mark.parametrize("row", rows(TABLES["services"]))
 def test_service(deploys, row):
-    state = deploys["judge"]
+    row = dict(row)
+    state = deploys[row.pop("deploy", "judge")]
     service = state.get("Service", row["name"])
     behind = only(
         [item for item in state.all("Deployment") if item["spec"]["selector"]["matchLabels"] == row["selector"]]
@@ -255,7 +163,7 @@ def test_service(deploys, row):
 
 @pytest.mark.parametrize("row", rows(TABLES["monitors"]))
 def test_monitor(deploys, row):
-    state = deploys["judge"]
+    state = deploys[row.get("deploy", "judge")]
     spec = state.get("ServiceMonitor", row["name"])["spec"]
     # Prometheus looks in the monitor's own namespace, and calls the job as the Service unless jobLabel says otherwise.
     assert "namespaceSelector" not in spec
@@ -273,7 +181,7 @@ def test_monitor(deploys, row):
 
 @pytest.mark.parametrize("row", rows(TABLES["accounts"]))
 def test_account(deploys, row):
-    found = deploys["judge"].get("ServiceAccount", row["name"])
+    found = deploys[row.get("deploy", "judge")].get("ServiceAccount", row["name"])
     assert found["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn", "none") == row["role"]
 
 
@@ -282,50 +190,6 @@ def test_no_credentials_are_stored(deploys):
     text = json.dumps([deploys["judge"].all(kind) for kind in ("Deployment", "ConfigMap")])
     assert "AWS_SECRET_ACCESS_KEY" not in text
     assert "AWS_ACCESS_KEY_ID" not in text
-
-
-def rights(cluster, namespace, account) -> set[str]:
-    """All that the API server lets an account do in a namespace, one right a line."""
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectRulesReview",
-        "spec": {"namespace": namespace},
-    }
-    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
-    who = f"system:serviceaccount:{NAMESPACE}:{account}"
-    groups = ("system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}", "system:authenticated")
-    impersonated = [f"--as={who}", *(f"--as-group={group}" for group in groups)]
-    answer = cluster.kubectl("create", "--raw", path, "-f", "-", *impersonated, input=json.dumps(review))
-    status = json.loads(answer.stdout)["status"]
-    assert not status["incomplete"]
-    found = set()
-    for rule in status["resourceRules"]:
-        for group in rule["apiGroups"]:
-            for resource in rule["resources"]:
-                names = "".join(f" named {name}" for name in rule.get("resourceNames", []))
-                found |= {f"{verb} {group}{'/' if group else ''}{resource}{names}" for verb in rule["verbs"]}
-    for rule in status["nonResourceRules"]:
-        found |= {f"{verb} {url}" for verb in rule["verbs"] for url in rule["nonResourceURLs"]}
-    return found
-
-
-def test_the_workflows_may_do_exactly_this(deploys, cluster):
-    table, state = TABLES["workflow_rights"], deploys["judge"]
-    anyone = rights(cluster, NAMESPACE, "default")
-    assert anyone
-    assert rights(cluster, NAMESPACE, table["account"]) - anyone == set(table["rights"])
-    for elsewhere in ("argocd", "ai-platform", "kube-system"):
-        assert rights(cluster, elsewhere, table["account"]) == rights(cluster, elsewhere, "default")
-    binding = state.get("RoleBinding", table["binding"])
-    assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("Role", table["role"])
-    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": table["account"], "namespace": NAMESPACE}]
-
-
-def test_the_servers_accounts_may_do_nothing(deploys, cluster):
-    state = deploys["judge"]
-    for item in state.all("Deployment"):
-        account = item["spec"]["template"]["spec"]["serviceAccountName"]
-        assert rights(cluster, NAMESPACE, account) == rights(cluster, NAMESPACE, "default")
 
 
 # --- vLLM's adapters -------------------------------------------------------------------------------
@@ -405,69 +269,12 @@ def test_network_policy(deploys, row):
     assert egress == (sorted(row["egress"]) if isinstance(row["egress"], list) else row["egress"])
 
 
-# --- What is there, and what is left alone ------------------------------------------------------------
+# --- What there is -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("deploy", TABLES["objects"])
 def test_objects(deploys, deploy):
-    assert deploys[deploy].ours() == TABLES["objects"][deploy]
-
-
-@pytest.mark.parametrize("deploy", ["large", "parked", "woken", "none"])
-def test_the_judge_never_touches_vllm(deploys, deploy):
-    before = deploys["judge"].marks("vllm")
-    kinds = {key.split()[0] for key in before}
-    assert kinds >= {"ConfigMap", "Deployment", "NetworkPolicy", "Pod", "Service", "ServiceAccount", "ServiceMonitor"}
-    assert deploys[deploy].marks("vllm") == before
-
-
-def test_another_judge_is_another_pod(deploys):
-    pods = [
-        {pod["metadata"]["uid"] for pod in deploys[name].all("Pod", app="judge-vllm")}
-        for name in ("judge", "large", "woken")
-    ]
-    assert all(pods)
-    assert not pods[0] & pods[1]
-    assert not pods[1] & pods[2]
-
-
-def test_a_parked_judge_keeps_everything_but_its_pods(deploys):
-    def kept(state):
-        return {key for key in state.marks("judge-vllm") if not key.startswith(("Pod ", "ReplicaSet "))}
-
-    assert kept(deploys["parked"]) == kept(deploys["large"]) == kept(deploys["woken"])
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "app"),
-    [
-        ("none", "cpu only", "triton-inference"),
-        ("cpu only", "cpu and gpu", "triton-inference"),
-        ("cpu and gpu", "gpu only", "triton-inference-gpu"),
-        ("gpu only", "base", "triton-inference-gpu"),
-    ],
-)
-def test_a_profile_never_touches_another(deploys, before, after, app):
-    assert "Deployment " + app in deploys[before].marks(app)
-    assert deploys[after].marks(app) == deploys[before].marks(app)
-
-
-def test_a_disabled_profile_is_gone(deploys):
-    assert deploys["cpu only"].marks("triton-inference-gpu") == {}
-    assert deploys["gpu only"].marks("triton-inference") == {}
-
-
-@pytest.mark.parametrize("twin", [{"name": "triton-inference"}, {"replicas": 1}], ids=["given", "inherited"])
-def test_two_profiles_with_one_name_are_refused(deploys, cluster, twin):
-    assert deploys["gpu only"]
-    variables = {"triton_enabled_profiles": ["cpu", "twin", "gpu"], "triton_profiles": {"twin": twin}}
-    before = cluster.resource_versions()
-    done = deploys.run(variables, check=False)
-    assert done.returncode
-    text = " ".join((done.stdout + done.stderr).split())
-    assert "'triton-inference': is the name that triton_profiles.cpu.name gives to another server's object" in text
-    assert "triton_profiles.twin.name" in text or "name" not in twin
-    assert cluster.resource_versions() == before
+    assert deploys[deploy].names() == sorted(TABLES["objects"][deploy])
 
 
 # --- GitOps ----------------------------------------------------------------------------------------
@@ -497,26 +304,3 @@ def test_application_settings(deploys, deploy):
             key: table[key]
             for key in ("project", "repo_url", "target_revision", "destination", "automated", "finalizers")
         }, item["metadata"]["name"]
-
-
-# --- Nodes -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("row", TABLES["nodes"], ids=lambda row: row["profile"])
-def test_node(deploys, row):
-    nodes = [
-        item
-        for item in deploys["judge"].all("Node", namespace="")
-        if item["metadata"]["labels"].get("workload") == row["profile"]
-    ]
-    assert nodes
-    for item in nodes:
-        free = item["status"]["allocatable"]
-        assert {
-            "profile": item["metadata"]["labels"]["workload"],
-            "instance_type": item["metadata"]["labels"]["node.kubernetes.io/instance-type"],
-            "cpu": free["cpu"],
-            "memory": free["memory"],
-            "gpus": int(free[GPU]) if GPU in free else "none",
-            "taints": item["spec"]["taints"],
-        } == row

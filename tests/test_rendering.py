@@ -8,11 +8,10 @@ from pathlib import Path
 import kubernetes_validate
 import promql_parser
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ["1.33", "1.34", "1.35", "1.36", "1.37"]
-GPU = "nvidia.com/gpu"
-GPU_TAINT = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
 
 # Each case is one host of an inventory, so that one run renders them all.
 CASES = {
@@ -40,6 +39,26 @@ CASES = {
         },
     },
     "image-loader": {"vllm_adapter_loader": "image"},
+    # Of the vLLM servers one says nothing, and one has what a server can have of its own.
+    "several": {
+        "platform_delivery": "gitops",
+        "vllm_enabled_profiles": ["vllm", "fast", "tuned"],
+        "vllm_profiles": {
+            "fast": {},
+            "tuned": {
+                "name": "llm",
+                "service_name": "llm-api",
+                "model": "TheBloke/Mistral-7B-Instruct-v0.2-AWQ",
+                "adapter_model": "tuned-lora",
+                "adapter_slots": {"summaries": "live"},
+                "role_name": "my-tuned-s3-read",
+                "cache": {"type": "claim", "size": "20Gi"},
+            },
+        },
+        "argocd_apps_project": "models",
+        "argocd_apps_project_create": True,
+    },
+    "sets": {"argocd_apps_generator": "clusters", "platform_delivery": "gitops", "vllm_judge_variant": "judge"},
     "everything": {
         "platform_proxy": {"https_proxy": "http://proxy.local:3128", "no_proxy": "10.0.0.0/8"},
         "platform_ca_bundle_configmap": "corporate-ca",
@@ -111,84 +130,46 @@ def environment(container_: dict) -> dict:
 # --- Schemas ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def objects(rendered) -> list[dict]:
+    """Every object of the cases and of the committed tree, once: that another case has it for another cluster is no other object."""
+    tree = [yaml.load(file.read_text(), Loader=yaml.CSafeLoader) for file in ROOT.glob("infra/**/*.yaml")]
+    found = [
+        item for item in tree if isinstance(item, dict) and item["kind"] != "Kustomization" and "$patch" not in item
+    ]
+    assert len(found) > 30
+    once = {}
+    for item in [item for result in rendered.values() for item in result["objects"]] + found:
+        text = json.dumps(item, sort_keys=True)
+        once[re.sub(f'"modelyard/cluster": "({"|".join([*CASES, "ml-platform"])})"', "", text)] = item
+    return list(once.values())
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-def test_objects_are_valid(rendered, version: str) -> None:
-    for case, result in rendered.items():
-        for item in result["objects"]:
-            if item["apiVersion"].split("/")[0].endswith(("coreos.com", "argoproj.io")):
-                continue
-            try:
-                kubernetes_validate.validate(item, version, strict=True)
-            except kubernetes_validate.ValidationError as error:
-                pytest.fail(f"{case}: {item['kind']} {item['metadata']['name']} in {version}: {error.message}")
+def test_objects_are_valid(objects, version: str) -> None:
+    kinds = set()
+    for item in objects:
+        if item["apiVersion"].split("/")[0].endswith(("coreos.com", "argoproj.io")):
+            continue
+        kinds.add(item["kind"])
+        try:
+            kubernetes_validate.validate(item, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            pytest.fail(f"{item['kind']} {item['metadata']['name']} in {version}: {error.message}")
+    assert kinds >= {"Deployment", "RoleBinding", "PersistentVolumeClaim"}
+    assert not kinds & {"Secret", "Namespace"}
 
 
-def test_custom_resources_are_valid(rendered, custom_resources) -> None:
+def test_custom_resources_are_valid(objects, custom_resources) -> None:
     seen = set()
-    for result in rendered.values():
-        for item in result["objects"]:
-            if schema := custom_resources.get((item["apiVersion"], item["kind"])):
-                schema.validate(item)
-                seen.add(item["kind"])
-    assert seen == {"ServiceMonitor", "PrometheusRule", "Application"}
+    for item in objects:
+        if schema := custom_resources.get((item["apiVersion"], item["kind"])):
+            schema.validate(item)
+            seen.add(item["kind"])
+    assert seen == {"ServiceMonitor", "PrometheusRule", "Application", "ApplicationSet", "AppProject"}
 
 
-# --- The contract ----------------------------------------------------------------------------------
-
-ROLE = "arn:aws:iam::123456789012:role/"
-# name: case, cpu request and limit, memory request and limit, GPUs, replicas, node selector, tolerations
-WORKLOADS = {
-    "triton-inference": ("contract", "2", "4", "4Gi", "8Gi", None, 2, "cpu-compute"),
-    "triton-inference-gpu": ("contract", "4", "8", "8Gi", "16Gi", "1", 1, "gpu"),
-    "vllm": ("contract", "3", "4", "12Gi", "14Gi", "1", 1, "gpu-vllm"),
-    "judge-vllm": ("contract", "3", "4", "12Gi", "14Gi", "1", 1, "gpu-vllm"),
-    "judge-vllm/large": ("large", "12", "16", "80Gi", "100Gi", "4", 1, "gpu-vllm-large"),
-}
-
-
-@pytest.mark.parametrize("key", WORKLOADS)
-def test_workloads(find, key: str) -> None:
-    case, cpu, cpu_limit, memory, memory_limit, gpus, replicas, place = WORKLOADS[key]
-    name = key.split("/")[0]
-    deployment = find(case, "Deployment", name)
-    pod = deployment["spec"]["template"]["spec"]
-    resources = container(deployment)["resources"]
-    assert deployment["metadata"]["namespace"] == "ml-models"
-    assert deployment["metadata"]["labels"]["app"] == name
-    assert deployment["spec"]["selector"] == {"matchLabels": {"app": name}}
-    assert deployment["spec"]["template"]["metadata"]["labels"] == {"app": name}
-    assert deployment["spec"]["replicas"] == replicas
-    assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == (cpu, cpu_limit)
-    assert (resources["requests"]["memory"], resources["limits"]["memory"]) == (memory, memory_limit)
-    assert resources["limits"].get(GPU) == gpus
-    assert pod["nodeSelector"] == {"workload": place}
-    cpu_taint = [{"key": "workload", "operator": "Equal", "value": "cpu-compute", "effect": "NoSchedule"}]
-    assert pod["tolerations"] == (GPU_TAINT if gpus else cpu_taint)
-
-
-SERVICES = {
-    "triton-inference": ("triton-inference", [("http", 8000), ("grpc", 8001), ("metrics", 8002)]),
-    "triton-inference-gpu": ("triton-inference-gpu", [("http", 8000), ("grpc", 8001), ("metrics", 8002)]),
-    "vllm-service": ("vllm", [("http", 8000), ("metrics", 9090)]),
-    "judge-vllm-service": ("judge-vllm", [("http", 8000), ("metrics", 9090)]),
-}
-
-
-@pytest.mark.parametrize("name", SERVICES)
-def test_services_and_monitors(find, name: str) -> None:
-    app, ports = SERVICES[name]
-    service = find("contract", "Service", name)
-    assert service["spec"]["type"] == "ClusterIP"
-    assert service["spec"]["selector"] == {"app": app}
-    assert [(port["name"], port["port"]) for port in service["spec"]["ports"]] == ports
-    targets = {port["name"]: port["containerPort"] for port in container(find("contract", "Deployment", app))["ports"]}
-    metrics = service["spec"]["ports"][-1]
-    assert targets[metrics["targetPort"]] == (8002 if "triton" in name else 8000)
-    monitor = find("contract", "ServiceMonitor", app)
-    assert "jobLabel" not in monitor["spec"]
-    assert monitor["spec"]["endpoints"] == [{"port": "metrics", "path": "/metrics", "interval": "30s"}]
-    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-
+# --- Several servers -------------------------------------------------------------------------------
 
 # From vllm/v1/metrics/loggers.py, and the HTTP metrics of prometheus-fastapi-instrumentator.
 METRICS = {
@@ -209,9 +190,17 @@ def selectors(expression) -> list:
     return [found for part in [*parts, *getattr(expression, "args", [])] if part for found in selectors(part)]
 
 
-@pytest.mark.parametrize(("name", "job"), [("vllm", "vllm-service"), ("judge-vllm", "judge-vllm-service")])
-def test_alerts_ask_for_metrics_that_exist(find, name: str, job: str) -> None:
-    rules = find("contract", "PrometheusRule", name)["spec"]["groups"][0]["rules"]
+@pytest.mark.parametrize(
+    ("case", "name", "job"),
+    [
+        ("contract", "vllm", "vllm-service"),
+        ("contract", "judge-vllm", "judge-vllm-service"),
+        ("several", "vllm-fast", "vllm-fast"),
+        ("several", "llm", "llm-api"),
+    ],
+)
+def test_alerts_ask_for_metrics_that_exist(find, case: str, name: str, job: str) -> None:
+    rules = find(case, "PrometheusRule", name)["spec"]["groups"][0]["rules"]
     assert len(rules) >= 6
     for rule in rules:
         asked = selectors(promql_parser.parse(rule["expr"]))
@@ -220,111 +209,50 @@ def test_alerts_ask_for_metrics_that_exist(find, name: str, job: str) -> None:
         assert all(("job", job) in {(m.name, m.value) for m in selector.matchers.matchers} for selector in asked)
 
 
-ACCOUNTS = {
-    "triton-inference": "my-triton-s3-read",
-    "triton-inference-gpu": "my-triton-s3-read",
-    "vllm": "my-vllm-s3-read",
-    "judge-vllm": None,
-}
-
-
-@pytest.mark.parametrize("name", ACCOUNTS)
-def test_accounts(find, name: str) -> None:
-    pod = find("contract", "Deployment", name)["spec"]["template"]["spec"]
-    expected = {"vllm": "vllm-sa", "judge-vllm": "judge-vllm-sa"}.get(name, name)
-    assert pod["serviceAccountName"] == expected
-    account = find("contract", "ServiceAccount", expected)
-    role = account["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn")
-    assert role == (ROLE + ACCOUNTS[name] if ACCOUNTS[name] else None)
-
-
-def test_triton(find) -> None:
-    for name in ("triton-inference", "triton-inference-gpu"):
-        server = container(find("contract", "Deployment", name))
-        assert server["name"] == "triton"
-        assert server["image"] == "nvcr.io/nvidia/tritonserver:25.11-py3"
-        assert server["args"] == [
-            "tritonserver",
-            "--model-repository=s3://my-triton-models",
-            "--model-control-mode=explicit",
-            "--load-model=resnet18_imagenette",
-        ]
-        assert environment(server)["AWS_REGION"] == "eu-central-1"
-        assert server["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http"}
-        assert server["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
-        (rule,) = find("contract", "NetworkPolicy", name)["spec"]["ingress"]
-        assert rule["from"] == [{"namespaceSelector": {}}]
-
-
-def test_vllm(find, vllm_image) -> None:
-    deployment = find("contract", "Deployment", "vllm")
-    server = container(deployment)
-    (loader,) = deployment["spec"]["template"]["spec"]["initContainers"]
-    assert server["name"] == "vllm"
-    assert server["image"] == vllm_image
-    assert server["args"][0] == "TheBloke/Mistral-7B-v0.1-AWQ"
-    assert set(server["args"][1:]) == {
-        "--max-model-len=4096",
-        "--gpu-memory-utilization=0.88",
-        "--enable-lora",
-        "--max-loras=2",
-        "--max-lora-rank=32",
-    }
-    env = environment(server)
-    assert env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
-    assert env["HF_HOME"]
-    assert loader["name"] == "load-adapters"
-    assert loader["image"].startswith("123456789012.dkr.ecr.eu-central-1.amazonaws.com/vllm-deployment-tools:")
-    told = environment(loader)
-    assert told["MLFLOW_TRACKING_URI"] == "http://mlflow.ai-platform:80"
-    assert told["ADAPTER_MODEL"] == "mistral-7b-lora"
-    assert loader["command"] == ["python3", "/etc/vllm/load_adapters.py"]
-    assert json.loads(told["ADAPTER_SLOTS"]) == {"aws-rag-qa-live": "live", "aws-rag-qa-candidate": "staged"}
-    for each in (server, loader):
-        (mount,) = [mount for mount in each["volumeMounts"] if mount["mountPath"] == "/mnt/adapters"]
-        assert not mount.get("readOnly")
-        assert "runAsUser" not in each["securityContext"]
-
-
-JUDGES = {
-    "contract": ("TheBloke/Mistral-7B-Instruct-v0.2-AWQ", None, 0.88, 30, 0),
-    "large": ("hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4", 4, 0.80, 90, 60),
-}
-
-
-@pytest.mark.parametrize("case", JUDGES)
-def test_judges(find, case: str) -> None:
-    model, parallel, utilization, probes, delay = JUDGES[case]
-    server = container(find(case, "Deployment", "judge-vllm"))
-    assert server["name"] == "judge-vllm"
-    assert server["args"][0] == model
-    assert ("--tensor-parallel-size=4" in server["args"]) == (parallel == 4)
-    assert {f"--gpu-memory-utilization={utilization}", "--max-model-len=4096"} <= set(server["args"])
-    assert not [word for word in server["args"] if "eager" in word]
-    probe = server["startupProbe"]
-    assert (probe["failureThreshold"], probe["periodSeconds"]) == (probes, 10)
-    assert probe.get("initialDelaySeconds", 0) == delay
-
-
-def test_nothing_of_vllm_changes_with_the_judge(rendered) -> None:
-    cases = [json.loads(json.dumps(rendered[case])) for case in ("contract", "large", "parked")]
+def test_nothing_of_vllm_changes_with_the_judge_or_another_server(rendered) -> None:
     texts = set()
-    for case in cases:
-        mine = [i for i in case["objects"] if i["metadata"]["labels"]["modelyard/component"] == "vllm"]
-        for item in mine:
-            item["metadata"]["labels"].pop("modelyard/cluster")
-        texts.add(json.dumps(mine, sort_keys=True))
+    for case in ("contract", "large", "parked", "several"):
+        mine = [item for item in rendered[case]["objects"] if item["metadata"]["labels"].get("app") == "vllm"]
+        assert len(mine) == 7
+        texts.add(json.dumps(mine, sort_keys=True).replace(f'"modelyard/cluster": "{case}"', ""))
     assert len(texts) == 1
 
 
-def test_parked_judge(find) -> None:
-    assert find("parked", "Deployment", "judge-vllm")["spec"]["replicas"] == 0
-    assert find("parked", "Service", "judge-vllm-service")
-    assert find("parked", "Deployment", "vllm")["spec"]["replicas"] == 1
+def test_several_servers_share_no_object(rendered) -> None:
+    for case, result in rendered.items():
+        names = [(item["kind"], item["metadata"]["name"]) for item in result["objects"]]
+        assert len(set(names)) == len(names), case
+    found = {item["metadata"]["name"] for item in rendered["several"]["objects"] if item["kind"] == "Deployment"}
+    assert found == {"triton-inference", "triton-inference-gpu", "vllm", "vllm-fast", "llm"}
 
 
-def test_components_without_objects_are_registered(rendered) -> None:
-    assert {"triton", "vllm", "vllm-judge"} <= set(rendered["bare"]["components"])
+def test_each_server_has_its_questions_account_and_application(rendered) -> None:
+    parts = {part["profile"]: part for part in rendered["several"]["parts"] if part["role"] == "vllm"}
+    asked = {profile: (part["service"], part["questions"][0]["expect"]) for profile, part in parts.items()}
+    assert asked == {
+        "vllm": ("vllm-service", "TheBloke/Mistral-7B-v0.1-AWQ"),
+        "fast": ("vllm-fast", "TheBloke/Mistral-7B-v0.1-AWQ"),
+        "tuned": ("llm-api", "TheBloke/Mistral-7B-Instruct-v0.2-AWQ"),
+    }
+    arns = {profile: part["account"] and part["account"]["role_arn"] for profile, part in parts.items()}
+    arn = "arn:aws:iam::123456789012:role/"
+    assert arns == {"vllm": f"{arn}my-vllm-s3-read", "fast": None, "tuned": f"{arn}my-tuned-s3-read"}
+    paths = {
+        item["metadata"]["name"]: item["spec"]["source"]["path"]
+        for item in rendered["several"]["objects"]
+        if item["kind"] == "Application"
+    }
+    assert {part["folder"] for part in parts.values()} == {"vllm/base", "vllm/fast", "vllm/tuned"}
+    assert {name: path for name, path in paths.items() if name.startswith("vllm")} == {
+        "vllm-inference": "infra/k8s/vllm/base",
+        "vllm-inference-fast": "infra/k8s/vllm/fast",
+        "vllm-inference-tuned": "infra/k8s/vllm/tuned",
+    }
+
+
+def test_what_is_off_is_one_of_the_roles_that_were_rendered(rendered) -> None:
+    """So what it left on a cluster is pruned: tests/unit/test_delivery.py."""
+    assert {"triton", "vllm", "vllm_judge"} <= set(rendered["bare"]["roles"])
     assert {item["metadata"]["labels"]["modelyard/component"] for item in rendered["bare"]["objects"]} <= {
         "irsa",
         "argocd-apps",
@@ -341,6 +269,8 @@ EVERY = [
     ("large", "judge-vllm"),
     ("own", "triton-base"),
     ("everything", "triton-inference"),
+    ("several", "vllm-fast"),
+    ("several", "llm"),
 ]
 
 

@@ -524,9 +524,10 @@ def test_the_variable_at_fault_is_named(triton: Any) -> None:
     assert triton(["cpu"], http_port="x")[1][0].startswith("triton_http_port is 'x'")
 
 
-def test_two_profiles_with_one_name(triton: Any) -> None:
-    lines = triton(["cpu", "gpu"], {"gpu": {"name": "triton-inference"}})[1]
-    assert "triton_profiles.gpu.name is 'triton-inference': is the name that triton_profiles.cpu.name gives" in lines[0]
+@pytest.mark.parametrize("twin", [{"name": "triton-inference"}, {"replicas": 1}], ids=["given", "inherited"])
+def test_two_profiles_with_one_name(triton: Any, twin: dict) -> None:
+    told = "triton_profiles.twin.name is 'triton-inference': is the name that triton_profiles.cpu.name gives"
+    assert triton(["cpu", "twin", "gpu"], {"twin": twin})[1] == [f"{told} to another server's Deployment"]
 
 
 def test_unknown_profile(triton: Any) -> None:

@@ -110,10 +110,11 @@ def servers(kind: Kind, inputs: Inputs, problems: Problems) -> list[Server]:
     builtin = inputs.roles[kind.role].axis[kind.profiles].get("builtin") or {}
     own = inputs.given(kind.role).get(kind.profiles) or {}
     names = chosen(kind, inputs)
+    none = {"none"} if inputs.roles[kind.role].axis[kind.chosen]["type"] == "str" else set()
     for index, name in enumerate(names):
         path = f"{kind.variables}[{index}]" if len(names) > 1 else kind.variables
         if name not in builtin and name not in own:
-            problems.add(path, name, nearest(name, {*builtin, *own}))
+            problems.add(path, name, nearest(name, {*builtin, *own, *none}))
         elif name in names[:index]:
             problems.add(path, name, "is listed twice")
     base = inputs.layers(kind.role)
