@@ -13,10 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import yaml
 from ansible.errors import AnsibleActionFail
-from delivering import act, deliver, rendering
-from rendering import rendered
+from delivering import act, deliver, local, rendering
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
@@ -34,17 +32,6 @@ def extra(**variables) -> list[str]:
 def text(done) -> str:
     """A run's whole output, as one line."""
     return " ".join((done.stdout + done.stderr).split())
-
-
-def local(cluster, roles=(), **variables) -> dict:
-    """Render roles for the local inventory, without a play."""
-    files = sorted((ROOT / "inventories/local/group_vars/clusters").glob("*.yml"))
-    given = {name: value for file in files for name, value in yaml.safe_load(file.read_text()).items()}
-    literal = {name: value for name, value in given.items() if "{{" not in str(value)}
-    here = {"platform_cluster_name": "local", "platform_api_server": cluster.url}
-    found = rendered(roles, **{**literal, **here, **variables})
-    assert found["problems"] == []
-    return found
 
 
 # --- Every playbook --------------------------------------------------------------------------------
