@@ -28,6 +28,8 @@ BROUGHT = {
     role: {key: option.get("default") for key, option in spec.options.items() if "{{" not in str(option.get("default"))}
     for role, spec in specs.load(("apply", "argocd_apps")).items()
 }
+# Loaded by the first who asks: not by two threads at once.
+ACTIONS = {name: action_loader.get(f"modelyard.core.{name}", class_only=True) for name in ("plan", "rollout", "smoke")}
 NAMESPACE, ARGOCD = "ml-models", "argocd"
 
 
@@ -136,14 +138,8 @@ def act(name: str, said: list[str], check_mode: bool = False, **arguments: Any) 
         async_val=0,
     )
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
-    action = action_loader.get(
-        task.action,
-        task=task,
-        connection=connection,
-        play_context=None,
-        loader=None,
-        templar=None,
-        shared_loader_obj=None,
+    action = ACTIONS[name](
+        task=task, connection=connection, play_context=None, loader=None, templar=None, shared_loader_obj=None
     )
     action.tell = said.append
     # A task has a process of its own: the credentials of an earlier connection are not there to be used beside its own.
