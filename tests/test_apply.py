@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, fields, rollout
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
 from delivering import NAMESPACE, act, deliver, rendering
 
@@ -363,6 +363,26 @@ def test_what_runs_already_is_adopted_without_a_restart(run, cluster, kubectl, n
     assert {entry["manager"] for entry in live["metadata"]["managedFields"]} == {"modelyard", "kube-controller-manager"}
     assert pod_uids(cluster) == before
     assert run(deployment()).changed == 0
+
+
+def test_what_changes_while_it_is_taken_back_is_looked_at_again(run, cluster, kubectl, monkeypatch):
+    """A controller writes the status while pods come and go."""
+    run(deployment())
+    kubectl("scale", "deployment/d", "--replicas=3")
+    rolled_out(cluster)
+    absorbed, looks = fields.absorbed, []
+
+    def meanwhile(live, *others):
+        looks.append(live["metadata"]["resourceVersion"])
+        if len(looks) < 3:
+            status = {"status": {"conditions": [{"type": f"Seen{len(looks)}", "status": "True"}]}}
+            cluster.api("PATCH", f"{DEPLOYMENT}/status", status)
+        return absorbed(live, *others)
+
+    monkeypatch.setattr(fields, "absorbed", meanwhile)
+    assert run(deployment()).changed
+    assert len(looks) > 2
+    assert cluster.api("GET", DEPLOYMENT)["spec"]["replicas"] == 2
 
 
 # --- What goes ----------------------------------------------------------------------------------------

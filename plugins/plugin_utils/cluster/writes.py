@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
@@ -12,6 +14,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import MANAGED_BY, PROJECT
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change, generated
+
+# For one object, a tenth of a second apart.
+TRIES = 20
 
 
 def create_namespace(cluster: Cluster, namespace: dict) -> bool:
@@ -34,20 +39,29 @@ def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) 
     """Make the fields of adoptable managers ours, so that applying the object removes what it does not set; let go of replicas.
 
     Raises:
-        ApiError: 409 when the object changed meanwhile.
+        ApiError: 409 or 422 when the object changes again and again.
     """
-    live = cluster.get(change.item)
-    if not live:
-        return
-    patch = [
-        {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
-        {
-            "op": "replace",
-            "path": "/metadata/managedFields",
-            "value": fields.absorbed(live, change.item, manager, adoptable),
-        },
-    ]
-    cluster.request("PATCH", cluster.object_path(change.item), {"fieldManager": manager}, patch, JSON_PATCH)
+    for tries_left in reversed(range(TRIES)):
+        live = cluster.get(change.item)
+        if not live:
+            return
+        patch = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+            {
+                "op": "replace",
+                "path": "/metadata/managedFields",
+                "value": fields.absorbed(live, change.item, manager, adoptable),
+            },
+        ]
+        try:
+            cluster.request("PATCH", cluster.object_path(change.item), {"fieldManager": manager}, patch, JSON_PATCH)
+        except ApiError as error:
+            # Its controller writes its status: often while pods come and go, as after what a person has just changed.
+            if error.status not in (409, 422) or not tries_left:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def remove(cluster: Cluster, item: dict, cascade: bool | None = None) -> bool:
