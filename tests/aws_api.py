@@ -283,7 +283,7 @@ def service_account(component, name, role, account=ACCOUNT, **more):
         "name": name,
         "role_arn": role if role.startswith("arn:") else f"arn:aws:iam::{account}:role/{role}",
         "reads": [],
-        "access": copy.deepcopy(ACCESS[component]),
+        "access": copy.deepcopy(ACCESS.get(component, [])),
         "variable": "irsa_workflow_access" if component == "workflow" else f"{component}_access",
         **more,
     }

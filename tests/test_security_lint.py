@@ -13,6 +13,7 @@ import aws_api
 import pytest
 import yaml
 from aws_api import ACCOUNT, everything, service_account
+from rendering import rendered
 from services import ROOT, python_of
 
 # --- Manifests --------------------------------------------------------------------------------------
@@ -70,13 +71,20 @@ ACCEPTED = {
 }
 
 
+def objects_of(case):
+    """What all roles render for a case."""
+    found = rendered(inventory_hostname=case, **CASES[case])
+    assert found["problems"] == []
+    return [item for part in found["parts"] for item in part["objects"]]
+
+
 @pytest.fixture(scope="module")
-def findings(render, tmp_path_factory):
+def findings(tmp_path_factory):
     """{folder: [(check, resource)]}: what checkov finds in the committed tree, in each case, and in what is bad."""
     folder = tmp_path_factory.mktemp("manifests")
     shutil.copytree(ROOT / "infra", folder / "infra")
-    rendered = {case: found["objects"] for case, found in render(CASES).items()}
-    for case, objects in {**rendered, "bad": [BAD]}.items():
+    manifests = {case: objects_of(case) for case in CASES}
+    for case, objects in {**manifests, "bad": [BAD]}.items():
         (folder / case).mkdir()
         (folder / case / "all.yaml").write_text(yaml.safe_dump_all(objects))
     checkov = [python_of("linters").parent / "checkov", "--framework", "kubernetes", "--skip-download"]
@@ -93,7 +101,7 @@ def findings(render, tmp_path_factory):
     report = json.loads(done.stdout)
     assert report["summary"]["parsing_errors"] == 0
     # All was read: some eighty checks for each of the Deployments, and of the pods that they make.
-    deployments = [item for objects in rendered.values() for item in objects if item["kind"] == "Deployment"]
+    deployments = [item for objects in manifests.values() for item in objects if item["kind"] == "Deployment"]
     assert report["summary"]["passed"] > 80 * len(deployments)
     found = {case: [] for case in ("infra", *CASES, "bad")}
     for item in report["results"]["failed_checks"]:

@@ -1,4 +1,4 @@
-"""Judge IAM policies as AWS does: trust policies, permission policies, a permissions boundary; with their conditions.
+"""Evaluates IAM policies as AWS does: trust policies, permission policies, a permissions boundary, with their conditions; never asks AWS.
 
 Nothing is read or sent here. What this does not know (an operator, an element, a policy variable that it can't place) is an
 error and never a pass. Rules: IAM User Guide, "Policy evaluation logic" and "IAM JSON policy elements".
@@ -27,7 +27,7 @@ ARN_PARTS = 6
 
 
 class PolicyError(ValueError):
-    """A policy, or a request, that can't be judged; the text says what is wrong with it."""
+    """A policy, or a request, that can't be evaluated; the text says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Decision:
 
 
 def decide(policies: Iterable[Mapping], request: Request, boundary: Mapping | None = None) -> Decision:
-    """Judge a request by the policies that apply to it: those of who asks, or the one of what is asked for.
+    """Evaluate a request by the policies that apply to it: those of who asks, or the one of what is asked for.
 
     Args:
         policies: the documents, all of one sort: without Principal for a request without ``principal``, with one (a trust
@@ -80,7 +80,7 @@ def decide(policies: Iterable[Mapping], request: Request, boundary: Mapping | No
         boundary: the permissions boundary, which must allow it too.
 
     Raises:
-        PolicyError: a document holds what can't be judged.
+        PolicyError: a document holds what can't be evaluated.
     """
     documents = list(policies)
     found = [_effects(document, request) for document in documents]
@@ -179,7 +179,7 @@ def _effects(document: Mapping, request: Request) -> dict[str, str]:
 
 def _matches(statement: Mapping, request: Request, variables: bool) -> bool:
     expand = _Expander(request, variables)
-    # The conditions first: one that can't be judged must be an error whatever else the statement says.
+    # The conditions first: one that can't be evaluated must be an error whatever else the statement says.
     conditions = _conditions(statement.get("Condition") or {}, request, expand)
     return (
         _principal_matches(statement, request)
@@ -396,7 +396,7 @@ _NEGATED = {
 
 
 def _conditions(condition: Mapping, request: Request, expand: _Expander) -> bool:
-    """Judge a Condition element: every operator and every key in it must hold."""
+    """Evaluate a Condition element: every operator and every key in it must hold."""
     if not isinstance(condition, Mapping):
         raise PolicyError("Condition must be an object")
     # All of them, not until the first that fails: an unknown operator must not hide behind it.

@@ -1,4 +1,4 @@
-"""Judges the chain from a ServiceAccount to its objects in S3, link by link; never writes, and never repairs one."""
+"""Follows the chain from a ServiceAccount to its objects in S3, link by link; never writes, and never repairs one."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Reporter:
                 chain.links[name] = str(error)
                 break
             except iam.PolicyError as error:
-                chain.links[name] = f"it can't be judged: {error}"
+                chain.links[name] = f"it can't be evaluated: {error}"
                 break
             chain.links[name] = "ok"
         return chain

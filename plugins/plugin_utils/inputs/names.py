@@ -1,4 +1,4 @@
-"""Grammar of names: Kubernetes objects, labels, images; never looks anything up."""
+"""Tells what a name may be (Kubernetes objects, labels, images) and where a mirror has an image; never looks anything up."""
 
 from __future__ import annotations
 

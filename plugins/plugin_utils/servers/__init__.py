@@ -1,4 +1,4 @@
-"""The kinds of model servers. A kind is a role and the module of its name beside this file."""
+"""Lists the kinds of model servers, each a role and the module of its name beside this file; never says what one is."""
 
 from __future__ import annotations
 

@@ -1,0 +1,161 @@
+"""What roles/apply does with a rendering, in this process: its actions, and between them the same server-side apply.
+
+The cluster, the plan, the lock, the writes and the rollout are the real ones. Only Ansible's own part is left out: its forks, its output,
+and kubernetes.core's module, which are shown by the plays of tests/test_apply.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.loader import action_loader
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS, own
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
+from kubernetes.client import Configuration
+
+# What the roles bring, of the settings that are read of a rendering on the way to a cluster.
+BROUGHT = {
+    role: {key: option.get("default") for key, option in spec.options.items() if "{{" not in str(option.get("default"))}
+    for role, spec in specs.load(("apply", "argocd_apps")).items()
+}
+NAMESPACE, ARGOCD = "ml-models", "argocd"
+
+
+def rendering(
+    *objects: dict, api_server: str, component: str = "irsa", misfits: Sequence[str] = (), **variables: Any
+) -> dict:
+    """Give what modelyard.core.render would return for one part with these objects.
+
+    Args:
+        objects: without labels of ours; in the namespace of their component unless they name one.
+        api_server: URL of the cluster that is meant.
+        component: the component that they belong to.
+        misfits: what the hardware profile of the part's Deployment is too small for.
+        variables: variables of the roles platform and apply, by their whole names.
+    """
+    found = {
+        "platform_cluster_name": "local",
+        "platform_api_server": api_server,
+        "platform_kube_system_uid": "",
+        "platform_delivery": "gitops" if component == GITOPS else "direct",
+        "platform_namespace": NAMESPACE,
+        "platform_create_namespaces": True,
+        **variables,
+    }
+    cluster = {key.removeprefix("platform_"): value for key, value in found.items() if key.startswith("platform_")}
+    cluster["name"], create = cluster.pop("cluster_name"), cluster.pop("create_namespaces")
+    own_settings = {key.removeprefix("apply_"): value for key, value in found.items() if key.startswith("apply_")}
+    unknown = own_settings.keys() - BROUGHT["apply"].keys()
+    assert not unknown, f"the role apply has no such variables: {unknown}"
+    gitops = cluster["delivery"] == "gitops"
+    scope = ARGOCD if component == GITOPS else cluster["namespace"]
+    namespace = {"name": ARGOCD if gitops else cluster["namespace"], "create": create and not gitops, "labels": {}}
+    part = {
+        "component": component,
+        "enabled": True,
+        "name": next((item["metadata"]["name"] for item in objects if item["kind"] == "Deployment"), component),
+        "objects": own(list(objects), component, cluster["name"], scope),
+        "misfits": list(misfits),
+        "questions": [],
+    }
+    return {
+        "cluster": {"argocd_namespace": ARGOCD, **cluster},
+        "settings": {**BROUGHT, "apply": {**BROUGHT["apply"], **own_settings}},
+        "roles": [component.replace("-", "_")],
+        "parts": [part],
+        "wanted": [],
+        "secrets": [],
+        "namespaces": [namespace],
+        "problems": [],
+        "warnings": [],
+    }
+
+
+@dataclass
+class Run:
+    """What came of a run.
+
+    Attributes:
+        said: every line that it showed, its warnings and what stopped it among them.
+        failed: what stopped it, or "".
+        changed: how many of the role's tasks changed something, as a play's recap counts them.
+        plan: what modelyard.core.plan returned.
+        rollout: what modelyard.core.rollout returned.
+    """
+
+    said: list[str] = field(default_factory=list)
+    failed: str = ""
+    changed: int = 0
+    plan: dict = field(default_factory=dict)
+    rollout: dict = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """All of it, as one line."""
+        return " ".join(" ".join(self.said).split())
+
+
+def act(name: str, said: list[str], check_mode: bool = False, **arguments: Any) -> dict:
+    """Call one of our actions as a task does; what it shows is added to `said`.
+
+    Raises:
+        AnsibleActionFail: the task fails.
+    """
+    task = SimpleNamespace(
+        action=f"modelyard.core.{name}",
+        args=json.loads(json.dumps(arguments)),
+        check_mode=check_mode,
+        diff=True,
+        async_val=0,
+    )
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
+    action = action_loader.get(
+        task.action,
+        task=task,
+        connection=connection,
+        play_context=None,
+        loader=None,
+        templar=None,
+        shared_loader_obj=None,
+    )
+    action.tell = said.append
+    # A task has a process of its own: the credentials of an earlier connection are not there to be used beside its own.
+    Configuration.set_default(None)
+    result = action.run(task_vars={})
+    said += result.get("warnings", [])
+    return result
+
+
+def deliver(rendered: dict, connection: dict, check_mode: bool = False) -> Run:
+    """Do what the role apply does; one that is stopped says so in its result."""
+    run = Run()
+    try:
+        _deliver(run, {"connection": connection, "rendered": rendered}, check_mode)
+    except AnsibleActionFail as error:
+        run.failed = error.message
+        run.said.append(run.failed)
+    return run
+
+
+def _deliver(run: Run, these: dict, check_mode: bool) -> None:
+    settings = these["rendered"]["settings"]["apply"]
+    run.plan = act("plan", run.said, check_mode, **these)
+    run.changed += run.plan["changed"]
+    if check_mode:
+        return
+    try:
+        cluster = Cluster(these["connection"])
+        for item in run.plan["apply"]:
+            cluster.apply(item, settings["field_manager"], settings["force"], dry_run=False)
+    except ApiError as error:
+        act("rollout", run.said, plan={"changes": ["applied"], "prune": []}, wait=False, **these)
+        raise AnsibleActionFail(str(error)) from None
+    run.changed += bool(run.plan["apply"])
+    run.rollout = act("rollout", run.said, plan=run.plan, **these)
+    run.changed += run.rollout["changed"]
