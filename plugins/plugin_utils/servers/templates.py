@@ -40,10 +40,10 @@ def checksum(value: object) -> str:
 
 def _compiled() -> jinja2.BytecodeCache | None:
     """Keep compiled templates beside what else the project caches: to compile them anew is a tenth of a run with nothing to change."""
-    folder = Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard") / "templates"
     try:
+        folder = Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard") / "templates"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # no home, or none that can be written: as in a container of AWX
         return None
     return jinja2.FileSystemBytecodeCache(str(folder)) if os.access(folder, os.W_OK) else None
 
