@@ -171,7 +171,7 @@ def _deliver(run: Run, these: dict, check_mode: bool) -> None:
         for item in run.plan["apply"]:
             cluster.apply(item, settings["field_manager"], settings["force"], dry_run=False)
     except ApiError as error:
-        act("rollout", run.said, plan={"changes": ["applied"], "prune": []}, wait=False, **these)
+        act("rollout", run.said, plan={**run.plan, "prune": []}, wait=False, **these)
         raise AnsibleActionFail(str(error)) from None
     run.changed += bool(run.plan["apply"])
     run.rollout = act("rollout", run.said, plan=run.plan, **these)

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, rollout
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
-from delivering import NAMESPACE, deliver, rendering
+from delivering import NAMESPACE, act, deliver, rendering
 
 PLACE = f"/namespaces/{NAMESPACE}"
 CONFIG_MAPS = f"/api/v1{PLACE}/configmaps"
@@ -706,6 +706,20 @@ def test_a_living_runs_lock_is_left_to_it_and_a_killed_ones_taken_over_at_once(r
     other.wait()
     assert run(config_map("one", k="w"), apply_lock_wait=0).changed
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
+
+
+def test_a_run_with_nothing_left_to_write_leaves_the_lock_to_others(run, cluster, process):
+    """It waited, and the other run wrote everything; only the namespace was its own."""
+    done = run(config_map("one", k="v"))
+    lock = Lock(client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), NAMESPACE, "modelyard", process().pid)
+    lock.acquire(lock.read(), 0, pytest.fail)
+    lease = cluster.api("GET", LEASE)
+    plan = {**done.plan, "apply": [], "changes": ["create Namespace ml-models"]}
+    found = rendering(deployment(replicas=0), api_server=cluster.url)
+    cluster.api("POST", DEPLOYMENT.rpartition("/")[0], deployment(replicas=0))
+    rolled_out(cluster)
+    act("rollout", [], connection={"kubeconfig": str(cluster.kubeconfig)}, rendered=found, plan=plan)
+    assert cluster.api("GET", LEASE) == lease
 
 
 def test_two_runs_at_once_end_as_one(run, cluster, process, monkeypatch):

@@ -22,7 +22,9 @@ class ActionModule(Action):
         """See Action."""
         rendered, plan = options["rendered"], options["plan"]
         cluster, place = Cluster(options["connection"]), delivery.lock(rendered)
-        lock = Lock(cluster, place["lock_namespace"], place["lock_name"], os.getppid()) if plan["changes"] else None
+        # A change that the plan has made itself (a namespace, an Application that goes first) is no reason to keep the lock.
+        held = plan["apply"] or plan["prune"]
+        lock = Lock(cluster, place["lock_namespace"], place["lock_name"], os.getppid()) if held else None
         try:
             pruned = [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
             live = self._wait(cluster, rendered, lock) if options["wait"] else []

@@ -26,7 +26,7 @@ options:
     type: dict
     required: true
   plan:
-    description: What C(modelyard.core.plan) returned. Where it has changes, this run holds the lock.
+    description: What C(modelyard.core.plan) returned. Where there is something to apply or to prune, this run holds the lock.
     type: dict
     required: true
   wait:
