@@ -9,21 +9,27 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.loader import action_loader
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS, own
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from kubernetes.client import Configuration
+from rendering import rendered
 
+ROOT = Path(__file__).resolve().parent.parent
 # What the roles bring, of the settings that are read of a rendering on the way to a cluster.
 BROUGHT = {
     role: {key: option.get("default") for key, option in spec.options.items() if "{{" not in str(option.get("default"))}
     for role, spec in specs.load(("apply", "argocd_apps")).items()
 }
+# Loaded by the first who asks: not by two threads at once.
+ACTIONS = {name: action_loader.get(f"modelyard.core.{name}", class_only=True) for name in ("plan", "rollout", "smoke")}
 NAMESPACE, ARGOCD = "ml-models", "argocd"
 
 
@@ -77,6 +83,23 @@ def rendering(
     }
 
 
+def local(cluster: Any, roles: tuple[str, ...] = (), **variables: Any) -> dict:
+    """Render roles as a play does for the local inventory.
+
+    Args:
+        cluster: the one that is meant.
+        roles: all by default.
+        variables: what is set beside the inventory's variables.
+    """
+    files = sorted((ROOT / "inventories/local/group_vars/clusters").glob("*.yml"))
+    given = {name: value for file in files for name, value in yaml.safe_load(file.read_text()).items()}
+    literal = {name: value for name, value in given.items() if "{{" not in str(value)}
+    here = {"platform_cluster_name": "local", "platform_api_server": cluster.url}
+    found = rendered(roles, **{**literal, **here, **variables})
+    assert found["problems"] == []
+    return found
+
+
 @dataclass
 class Run:
     """What came of a run.
@@ -115,14 +138,8 @@ def act(name: str, said: list[str], check_mode: bool = False, **arguments: Any) 
         async_val=0,
     )
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
-    action = action_loader.get(
-        task.action,
-        task=task,
-        connection=connection,
-        play_context=None,
-        loader=None,
-        templar=None,
-        shared_loader_obj=None,
+    action = ACTIONS[name](
+        task=task, connection=connection, play_context=None, loader=None, templar=None, shared_loader_obj=None
     )
     action.tell = said.append
     # A task has a process of its own: the credentials of an earlier connection are not there to be used beside its own.
@@ -132,11 +149,11 @@ def act(name: str, said: list[str], check_mode: bool = False, **arguments: Any) 
     return result
 
 
-def deliver(rendered: dict, connection: dict, check_mode: bool = False) -> Run:
+def deliver(found: dict, connection: dict, check_mode: bool = False) -> Run:
     """Do what the role apply does; one that is stopped says so in its result."""
     run = Run()
     try:
-        _deliver(run, {"connection": connection, "rendered": rendered}, check_mode)
+        _deliver(run, {"connection": connection, "rendered": found}, check_mode)
     except AnsibleActionFail as error:
         run.failed = error.message
         run.said.append(run.failed)

@@ -14,6 +14,8 @@ from pathlib import Path
 import ansible_collections.kubernetes.core as bundled
 import pytest
 import yaml
+from delivering import deliver, rendering
+from kubernetes.config import kube_config
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -111,7 +113,8 @@ def credential(cluster):
     """What AWX's credential type "OpenShift or Kubernetes API Bearer Token" puts into the environment."""
     cluster.reset()
     cluster.kubectl("apply", "-f", "docs/rbac.yaml")
-    token = cluster.kubectl("create", "token", "deployer", "-n", "modelyard").stdout.strip()
+    deployer = "/api/v1/namespaces/modelyard/serviceaccounts/deployer/token"
+    token = cluster.api("POST", deployer, {"spec": {}})["status"]["token"]
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     authority = config["clusters"][0]["cluster"]["certificate-authority"]
     return {
@@ -138,7 +141,8 @@ def deployed(job, credential):
 
 def test_a_job_deploys_the_platform(deployed, cluster):
     assert deployed.changed()
-    workloads = {item["metadata"]["name"]: item["status"] for item in cluster.get("deploy", "-n", "ml-models")["items"]}
+    items = cluster.api("GET", "/apis/apps/v1/namespaces/ml-models/deployments")["items"]
+    workloads = {item["metadata"]["name"]: item["status"] for item in items}
     assert set(workloads) == {"triton-inference", "triton-inference-gpu", "vllm", "judge-vllm"}
     assert all(status["readyReplicas"] == status["replicas"] for status in workloads.values())
 
@@ -171,23 +175,52 @@ def test_a_job_writes_nothing_outside_its_own_folders(deployed):
         check=False,
     )
     assert changed.stdout == ""
-    left = {path.name for path in deployed.home.iterdir()}
-    assert left <= {".ansible"}
+    # Ansible's own, and the compiled templates (servers/templates.py).
+    left = {str(path.relative_to(deployed.home)) for path in deployed.home.rglob("*") if path.is_file()}
+    assert [name for name in left if not name.startswith((".ansible/", ".cache/modelyard/templates/"))] == []
 
 
-@pytest.mark.parametrize("given", ["nothing", "another-cluster", "another-token"])
-def test_a_job_with_the_wrong_credential_is_refused(job, credential, cluster, given):
-    elsewhere = f"https://localhost:{cluster.port}"
-    wrong, said = {
-        "nothing": ({}, "platform_connection"),
-        "another-cluster": ({**credential, "K8S_AUTH_HOST": elsewhere}, f"leads to {elsewhere}"),
-        "another-token": ({**credential, "K8S_AUTH_API_KEY": DENIED}, "Unauthorized"),
-    }[given]
+def test_a_job_with_the_wrong_token_is_refused(job, credential, cluster):
     before = cluster.resource_versions()
-    assert job.run(given, wrong)
-    assert said in job.said(), job.said()
+    assert job.run("denied", {**credential, "K8S_AUTH_API_KEY": DENIED})
+    assert "cluster local: Unauthorized" in job.said(), job.said()
     assert cluster.resource_versions() == before
     assert job.files_with(DENIED) == []
+
+
+@pytest.fixture
+def connect(cluster, credential, tmp_path, monkeypatch):
+    """Plan a run, in this process, whose inventory leaves the connection to an environment; gives what it was stopped by."""
+    for name in [name for name in os.environ if name.startswith(("K8S_AUTH_", "KUBE"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    # Read at its import: a kubeconfig of the machine's own must not be found.
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
+
+    def connect_(environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        before = cluster.resource_versions()
+        item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one"}, "data": {}}
+        done = deliver(rendering(item, api_server=cluster.url), {}, check_mode=True)
+        assert cluster.resource_versions() == before
+        return done.failed
+
+    return connect_
+
+
+def test_an_environment_with_a_credential_is_enough(connect, credential):
+    assert connect(credential) == ""
+
+
+def test_a_missing_credential_is_told(connect):
+    assert "can't be used (platform_connection, K8S_AUTH_*)" in connect({})
+
+
+def test_a_credential_for_another_cluster_is_refused(connect, credential, cluster):
+    elsewhere = f"https://localhost:{cluster.port}"
+    told = connect({**credential, "K8S_AUTH_HOST": elsewhere})
+    assert f"the connection (platform_connection or K8S_AUTH_*) leads to {elsewhere}" in told
 
 
 def documents(*patterns: str):

@@ -1,13 +1,20 @@
-"""Every playbook as an operator starts it: its syntax, what a role's own playbook touches, and the requests of smoke.yml."""
+"""Every playbook as an operator starts it: its syntax, what a role's own playbook touches, and the requests of smoke.yml.
+
+What a playbook's actions decide is tested in this process (tests/delivering.py), on the same cluster.
+"""
 
 import json
+import re
 import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from ansible.errors import AnsibleActionFail
+from delivering import act, deliver, local, rendering
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
@@ -125,12 +132,23 @@ def platform(cluster):
     return cluster
 
 
+def ask(cluster, asked: dict, **urls) -> tuple[bool, str]:
+    """Do what smoke.yml does, without a play: whether all answers were right, and what was said."""
+    said, connection = [], {"kubeconfig": str(cluster.kubeconfig)}
+    try:
+        result = act("smoke", said, connection=connection, rendered=asked, urls=urls)
+    except AnsibleActionFail as error:
+        return False, " ".join([*said, error.message])
+    assert not result["changed"]
+    return True, " ".join(said)
+
+
 def test_simulated_nodes_are_said_to_answer_nothing(platform):
     before = platform.resource_versions()
-    done = platform.playbook("smoke")
+    right, said = ask(platform, local(platform))
+    assert right
     for server in SERVERS:
-        assert f"{server}: -: its nodes are simulated: nothing answers there" in done.stdout
-    assert "changed=0" in done.stdout
+        assert f"{server}: -: its nodes are simulated: nothing answers there" in said
     assert platform.resource_versions() == before
 
 
@@ -155,6 +173,7 @@ def test_right_answers(platform):
     assert all(0 < body["max_tokens"] <= 16 and body["prompt"] for body in bodies.values())
     assert done.stdout.count(": right, after ") == len(asked)
     assert "triton-inference-gpu: -: its nodes are simulated" in done.stdout
+    assert "changed=0" in done.stdout
 
 
 def test_wrong_answers_are_told_all_at_once(platform):
@@ -163,9 +182,8 @@ def test_wrong_answers_are_told_all_at_once(platform):
     with StandIn(answers) as stand_in:
         url = f"http://127.0.0.1:{stand_in.server_port}"
         urls = {"triton-inference": f"{url}/cpu", "triton-inference-gpu": f"{url}/gpu", "vllm": f"{url}/vllm"}
-        done = platform.playbook("smoke", *extra(smoke_urls=urls | {"judge-vllm": "http://127.0.0.1:1"}), check=False)
-    said = text(done)
-    assert done.returncode
+        right, said = ask(platform, local(platform), **urls, **{"judge-vllm": "http://127.0.0.1:1"})
+    assert not right
     assert "triton-inference: GET /v2/health/ready: failed: HTTP status 503" in said
     assert "triton-inference-gpu: GET /v2/models/resnet18_imagenette: resnet18_imagenette is not in the answer" in said
     assert f"vllm: GET /v1/models: {MISTRAL} is not in the answer" in said
@@ -176,19 +194,23 @@ def test_wrong_answers_are_told_all_at_once(platform):
 
 def test_a_completion_without_text_is_no_answer(platform):
     with StandIn(vllm_answers(completion={"object": "text_completion", "choices": []})) as stand_in:
-        urls = {"vllm": f"http://127.0.0.1:{stand_in.server_port}"}
-        done = platform.playbook("smoke", *extra(smoke_urls=urls), check=False)
-    assert done.returncode
-    assert "vllm: POST /v1/completions" in text(done)
+        right, said = ask(platform, local(platform), vllm=f"http://127.0.0.1:{stand_in.server_port}")
+    assert not right
+    assert "vllm: POST /v1/completions" in said
 
 
 def test_a_url_for_no_server_is_refused(platform):
-    done = platform.playbook("smoke", *extra(smoke_urls={"vlm": "http://127.0.0.1:1"}), check=False)
-    assert done.returncode
-    assert "vlm" in text(done)
+    right, said = ask(platform, local(platform), vlm="http://127.0.0.1:1")
+    assert not right
+    assert "smoke_urls.vlm" in said
+    assert "did you mean 'vllm'?" in said
 
 
 # --- A role's own playbook -------------------------------------------------------------------------
+
+
+# What controllers make of a Service, with its labels.
+MADE = {"EndpointSlice", "Endpoints"}
 
 
 def owners(cluster) -> dict[str, tuple[str, str]]:
@@ -208,51 +230,61 @@ def touched(cluster, before: dict) -> set[str]:
     return {(after.get(key) or before[key])[0] for key in keys}
 
 
-@pytest.mark.parametrize("role", COMPONENTS)
-def test_a_roles_playbook_touches_its_own_component_only(platform, role):
-    before = owners(platform)
-    done = platform.playbook(role, *extra(platform_extra_labels={"asked-by": role.replace("_", "-")}))
-    assert "changed=0" not in done.stdout
-    assert touched(platform, before) == {COMPONENTS[role]}
+TOLD = re.compile(r"^  (?:create|update|prune) (\w+) ([\w-]+)/([\w.-]+)", re.MULTILINE)
 
 
-def test_the_applications_playbook_does_nothing_where_delivery_is_direct(platform):
+def test_a_roles_playbook_touches_its_own_component_only(platform):
+    """One command runs them all, the Applications' too, which does nothing where delivery is direct."""
     before = owners(platform)
-    assert "changed=0" in platform.playbook("argocd_apps").stdout
-    assert touched(platform, before) == set()
+    roles = [*COMPONENTS, "argocd_apps"]
+    others = [f"playbooks/{role}.yml" for role in roles[1:]]
+    done = platform.playbook(roles[0], *others, *extra(platform_extra_labels={"asked-by": "a-person"}))
+    plays = done.stdout.split("PLAY [")[1:]
+    told = {role: {"/".join(words) for words in TOLD.findall(play)} for role, play in zip(roles, plays, strict=True)}
+    of_component = {
+        component: {key for key, (owner, _) in before.items() if owner == component and key.split("/")[0] not in MADE}
+        for component in COMPONENTS.values()
+    }
+    assert told == {role: of_component.get(COMPONENTS.get(role), set()) for role in roles}
+    assert all(of_component.values())
+    # The recaps go on counting from playbook to playbook.
+    *counts, last = (int(re.search(r"changed=(\d+)", play).group(1)) for play in plays)
+    assert 0 < counts[0] < counts[1] < counts[2] < counts[3] == last
+    after = owners(platform)
+    changed = {key for key in before | after if before.get(key) != after.get(key)}
+    assert {key for key in changed if key.split("/")[0] not in MADE} == set().union(*told.values())
 
 
 def test_the_applications_playbook_touches_no_workload_where_argo_cd_delivers(platform):
     before = owners(platform)
     platform.playbook("argocd_apps", *extra(platform_delivery="gitops"))
     assert touched(platform, before) == {"argocd-apps"}
-    names = {item["metadata"]["name"] for item in platform.get("applications", "-n", "argocd")["items"]}
+    applications = "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications"
+    names = {item["metadata"]["name"] for item in platform.api("GET", applications)["items"]}
     assert {"triton-inference-cpu", "triton-inference-gpu", "vllm-inference", "vllm-inference-judge"} <= names
+    platform.api("DELETE", applications)
 
 
-def test_a_roles_playbook_prunes_its_own_component_only(platform):
-    platform.kubectl("delete", "applications", "--all", "-n", "argocd")
+def test_a_role_alone_prunes_its_own_component_only(platform):
     before = owners(platform)
     # Not rendered here, so none of them may go: the judge and the workflows' account.
-    platform.playbook(
-        "triton", *extra(triton_enabled_profiles=["cpu"], vllm_judge_variant="none", irsa_workflow_enabled=False)
-    )
+    off = {"triton_enabled_profiles": ["cpu"], "vllm_judge_variant": "none", "irsa_workflow_enabled": False}
+    done = deliver(local(platform, ("triton",), **off), {"kubeconfig": str(platform.kubeconfig)})
+    assert not done.failed
     after = owners(platform)
     gone = {key for key in before if key not in after}
     assert "Deployment/ml-models/triton-inference-gpu" in gone
-    assert {
-        before[key][0] for key in gone if key.split("/")[0] not in {"Pod", "ReplicaSet", "EndpointSlice", "Endpoints"}
-    } == {"triton"}
+    assert {before[key][0] for key in gone if key.split("/")[0] not in {"Pod", "ReplicaSet", *MADE}} == {"triton"}
 
 
 # --- On an empty cluster ---------------------------------------------------------------------------
 
 
 def test_a_server_without_pods_is_no_success(clean_platform):
-    done = clean_platform.playbook("smoke", check=False)
-    assert done.returncode
+    right, said = ask(clean_platform, local(clean_platform))
+    assert not right
     for server in SERVERS:
-        assert f"{server}: -: no pod runs" in text(done)
+        assert f"{server}: -: no pod runs" in said
 
 
 def own_address() -> str:
@@ -267,49 +299,42 @@ def own_address() -> str:
 
 def serve_as_pod(cluster, name: str, address: str, port: int) -> None:
     """Make a Service whose only pod is on a node that is not simulated, at an address and port of this machine."""
-    objects = [
-        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "real"}},
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": name}},
-            "spec": {"nodeName": "real", "containers": [{"name": "c", "image": "registry.example/a:1"}]},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name},
-            "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": port}]},
-        },
-    ]
-    content = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    cluster.kubectl("apply", "-n", "default", "-f", "-", input=content)
+    inside = "/api/v1/namespaces/default"
+    cluster.api("POST", "/api/v1/nodes", {"metadata": {"name": "real"}})
+    spec = {"nodeName": "real", "containers": [{"name": "c", "image": "registry.example/a:1"}]}
+    cluster.api("POST", f"{inside}/pods", {"metadata": {"name": name, "labels": {"app": name}}, "spec": spec})
+    spec = {"selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": port}]}
+    cluster.api("POST", f"{inside}/services", {"metadata": {"name": name}, "spec": spec})
     ready = [{"type": "Ready", "status": "True"}]
     cluster.api("PATCH", "/api/v1/nodes/real/status", {"status": {"conditions": ready}})
     status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "conditions": ready}
-    cluster.api("PATCH", f"/api/v1/namespaces/default/pods/{name}/status", {"status": status})
-    slices = ("endpointslices", "-n", "default", "-l", f"kubernetes.io/service-name={name}")
-    cluster.kubectl("wait", *slices, "--for=jsonpath={.endpoints[0].conditions.ready}=true", "--timeout=30s")
+    cluster.api("PATCH", f"{inside}/pods/{name}/status", {"status": status})
+    slices = (
+        f"/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io/service-name={name}"
+    )
+    ends = time.monotonic() + 30
+    while not any(
+        endpoint["conditions"]["ready"]
+        for item in cluster.api("GET", slices)["items"]
+        for endpoint in item.get("endpoints") or []
+    ):
+        assert time.monotonic() < ends, "its endpoint did not get ready in 30 s"
+        time.sleep(0.1)
 
 
-def test_a_real_node_is_asked_through_the_api_server(clean_platform, tmp_path):
+def test_a_real_node_is_asked_through_the_api_server(clean_platform):
     address = own_address()
     if address.startswith("127."):
         pytest.skip("this machine has no address that a pod may have")
     questions = [{"path": "/v1/models", "expect": MISTRAL}, {"path": "/v1/completions", "body": {"model": MISTRAL}}]
-    arguments = {
-        "connection": "{{ platform_connection }}",
-        "cluster_name": "test",
-        "api_server": "{{ platform_api_server }}",
-        "namespace": "default",
-        "servers": [{"name": "stand-in", "service": "stand-in", "questions": questions}],
-    }
-    play = [{"hosts": "clusters", "gather_facts": False, "tasks": [{"modelyard.core.smoke": arguments}]}]
-    file = tmp_path / "ask.yml"
-    file.write_text(json.dumps(play))
+    asked = rendering(api_server=clean_platform.url, platform_namespace="default")
+    asked["parts"][0] |= {"name": "stand-in", "service": "stand-in", "questions": questions}
     with StandIn(vllm_answers(), host=address) as stand_in:
         serve_as_pod(clean_platform, "stand-in", address, stand_in.server_port)
-        done = clean_platform.playbook(str(file))
-    asked = [(method, path) for method, path, _ in stand_in.asked]
-    assert asked == [("GET", "/v1/models"), ("POST", "/v1/completions")]
-    assert done.stdout.count(": right, after ") == 2
+        right, said = ask(clean_platform, asked)
+    assert right, said
+    assert [(method, path) for method, path, _ in stand_in.asked] == [
+        ("GET", "/v1/models"),
+        ("POST", "/v1/completions"),
+    ]
+    assert said.count(": right, after ") == 2
