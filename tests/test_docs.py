@@ -1,9 +1,11 @@
 """The documents: what they name exists, their examples work, and the listed rights are sufficient and necessary."""
 
 import ast
+import copy
 import itertools
 import json
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -226,30 +228,57 @@ def test_the_cluster_wide_rights_are_optional(clean_platform, deployer):
     assert "failed=0" in deployer("--check").stdout
 
 
-@pytest.mark.parametrize(
-    ("resource", "verb"),
-    [
-        ("deployments", "delete"),
-        ("prometheusrules", "list"),
-        ("pods/log", "get"),
-        ("leases", "update"),
-        ("pods/exec", "create"),
-    ],
-)
-def test_each_right_is_needed(clean_platform, deployer, resource, verb):
-    role = role_of("ml-models")
-    for rule in role["rules"]:
-        if resource in rule["resources"] and verb in rule["verbs"]:
-            rule["verbs"].remove(verb)
-    role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
-    apply(clean_platform, [role])
+NEEDED = {
+    "deployments": "delete",
+    "prometheusrules": "list",
+    "pods/log": "get",
+    "leases": "update",
+    "pods/exec": "create",
+}
+
+
+def test_each_right_is_needed(clean_platform, tmp_path):
+    """A host for each of these rights, whose account has all but that one; one run refuses them all."""
+    shutil.copytree(ROOT / "inventories/local/group_vars", tmp_path / "group_vars")
+    items, hosts, accounts = rights(), {}, []
+    ca = yaml.safe_load(clean_platform.kubeconfig.read_text())["clusters"][0]["cluster"]["certificate-authority"]
+    for number, (resource, verb) in enumerate(NEEDED.items()):
+        account = {"kind": "ServiceAccount", "name": f"deployer-{number}", "namespace": "modelyard"}
+        accounts.append(account)
+        role = copy.deepcopy(role_of("ml-models"))
+        role["metadata"]["name"] = account["name"]
+        for rule in role["rules"]:
+            if resource in rule["resources"] and verb in rule["verbs"]:
+                rule["verbs"].remove(verb)
+        role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
+        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account["name"]}
+        binding = {"apiVersion": role["apiVersion"], "kind": "RoleBinding", "metadata": role["metadata"]}
+        made = {"apiVersion": "v1", "kind": "ServiceAccount"}
+        made["metadata"] = {"name": account["name"], "namespace": "modelyard"}
+        items += [made, role, {**binding, "roleRef": ref, "subjects": [account]}]
+    for item in items:
+        # All other rights are everyone's.
+        if item["kind"].endswith("Binding") and item["metadata"].get("namespace") != "ml-models":
+            item["subjects"] += accounts
+    apply(clean_platform, items)
+    for number in range(len(NEEDED)):
+        token = clean_platform.kubectl("-n", "modelyard", "create", "token", f"deployer-{number}").stdout.strip()
+        connection = {"host": clean_platform.url, "api_key": token, "ca_cert": ca}
+        hosts[f"without-{number}"] = {"platform_connection": connection}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"clusters": {"hosts": hosts}}))
     before = clean_platform.resource_versions()
-    refused = deployer(check=False)
-    said = refused.stdout + refused.stderr
-    assert refused.returncode != 0
-    assert resource in said
-    assert verb in said
+    output = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
+    done = clean_platform.playbook("site", inventory=tmp_path, check=False, env=output)
     assert clean_platform.resource_versions() == before
+    tasks = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"][0]["tasks"]
+    told = {host: found["msg"] for task in tasks for host, found in task["hosts"].items() if found.get("failed")}
+    assert set(told) == set(hosts), done.stdout + done.stderr
+    for number, (resource, verb) in enumerate(NEEDED.items()):
+        said = told[f"without-{number}"]
+        assert resource in said, said
+        assert verb in said, said
+        # What it says is about that right alone.
+        assert [other for other in NEEDED if other in said] == [resource], said
 
 
 def test_no_right_is_on_secrets_or_by_a_star():
