@@ -60,11 +60,27 @@ def rendered(roles: tuple[str, ...] = (), off: bool = False, others: dict | None
     return Rendering(host(**variables), "here", hosts.get).run(list(roles) or everything(), off)
 
 
-def run_render(inventory: Path, *args: str, **env: str) -> dict[str, dict]:
+def playbook(name: str, inventory: Path | str, *args: str | Path, **env: str) -> subprocess.CompletedProcess:
+    """Run a playbook whose hosts have no cluster: whatever would connect to one fails. `name` is site, or a path that ends in .yml."""
+    path = name if name.endswith(".yml") else f"playbooks/{name}.yml"
+    command = [Path(sys.executable).parent / "ansible-playbook", "--forks", "4", "-i", inventory, path, *args]
+    connection = ("KUBECONFIG", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    own = {key: value for key, value in os.environ.items() if not key.startswith("K8S_AUTH_") and key not in connection}
+    nowhere = {"K8S_AUTH_HOST": "https://127.0.0.1:9", "KUBECONFIG": "/nowhere", "MODELYARD_KUBECONFIG": "/nowhere"}
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env={**own, "ANSIBLE_NOCOLOR": "1", **nowhere, **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run_render(inventory: Path, *args: str) -> dict[str, dict]:
     """Render every host of an inventory in one play, by Ansible itself: {host: the rendering, and the objects of what is on}."""
-    command = [Path(sys.executable).parent / "ansible-playbook", "--forks", "4", "-i", inventory, *args, RENDER]
-    env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", **env}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = playbook(RENDER, inventory, *args, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json")
     assert done.returncode == 0, done.stdout + done.stderr
     (task,) = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"][0]["tasks"]
     for rendered in task["hosts"].values():

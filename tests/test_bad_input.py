@@ -6,17 +6,13 @@ is tested without one; the other cases are hosts of one cluster, once while it i
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-
-ROOT = Path(__file__).resolve().parent.parent
+from rendering import ROOT, playbook
 
 
 @dataclass
@@ -810,16 +806,6 @@ TOGETHER = {
 }
 
 
-def playbook(name: str, folder: Path, *args, **env: str):
-    """Run a playbook on hosts whose cluster does not exist."""
-    nowhere = {"MODELYARD_KUBECONFIG": "/nowhere/kubeconfig", "KUBECONFIG": "/nowhere/kubeconfig"}
-    command = [Path(sys.executable).parent / "ansible-playbook", "-i", folder, f"playbooks/{name}.yml", *args]
-    env = {**os.environ, "ANSIBLE_NOCOLOR": "1", **nowhere, **env}
-    return subprocess.run(
-        [str(word) for word in command], cwd=ROOT, env=env, text=True, capture_output=True, check=False
-    )
-
-
 @pytest.fixture(scope="module")
 def told(tmp_path_factory) -> Outcome:
     """The one run on all hosts whose case needs no cluster."""
@@ -832,10 +818,10 @@ def told(tmp_path_factory) -> Outcome:
 def test_every_host_is_refused_before_its_cluster_is_asked(told):
     assert told.code
     assert set(told.messages) == {"fine", "together", *ALONE_HOSTS}
-    assert "/nowhere/kubeconfig" in told.messages["fine"]
+    assert "/nowhere" in told.messages["fine"]
     for host in ALONE_HOSTS:
         assert told.messages[host].startswith(f"cluster {host}: Nothing was applied. "), host
-        assert "nowhere/kubeconfig" not in told.messages[host]
+        assert "/nowhere" not in told.messages[host]
     assert [host for host, numbers in told.stats.items() if numbers["changed"]] == []
 
 

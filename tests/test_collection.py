@@ -1,6 +1,7 @@
 """The project as the collection modelyard.core: built, installed into an empty project, and used there."""
 
 import subprocess
+import tomllib
 
 import pytest
 import yaml
@@ -65,3 +66,9 @@ def test_nothing_but_what_others_use_is_in_it(project):
     installed = project / "collections" / "ansible_collections" / "modelyard" / "core"
     found = {path.name for path in installed.iterdir() if path.is_dir()}
     assert found == {"docs", "meta", "playbooks", "plugins", "roles"}
+
+
+def test_its_version_is_the_projects():
+    versions = {yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]}
+    versions.add(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+    assert len(versions) == 1

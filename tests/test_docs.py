@@ -1,15 +1,17 @@
 """The documents: what they name exists, their examples work, and the listed rights are sufficient and necessary."""
 
 import ast
+import copy
 import itertools
 import json
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import load_specs, owner
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import check, specs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -63,23 +65,43 @@ def test_files_exist(document):
         r"\b(?:playbooks|inventories|roles|plugins|controlplane|docs|collections|images|standins|tests)/[\w./-]*\w",
         text_of(document),
     )
+    # The files of a kind that a reader makes up.
+    named = [path for path in named if not re.search(r"/echo[./]", path)]
     assert [path for path in named if "." in path and not (ROOT / path).exists()] == []
+
+
+# The table of names that changed, whose first column has those that are gone: (before, now) of each row.
+CHANGED = re.compile(r"^\| (`[^|]*?) \| (.*) \|$", re.MULTILINE)
+
+
+def without_former_names(document):
+    text, heading, table = text_of(document).partition("## Names that changed")
+    return text + heading + CHANGED.sub(r"| \2 |", table)
 
 
 @each_document
 def test_variables_exist(document):
-    specs = load_specs(ROOT / "roles")
-    options = {option for entries in specs.values() for options in entries.values() for option in options}
-    known = options | {name for entries in specs.values() for name in entries} | set(specs)
+    roles = specs.load()
+    known = {name for role in roles.values() for name in role.variables} | set(roles)
     wrong = [
         name
-        for code in CODE.findall(FENCE.sub("", text_of(document)))
+        for code in CODE.findall(FENCE.sub("", without_former_names(document)))
         for name in VARIABLE.findall(code)
         if not re.search(rf"[\w/<.]{re.escape(name)}|{re.escape(name)}_?[*<>/]|{re.escape(name)}\.(yml|py|md)", code)
-        and owner(name, specs)
+        and check.owner(name, roles)
         and name not in known
     ]
     assert wrong == []
+
+
+def test_names_that_changed_are_no_variables_any_more():
+    roles = specs.load()
+    known = {name for role in roles.values() for name in role.variables}
+    former = {option["was"] for role in roles.values() for option in role.options.values() if "was" in option}
+    table = text_of(ROOT / "docs/variables.md").partition("## Names that changed")[2]
+    before = {name for row in CHANGED.findall(table) for name in CODE.findall(row[0])}
+    assert former <= before
+    assert before & known == set()
 
 
 @cache
@@ -206,30 +228,57 @@ def test_the_cluster_wide_rights_are_optional(clean_platform, deployer):
     assert "failed=0" in deployer("--check").stdout
 
 
-@pytest.mark.parametrize(
-    ("resource", "verb"),
-    [
-        ("deployments", "delete"),
-        ("prometheusrules", "list"),
-        ("pods/log", "get"),
-        ("leases", "update"),
-        ("pods/exec", "create"),
-    ],
-)
-def test_each_right_is_needed(clean_platform, deployer, resource, verb):
-    role = role_of("ml-models")
-    for rule in role["rules"]:
-        if resource in rule["resources"] and verb in rule["verbs"]:
-            rule["verbs"].remove(verb)
-    role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
-    apply(clean_platform, [role])
+NEEDED = {
+    "deployments": "delete",
+    "prometheusrules": "list",
+    "pods/log": "get",
+    "leases": "update",
+    "pods/exec": "create",
+}
+
+
+def test_each_right_is_needed(clean_platform, tmp_path):
+    """A host for each of these rights, whose account has all but that one; one run refuses them all."""
+    shutil.copytree(ROOT / "inventories/local/group_vars", tmp_path / "group_vars")
+    items, hosts, accounts = rights(), {}, []
+    ca = yaml.safe_load(clean_platform.kubeconfig.read_text())["clusters"][0]["cluster"]["certificate-authority"]
+    for number, (resource, verb) in enumerate(NEEDED.items()):
+        account = {"kind": "ServiceAccount", "name": f"deployer-{number}", "namespace": "modelyard"}
+        accounts.append(account)
+        role = copy.deepcopy(role_of("ml-models"))
+        role["metadata"]["name"] = account["name"]
+        for rule in role["rules"]:
+            if resource in rule["resources"] and verb in rule["verbs"]:
+                rule["verbs"].remove(verb)
+        role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
+        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account["name"]}
+        binding = {"apiVersion": role["apiVersion"], "kind": "RoleBinding", "metadata": role["metadata"]}
+        made = {"apiVersion": "v1", "kind": "ServiceAccount"}
+        made["metadata"] = {"name": account["name"], "namespace": "modelyard"}
+        items += [made, role, {**binding, "roleRef": ref, "subjects": [account]}]
+    for item in items:
+        # All other rights are everyone's.
+        if item["kind"].endswith("Binding") and item["metadata"].get("namespace") != "ml-models":
+            item["subjects"] += accounts
+    apply(clean_platform, items)
+    for number in range(len(NEEDED)):
+        token = clean_platform.kubectl("-n", "modelyard", "create", "token", f"deployer-{number}").stdout.strip()
+        connection = {"host": clean_platform.url, "api_key": token, "ca_cert": ca}
+        hosts[f"without-{number}"] = {"platform_connection": connection}
+    (tmp_path / "hosts.yml").write_text(json.dumps({"clusters": {"hosts": hosts}}))
     before = clean_platform.resource_versions()
-    refused = deployer(check=False)
-    said = refused.stdout + refused.stderr
-    assert refused.returncode != 0
-    assert resource in said
-    assert verb in said
+    output = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
+    done = clean_platform.playbook("site", inventory=tmp_path, check=False, env=output)
     assert clean_platform.resource_versions() == before
+    tasks = json.loads(done.stdout[done.stdout.index("{\n") :])["plays"][0]["tasks"]
+    told = {host: found["msg"] for task in tasks for host, found in task["hosts"].items() if found.get("failed")}
+    assert set(told) == set(hosts), done.stdout + done.stderr
+    for number, (resource, verb) in enumerate(NEEDED.items()):
+        said = told[f"without-{number}"]
+        assert resource in said, said
+        assert verb in said, said
+        # What it says is about that right alone.
+        assert [other for other in NEEDED if other in said] == [resource], said
 
 
 def test_no_right_is_on_secrets_or_by_a_star():

@@ -72,17 +72,26 @@ def test_only_the_applications_are_applied_and_a_second_run_changes_nothing(deli
     assert "nothing to change" in again
     assert cluster.resource_versions() == after
 
+    # Nothing stands there yet, and it will: the Applications sync by themselves.
+    done = deliver("direct", check=False)
+    assert done.returncode
+    assert "Applications of this cluster sync by themselves" in done.text
+    assert cluster.resource_versions() == after
+
 
 def test_an_application_that_is_off_goes_and_anothers_stays(deliver, cluster):
     deliver("gitops")
     theirs = applications(cluster)["vllm-inference"]
     theirs["metadata"] = {"name": "vllm-inference-theirs", "namespace": "argocd"}
     cluster.kubectl("apply", "-f", "-", input=json.dumps(theirs))
-    done = deliver("gitops", vllm_judge_variant="judge-large", triton_enabled_profiles=["gpu"])
+    several = {"vllm_enabled_profiles": ["vllm", "fast"], "vllm_profiles": {"fast": {}}}
+    done = deliver("gitops", vllm_judge_variant="judge-large", triton_enabled_profiles=["gpu"], **several)
     assert "prune Application argocd/vllm-inference-judge" in done.text
     found = applications(cluster)
     gone = {"vllm-inference-judge", "triton-inference-cpu"}
-    assert set(found) == PATHS.keys() - gone | {"vllm-inference-judge-large", "vllm-inference-theirs"}
+    new = {"vllm-inference-judge-large", "vllm-inference-fast"}
+    assert set(found) == PATHS.keys() - gone | new | {"vllm-inference-theirs"}
+    assert found["vllm-inference-fast"]["spec"]["source"]["path"] == "infra/k8s/vllm/fast"
     # One of the two judges is on.
     assert found["vllm-inference-judge-large"]["spec"]["source"]["path"] == "infra/k8s/vllm/judge-large"
 
@@ -105,6 +114,18 @@ def test_changing_to_gitops_prunes_nothing_and_back_waits_until_the_application_
     assert set(applications(cluster)) == set(PATHS)
     assert versions(cluster, NAMESPACE) == before
 
+    # They have not synced yet, and will.
+    before = cluster.resource_versions()
+    done = deliver("direct", check=False)
+    assert done.returncode
+    assert "Applications of this cluster sync by themselves" in done.text
+    assert "kubectl -n argocd delete applications ml-models-shared triton-inference-cpu" in done.text
+    assert cluster.resource_versions() == before
+    # Those of another cluster that share this Argo CD are no hindrance.
+    other = deliver("direct", args=["--check"], platform_cluster_name="another").text
+    assert "failed=0" in other
+    assert "Deployment ml-models/vllm" in other
+
     adopt_by_argocd(cluster, "vllm-inference", ("deployment", "vllm"), ("service", "vllm-service"))
     before = cluster.resource_versions()
     done = deliver("direct", check=False)
@@ -119,28 +140,6 @@ def test_changing_to_gitops_prunes_nothing_and_back_waits_until_the_application_
     live = cluster.get("deployment", "vllm", "-n", NAMESPACE)
     assert TRACKING not in live["metadata"].get("annotations", {})
     assert {pod["metadata"]["uid"] for pod in cluster.get("pods", "-n", NAMESPACE)["items"]} == pods
-
-
-def test_direct_delivery_refuses_beside_applications_that_have_not_synced_yet(deliver, cluster):
-    deliver("gitops")
-    before = cluster.resource_versions()
-    done = deliver("direct", check=False)
-    assert done.returncode
-    assert "Applications of this cluster sync by themselves" in done.text
-    assert "kubectl -n argocd delete applications ml-models-shared triton-inference-cpu" in done.text
-    assert cluster.resource_versions() == before
-    # Those of another cluster that share this Argo CD are no hindrance.
-    assert deliver("direct", platform_cluster_name="another").returncode == 0
-
-
-def test_direct_delivery_works_beside_an_application_that_does_not_sync_by_itself(deliver, cluster):
-    deliver("direct")
-    deliver("gitops", argocd_apps_automated=False)
-    assert all("automated" not in item["spec"]["syncPolicy"] for item in applications(cluster).values())
-    adopt_by_argocd(cluster, "vllm-inference", ("deployment", "vllm"))
-    assert deliver("direct").returncode == 0
-    # Another way of delivery's objects are not this one's to prune.
-    assert set(applications(cluster)) == set(PATHS)
 
 
 def test_an_argocd_that_is_not_there_is_told_before_anything_is_written(deliver, cluster):
@@ -220,8 +219,17 @@ def test_sets_of_applications_for_many_clusters(deliver, cluster):
     assert set(applications(cluster)) == set(PATHS)
 
 
-def test_moving_back_removes_what_gitops_made_and_restarts_nothing(deliver, cluster):
+def test_moving_over_and_back_restarts_nothing(deliver, cluster):
     deliver("direct")
+    # Without an Argo CD it stops in time, and lets go of nothing.
+    before = versions(cluster, NAMESPACE)
+    done = deliver("gitops", check=False, apply_handover=True, apply_handover_timeout=1)
+    assert done.returncode
+    assert "Argo CD has not synced" in done.text
+    assert "vllm-inference: not looked at yet" in done.text
+    assert versions(cluster, NAMESPACE) == before
+
+    # Back it removes what GitOps made.
     deliver("gitops", argocd_apps_finalizer=True)
     adopt_by_argocd(cluster, "vllm-inference", ("deployment", "vllm"))
     before = versions(cluster, NAMESPACE)
@@ -241,12 +249,10 @@ def test_moving_back_removes_what_gitops_made_and_restarts_nothing(deliver, clus
     assert TRACKING not in cluster.get("deployment", "vllm", "-n", NAMESPACE)["metadata"].get("annotations", {})
     assert "nothing to change" in deliver("direct", apply_handover=True).text
 
-
-def test_moving_over_without_an_argocd_stops_in_time_and_lets_go_of_nothing(deliver, cluster):
-    deliver("direct")
-    before = versions(cluster, NAMESPACE)
-    done = deliver("gitops", check=False, apply_handover=True, apply_handover_timeout=1)
-    assert done.returncode
-    assert "Argo CD has not synced" in done.text
-    assert "vllm-inference: not looked at yet" in done.text
-    assert versions(cluster, NAMESPACE) == before
+    # Beside an Application that does not sync by itself, direct delivery works.
+    deliver("gitops", argocd_apps_automated=False)
+    assert all("automated" not in item["spec"]["syncPolicy"] for item in applications(cluster).values())
+    adopt_by_argocd(cluster, "vllm-inference", ("deployment", "vllm"))
+    assert deliver("direct").returncode == 0
+    # Another way of delivery's objects are not this one's to prune.
+    assert set(applications(cluster)) == set(PATHS)

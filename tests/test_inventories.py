@@ -30,10 +30,7 @@ def variable_files():
 def rendered() -> dict[str, dict[str, dict]]:
     """By inventory and host the rendering, of what is off too."""
     more = {"render_off": True, "argocd_apps_path": "infra/{{ platform_cluster_name }}/k8s"}
-    return {
-        name: run_render(Path("inventories", name), "-e", json.dumps(more), MODELYARD_KUBECONFIG="/nowhere/kubeconfig")
-        for name in INVENTORIES
-    }
+    return {name: run_render(Path("inventories", name), "-e", json.dumps(more)) for name in INVENTORIES}
 
 
 @pytest.mark.parametrize("name", INVENTORIES)

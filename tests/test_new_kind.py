@@ -1,5 +1,6 @@
 """A fourth kind of server, added to a copy of the project as CONTRIBUTING.md says: a role, a module, one name in one list."""
 
+import json
 import shutil
 import subprocess
 
@@ -37,7 +38,7 @@ def play(project, cluster, name, *args, check=True):
 
 
 def test_it_is_deployed_with_the_others_and_asked(project, cluster, clean_platform):
-    text = play(project, cluster, "site")
+    text = play(project, cluster, "site", "-e", "echo_min_ready_seconds=0")
     assert "create Deployment ml-models/echo-small" in text
     assert "create Deployment ml-models/vllm" in text
     assert "echo-small cpu-compute hello 1/1" in text
@@ -53,9 +54,9 @@ def test_it_is_deployed_with_the_others_and_asked(project, cluster, clean_platfo
 
 
 def test_it_is_rendered_for_git_with_its_applications(project, cluster, tmp_path):
-    text = play(
-        project, cluster, "render", "-e", f"tree_repository={tmp_path}", "-e", '{"model_server_run_as_user": 4711}'
-    )
+    # A default of all servers, and a value that names what another role brings.
+    given = {"model_server_run_as_user": 4711, "echo_labels": {"beside": "{{ vllm_container_name }}"}}
+    text = play(project, cluster, "render", "-e", f"tree_repository={tmp_path}", "-e", json.dumps(given))
     assert "files" in text
     read = {
         str(file.relative_to(tmp_path / "infra")): yaml.safe_load(file.read_text())
@@ -65,6 +66,7 @@ def test_it_is_rendered_for_git_with_its_applications(project, cluster, tmp_path
         deployment = read[f"k8s/echo/{profile}/deployment-echo-{profile}.yaml"]
         assert deployment["spec"]["replicas"] == replicas
         assert deployment["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 4711
+        assert deployment["metadata"]["labels"]["beside"] == "vllm"
         assert read[f"argocd/echo/echo-{profile}.yaml"]["spec"]["source"]["path"] == f"infra/k8s/echo/{profile}"
     assert "echo-small.yaml" in read["argocd/echo/kustomization.yaml"]["resources"]
     assert "echo-tall.yaml" not in read["argocd/echo/kustomization.yaml"]["resources"]
