@@ -85,7 +85,7 @@ test-kind: env build ## Run the tests on a kind cluster alone
 
 # A part of make test.
 test-gitops: env build ## Run the tests of GitOps alone
-	@$(BIN)/pytest -n 2 --dist loadfile $(wildcard tests/test_infra.py tests/test_argocd*.py tests/test_gitops_delivery.py \
+	@$(BIN)/pytest -n 2 --dist loadfile $(wildcard tests/test_infra*.py tests/test_argocd*.py tests/test_gitops_delivery.py \
 		tests/unit/test_tree.py tests/unit/test_argocd.py) $(ARGS)
 
 test-aws: env ## Run the tests of the AWS side alone; ARGS are given to pytest
