@@ -207,13 +207,6 @@ def test_a_later_run_reverts_prunes_and_tells(run, play, kubectl, cluster):
     assert run(deployment(), config_map("one", k="v")).changed == 0
 
 
-def test_force_takes_a_controllers_field(run, play, cluster):
-    run(deployment())
-    autoscale(cluster, 4)
-    assert play(deployment(), apply_force=True).changed
-    assert cluster.api("GET", DEPLOYMENT)["spec"]["replicas"] == 2
-
-
 def test_an_apply_that_stops_halfway_says_why_and_frees_the_lock(run, play, cluster, namespace):
     """A quota lets every dry run pass, and not all of what they were for."""
     quotas = f"/api/v1{PLACE}/resourcequotas"
@@ -259,16 +252,6 @@ def test_everything_that_is_wrong_is_told_at_once(run, play, cluster):
 # --- What changes, and what does not ------------------------------------------------------------------
 
 
-def test_the_second_run_changes_nothing(run, cluster):
-    objects = [deployment(), config_map("one", k="v")]
-    assert run(*objects).changed
-    before = cluster.resource_versions()
-    again = run(*objects)
-    assert again.changed == 0
-    assert again.plan["changes"] == []
-    assert cluster.resource_versions() == before
-
-
 def test_respelt_quantities_are_no_change(run):
     def item(cpu, memory):
         found = deployment(replicas=1)
@@ -312,14 +295,14 @@ def test_a_restart_by_kubectl_is_left_alone(run, cluster, kubectl):
     assert pod_uids(cluster) == before
 
 
-def test_a_controllers_field_is_a_conflict_that_names_it(run, cluster):
+def test_a_controllers_field_is_a_conflict_that_names_it_and_force_takes_it(run, play, cluster):
     run(deployment())
     autoscale(cluster, 4)
     before = cluster.resource_versions()
     done = run(deployment(), check=False)
     assert "Deployment ml-models/d: some-autoscaler owns spec.replicas" in done.failed
     assert cluster.resource_versions() == before
-    assert run(deployment(), apply_force=True).changed
+    assert play(deployment(), apply_force=True).changed
     assert cluster.api("GET", DEPLOYMENT)["spec"]["replicas"] == 2
 
 
