@@ -87,3 +87,26 @@ def run_render(inventory: Path, *args: str) -> dict[str, dict]:
         on = [part for part in rendered["parts"] if part["enabled"]]
         rendered["objects"] = [item for part in on for item in part["objects"]]
     return task["hosts"]
+
+
+class Objects:
+    """Objects by kind, namespace and name."""
+
+    def __init__(self, objects: list[dict]):
+        self.by_name = {
+            (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item for item in objects
+        }
+        assert len(self.by_name) == len(objects)
+
+    def get(self, kind: str, name: str, namespace: str = "ml-models") -> dict:
+        return self.by_name[kind, namespace, name]
+
+    def all(self, kind: str, namespace: str = "ml-models", **labels: str) -> list[dict]:
+        return [
+            item
+            for (kind_, namespace_, _), item in sorted(self.by_name.items())
+            if (kind_, namespace_) == (kind, namespace) and labels.items() <= item["metadata"].get("labels", {}).items()
+        ]
+
+    def names(self) -> list[str]:
+        return sorted(f"{kind} {namespace}/{name}" for kind, namespace, name in self.by_name)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rendering import Objects
 
 ACCOUNT = "123456789012"
 NAMESPACE = "ml-models"
@@ -29,29 +30,6 @@ DEPLOYS = {
     "gitops large": {**LARGE, **GITOPS},
     "gitops several": {"vllm_enabled_profiles": ["vllm", "fast"], "vllm_profiles": {"fast": {}}, **GITOPS},
 }
-
-
-class Objects:
-    """What a deploy consists of."""
-
-    def __init__(self, objects):
-        self._objects = {
-            (item["kind"], item["metadata"]["namespace"], item["metadata"]["name"]): item for item in objects
-        }
-        assert len(self._objects) == len(objects)
-
-    def get(self, kind, name, namespace=NAMESPACE) -> dict:
-        return self._objects[kind, namespace, name]
-
-    def all(self, kind, namespace=NAMESPACE, **labels) -> list[dict]:
-        return [
-            item
-            for (kind_, namespace_, _), item in sorted(self._objects.items())
-            if (kind_, namespace_) == (kind, namespace) and labels.items() <= item["metadata"].get("labels", {}).items()
-        ]
-
-    def names(self) -> list[str]:
-        return sorted(f"{kind} {namespace}/{name}" for kind, namespace, name in self._objects)
 
 
 @pytest.fixture(scope="module")

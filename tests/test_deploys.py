@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rendering import Objects
 
 ACCOUNT = "123456789012"
 NAMESPACE = "ml-models"
@@ -33,31 +34,18 @@ DEPLOYS = {
 }
 
 
-class Snapshot:
+class Snapshot(Objects):
     """The state of a cluster at one moment."""
 
     def __init__(self, objects):
-        self._objects = {
-            (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item
-            # Items of a list do not say their kind.
-            for item in ({**found, "kind": key.split("/")[0]} for key, _, found in objects)
-        }
-
-    def get(self, kind, name, namespace=NAMESPACE) -> dict:
-        return self._objects[kind, namespace, name]
-
-    def all(self, kind, namespace=NAMESPACE, **labels) -> list[dict]:
-        return [
-            item
-            for (kind_, namespace_, _), item in sorted(self._objects.items())
-            if (kind_, namespace_) == (kind, namespace) and labels.items() <= item["metadata"].get("labels", {}).items()
-        ]
+        # Items of a list do not say their kind.
+        super().__init__([{**found, "kind": key.split("/")[0]} for key, _, found in objects])
 
     def ours(self) -> list[str]:
         """What is labelled as the project's, apart from its lock, namespaces, and what controllers make of ours."""
         return sorted(
             f"{kind} {namespace}/{name}"
-            for (kind, namespace, name), item in self._objects.items()
+            for (kind, namespace, name), item in self.by_name.items()
             if item["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "modelyard"
             and kind not in ("Lease", "Namespace", "Endpoints")
             and "ownerReferences" not in item["metadata"]
@@ -70,7 +58,7 @@ class Snapshot:
         """
         return {
             f"{kind} {name}": (item["metadata"]["uid"], item["metadata"]["resourceVersion"])
-            for (kind, _, name), item in self._objects.items()
+            for (kind, _, name), item in self.by_name.items()
             if item["metadata"].get("labels", {}).get("app") == app and kind not in ("EndpointSlice", "Endpoints")
         }
 

@@ -35,7 +35,7 @@ class ActionModule(Action):
             # What hostvars give is templated already.
             return Inputs(described, hostvars[host], lambda value: value) if host in hostvars else None
 
-        found = Rendering(inputs, task_vars["inventory_hostname"], other).run(roles, options["off"])
+        found = Rendering(inputs, task_vars["inventory_hostname"], other).run(roles, options["include_disabled"])
         return found | {"changed": False}
 
     @staticmethod

@@ -12,11 +12,8 @@ description:
   - Reads everything and finds every problem before the first write. Writes nothing when nothing differs. When a write fails, what
     came before it is taken back.
   - Credentials are boto3's (environment, profile, instance role), endpoints too (E(AWS_ENDPOINT_URL)).
-options:
-  rendered:
-    description: What C(modelyard.core.render) returned.
-    type: dict
-    required: true
+extends_documentation_fragment:
+  - modelyard.core.reader
 author: modelyard
 """
 

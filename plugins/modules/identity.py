@@ -9,15 +9,9 @@ short_description: Say whether the chain from each ServiceAccount to S3 closes
 description:
   - Reads the ServiceAccounts and the issuer from the cluster; provider, roles and policies, or Pod Identity associations, from AWS.
   - Evaluates trust and permission policies with their conditions, and the permissions boundary. Writes nothing.
-options:
-  connection:
-    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
-    type: dict
-    default: {}
-  rendered:
-    description: What C(modelyard.core.render) returned.
-    type: dict
-    required: true
+extends_documentation_fragment:
+  - modelyard.core.reader
+  - modelyard.core.reader.cluster
 author: modelyard
 """
 

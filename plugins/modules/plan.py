@@ -13,15 +13,9 @@ description:
   - When something is to be written, outside check mode, creates absent namespaces, takes the lock (a Lease) and takes over the
     fields of the managers in C(apply_adopt_managers). C(modelyard.core.rollout) frees the lock.
   - Writes nothing when nothing differs.
-options:
-  connection:
-    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
-    type: dict
-    default: {}
-  rendered:
-    description: What C(modelyard.core.render) returned.
-    type: dict
-    required: true
+extends_documentation_fragment:
+  - modelyard.core.reader
+  - modelyard.core.reader.cluster
 author: modelyard
 """
 

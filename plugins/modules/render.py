@@ -16,7 +16,7 @@ options:
     type: list
     elements: str
     default: []
-  "off":
+  include_disabled:
     description: Render also the servers and Applications that the inventory has off, as the tree needs them.
     type: bool
     default: false

@@ -17,14 +17,6 @@ description:
     ownership of every field of the objects that Argo CD owns too, so that what Git drops later is removed. Nothing but
     C(metadata.managedFields) changes then, and no pod restarts. Fails, and keeps the ownership, for fields that Git does not set.
 options:
-  connection:
-    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
-    type: dict
-    default: {}
-  rendered:
-    description: What C(modelyard.core.render) returned.
-    type: dict
-    required: true
   plan:
     description: What C(modelyard.core.plan) returned. Where there is something to apply or to prune, this run holds the lock.
     type: dict
@@ -33,6 +25,9 @@ options:
     description: Wait for the Deployments and tell where they run. False only prunes and frees the lock.
     type: bool
     default: true
+extends_documentation_fragment:
+  - modelyard.core.reader
+  - modelyard.core.reader.cluster
 author: modelyard
 """
 

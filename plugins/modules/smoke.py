@@ -10,18 +10,13 @@ description:
   - Asks through the API server's proxy to the server's Service, or at a given URL.
   - A parked server, and one whose nodes are simulated, is not asked; the answer says so.
 options:
-  connection:
-    description: Connection options of the kubernetes.core modules. What is absent comes from C(K8S_AUTH_*).
-    type: dict
-    default: {}
-  rendered:
-    description: What C(modelyard.core.render) returned.
-    type: dict
-    required: true
   urls:
     description: Name of a server to the URL at which it is asked instead.
     type: dict
     default: {}
+extends_documentation_fragment:
+  - modelyard.core.reader
+  - modelyard.core.reader.cluster
 author: modelyard
 """
 

@@ -14,21 +14,19 @@ description:
   - Looks at everything before it writes anything, and replaces each file as a whole.
   - Refuses a Secret.
 options:
-  rendered:
-    description: What C(modelyard.core.render) returned.
-    type: dict
-    required: true
   paths:
     description: C(argocd_apps_path) of each host of the play. Two that would write to one folder are refused.
     type: dict
     default: {}
+extends_documentation_fragment:
+  - modelyard.core.reader
 author: modelyard
 """
 
 EXAMPLES = r"""
 - name: Render what is on and what is off
   modelyard.core.render:
-    off: true
+    include_disabled: true
   register: rendered
 - name: Write the tree
   modelyard.core.tree:

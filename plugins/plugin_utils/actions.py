@@ -18,9 +18,14 @@ DOCUMENTED = ("type", "elements", "required", "default", "choices")
 
 @functools.cache
 def arguments(name: str) -> dict[str, dict]:
-    """Give the argument spec of an action: what the DOCUMENTATION of the module of its name says."""
-    module = importlib.import_module(f"ansible_collections.modelyard.core.plugins.modules.{name}")
-    options = yaml.load(module.DOCUMENTATION, Loader=LOADER)["options"]  # noqa: S506 (a safe loader)
+    """Give the argument spec of an action: what the DOCUMENTATION of the module of its name says, fragments included."""
+    plugins = "ansible_collections.modelyard.core.plugins"
+    said = yaml.load(importlib.import_module(f"{plugins}.modules.{name}").DOCUMENTATION, Loader=LOADER)  # noqa: S506 (a safe loader)
+    options = said.get("options") or {}
+    for fragment in said.get("extends_documentation_fragment") or []:
+        file, _, part = fragment.removeprefix("modelyard.core.").partition(".")
+        found = importlib.import_module(f"{plugins}.doc_fragments.{file}").ModuleDocFragment
+        options |= yaml.load(getattr(found, part.upper() or "DOCUMENTATION"), Loader=LOADER)["options"]  # noqa: S506
     return {key: {word: option[word] for word in DOCUMENTED if word in option} for key, option in options.items()}
 
 
