@@ -38,14 +38,19 @@ def checksum(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _compiled() -> jinja2.BytecodeCache | None:
-    """Keep compiled templates beside what else the project caches: to compile them anew is a tenth of a run with nothing to change."""
+def compiled_folder() -> Path | None:
+    """Give the folder where compiled templates are kept, beside what else the project caches; None where there is none to be trusted.
+
+    To compile them anew is a tenth of a run with nothing to change. What is in the folder is run, so nobody else may write there.
+    """
     try:
         folder = Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard") / "templates"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
     except (OSError, RuntimeError):  # no home, or none that can be written: as in a container of AWX
         return None
-    return jinja2.FileSystemBytecodeCache(str(folder)) if os.access(folder, os.W_OK) else None
+    ours = found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return folder if ours and os.access(folder, os.W_OK) else None
 
 
 @functools.cache
@@ -59,13 +64,14 @@ def environment(roles: tuple[str, ...]) -> jinja2.Environment:
         )
         return text.rstrip()
 
+    kept = compiled_folder()
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder / "templates" for folder in folders]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         autoescape=False,  # noqa: S701 (no HTML)
         auto_reload=False,
-        bytecode_cache=_compiled(),
+        bytecode_cache=jinja2.FileSystemBytecodeCache(str(kept)) if kept else None,
     )
     found.filters |= {"to_json": as_json, "checksum": checksum, "quote": shlex.quote}
     found.globals["file"] = file
