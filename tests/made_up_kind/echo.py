@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES, Kind
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Kind
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 
@@ -15,14 +15,11 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     server = workload.compute(
         settings,
         platform,
-        names=NAMES.values(),
         ports=("http", "metrics"),
         model=",".join(words),
         size_bytes=0,
         arguments=["echo", *words],
         questions=[{"path": "/", "expect": words[0]}],
-        own_environment={"HOME": "/tmp"},
-        own_volumes=workload.scratch(settings),
     )
     ports = [server["http_port"], server["metrics_port"]]
     server["network_policy"] = workload.network_policy(settings, platform, ports, [])

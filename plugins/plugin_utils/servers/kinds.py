@@ -21,7 +21,7 @@ class Kind:
     Attributes:
         role: the role that makes it, whose ``meta/inputs.yml`` has its variables.
         compute: turns the settings of one server, and the platform's variables without their prefix, into what the templates
-            place: see ``workload.common``.
+            place: see ``workload.compute``.
         place: gives for a profile its folder below the manifests, and the name of its Application.
         chosen: the variable that says which profiles are on, a list of names; or of one that can be on, its name or ``none``.
         profiles: the variable that holds the profiles.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Problems, where
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
 
 Layers = list[tuple[str, Mapping]]
@@ -49,6 +49,9 @@ class Settings:
             self.values = merge(self.values, values)
 
     def __getitem__(self, key: str) -> Any:
+        if key not in self.values:
+            role = self.layers[0][0].rstrip("_")
+            raise Failure(f"role {role}: its module reads {key}, which roles/{role}/meta/inputs.yml does not describe")
         return self.values[key]
 
     def get(self, *keys: object) -> Any:

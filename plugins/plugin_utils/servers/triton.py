@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES, Kind
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Kind
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 _REPOSITORY = re.compile(r"(s3|gs|as)://\S+|/\S*")
@@ -32,7 +32,6 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     server = workload.compute(
         settings,
         platform,
-        names=NAMES.values(),
         ports=PORTS,
         model=",".join(models),
         size_bytes=_size(settings),
@@ -42,7 +41,6 @@ def compute(settings: Settings, platform: Mapping) -> dict:
             *({"path": f"/v2/models/{model}", "expect": model} for model in models if model != "*"),
         ],
         own_environment={"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"},
-        own_volumes=workload.scratch(settings),
     )
     server["reads"] = [str(settings["model_repository"])]
     server["network_policy"] = workload.network_policy(

@@ -17,6 +17,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import names, quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest, problem
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 GPU = "nvidia.com/gpu"
@@ -736,14 +737,14 @@ def compute(
     settings: Settings,
     platform: Mapping,
     *,
-    names: Iterable[str],
     ports: Iterable[str],
     model: str,
     size_bytes: float | None,
     arguments: list[str],
     questions: list[dict],
-    own_environment: Mapping,
-    own_volumes: list[tuple[dict, str]],
+    own_environment: Mapping | None = None,
+    own_volumes: list[tuple[dict, str]] | None = None,
+    names: Iterable[str] = NAMES.values(),
     ephemeral: Iterable[str] = (),
     own_templates: Iterable[str] = (),
     inside: tuple[str, ...] = (),
@@ -755,14 +756,14 @@ def compute(
     Args:
         settings: its settings.
         platform: the platform's variables without their prefix.
-        names: the settings that name its objects, ``name`` among them.
         ports: the settings of its ports without ``_port``, ``http`` among them; those that a pod listens on are reached.
         model: what it serves, for the closing table.
         size_bytes: what is downloaded before it answers; None when it is not known.
         arguments: of the main container.
         questions: what smoke asks it: ``path``, and where it has such ``body`` (a POST) and ``expect`` (a text in the answer).
         own_environment: what the main container needs: name to text, or to ``valueFrom``.
-        own_volumes: the pod's volumes, those of ``scratch`` among them, each with the folder it is mounted on.
+        own_volumes: the pod's volumes, those of ``scratch`` among them, each with the folder it is mounted on; only those by default.
+        names: the settings that name its objects, where there are more than ``kinds.NAMES``.
         ephemeral: sizes of what it keeps on the node's disk beside ``/tmp``.
         own_templates: templates of its kind beside those that every server has.
         inside: hosts within the cluster that must not go through a proxy.
@@ -776,12 +777,13 @@ def compute(
     found = {**common(settings, platform), **object_names(settings, *names)}
     numbers = {name: whole(settings, f"{name}_port", least=1, most=65535) for name in ports}
     if len(set(numbers.values())) < len(numbers):
-        settings.wrong(numbers["metrics"], f"the ports must differ from each other: {numbers}", "metrics_port")
+        last = list(numbers)[-1]
+        settings.wrong(numbers[last], f"the ports must differ from each other: {numbers}", f"{last}_port")
     amount(settings, "tmp_size")
     limits = resources(settings, pool, [settings["tmp_size"], *ephemeral], ["shm_size"])
     count = replicas(settings)
     start = startup(settings, size_bytes, platform)
-    found_volumes, mounts = volumes(settings, platform, own_volumes)
+    found_volumes, mounts = volumes(settings, platform, scratch(settings) if own_volumes is None else own_volumes)
     found.update(
         {f"{name}_port": number for name, number in numbers.items()},
         deployment_annotations=deployment_annotations(settings, model),
@@ -797,7 +799,7 @@ def compute(
         startup_probe=start["probe"],
         startup_allowance_seconds=start["seconds"],
         progress_deadline_seconds=progress_deadline(settings, platform, start["seconds"], init_seconds),
-        environment=environment(settings, platform, own_environment, inside),
+        environment=environment(settings, platform, own_environment or {}, inside),
         volumes=found_volumes,
         volume_mounts=mounts,
     )
