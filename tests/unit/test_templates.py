@@ -263,3 +263,13 @@ def test_without_a_folder_to_keep_them_in_templates_are_compiled_anew(tmp_path, 
     (tmp_path / "file").touch()
     monkeypatch.setenv("MODELYARD_CACHE", str(tmp_path / "file"))
     assert templates.compiled_folder() is None
+
+
+def test_a_switch_is_read_alike_wherever_it_is_read():
+    # Ansible takes y for true: so does what checks it, what renders it and what tells Argo CD whose the replicas are.
+    found = rendered(triton_autoscaled="y", vllm_enabled="n")
+    assert found["problems"] == []
+    parts = {part["name"]: part for part in found["parts"] if part["enabled"]}
+    assert "vllm" not in parts
+    deployment = next(item for item in parts["triton-inference"]["objects"] if item["kind"] == "Deployment")
+    assert "replicas" not in deployment["spec"]

@@ -18,7 +18,14 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, problem, where
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import Role
 
-TRUTH = {"true", "false", "yes", "no", "on", "off", "1", "0", "y", "n", "t", "f"}
+# How Ansible writes a boolean; extra variables give it as text.
+TRUE = {"true", "yes", "on", "1", "y", "t"}
+FALSE = {"false", "no", "off", "0", "n", "f"}
+
+
+def is_true(value: object) -> bool:
+    """Tell whether a boolean, or the text of one, is true."""
+    return str(value).lower() in TRUE
 
 
 # --- Names ------------------------------------------------------------------------------------------
@@ -120,7 +127,7 @@ def type_error(value: object, wanted: str) -> str | None:
         right = isinstance(value, (int, float)) and not isinstance(value, bool)
         return None if right or _is_number(value, r"-?\d+(\.\d+)?") else "must be a number"
     if wanted == "bool":
-        right = isinstance(value, bool) or str(value).lower() in TRUTH
+        right = isinstance(value, bool) or str(value).lower() in TRUE | FALSE
         return None if right else "must be true or false"
     if wanted == "dict":
         return None if isinstance(value, Mapping) else "must be a dictionary"

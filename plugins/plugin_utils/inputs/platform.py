@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import ACCOUNT
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import is_true
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import problem, where
 
@@ -107,7 +108,7 @@ def _account(values: Mapping) -> list[str]:
         octal = " (YAML reads a number with a leading 0 as octal)" if isinstance(account, int) else ""
         wrong = not ACCOUNT.fullmatch(str(account))
         return [problem("platform_aws_account_id", account, allowed + octal)] if wrong else []
-    if not _true(values["platform_irsa_enabled"]):
+    if not is_true(values["platform_irsa_enabled"]):
         return []
     allowed += ", because the ServiceAccounts name IAM roles (or set platform_irsa_enabled to false)"
     return [problem("platform_aws_account_id", account, allowed)]
@@ -238,7 +239,3 @@ def _positive(value: object) -> bool:
         return quantity.parse(value) > 0
     except ValueError:
         return False
-
-
-def _true(value: object) -> bool:
-    return value is True or str(value).lower() in {"true", "yes", "on", "1", "y", "t"}

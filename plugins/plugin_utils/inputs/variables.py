@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import check_value, misspelt, misspelt_problem
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import (
+    check_value,
+    is_true,
+    misspelt,
+    misspelt_problem,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, Problems, problem, where
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import SHARED, Role
 
@@ -29,7 +34,7 @@ def written(roles: Mapping[str, Role]) -> dict[str, Any]:
 def _converted(value: Any, option: Mapping) -> Any:
     """Give a value its own type where an extra variable gave it as text."""
     if option.get("type") == "bool" and not isinstance(value, bool) and value is not None:
-        return str(value).lower() in ("true", "yes", "on", "1", "y", "t")
+        return is_true(value)
     return int(value) if option.get("type") == "int" and isinstance(value, str) else value
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import is_true
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, nearest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
@@ -83,7 +84,7 @@ class Server:
 
     def is_set(self, setting: str) -> bool:
         """Tell whether a switch is on; extra variables give it as text."""
-        return str(self.settings.get(setting)).lower() in {"true", "yes", "on", "1", "y", "t"}
+        return is_true(self.settings.get(setting))
 
 
 def chosen(kind: Kind, inputs: Inputs) -> list[str]:
@@ -92,7 +93,7 @@ def chosen(kind: Kind, inputs: Inputs) -> list[str]:
     names = values[kind.chosen]
     if not isinstance(names, (list, tuple)):
         names = [] if names in (None, "", "none") else [names]
-    return [] if str(values.get("enabled", True)).lower() in ("false", "no", "off", "0", "n", "f") else list(names)
+    return list(names) if is_true(values.get("enabled", True)) else []
 
 
 def servers(kind: Kind, inputs: Inputs, problems: Problems) -> list[Server]:

@@ -110,7 +110,7 @@ class Rendering:
     def _input_problems(self, roles: list[str]) -> list[str]:
         inputs = self.inputs
         lines = inputs.misspelt()
-        used = dict.fromkeys(["platform", *READ, *(registry.ROLES and ["model_server"]), *roles])
+        used = dict.fromkeys(["platform", *READ, "model_server", *roles])
         for role in used:
             lines += inputs.problems(role)
         sound = "hardware_profiles" not in inputs.given("platform") or not inputs.problems("platform")

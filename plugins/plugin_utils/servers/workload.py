@@ -16,6 +16,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     role_name_error,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import names, quantity
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import FALSE, is_true
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest, problem
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
@@ -55,9 +56,9 @@ def flag(settings: Settings, key: str) -> bool:
     value = settings[key]
     if isinstance(value, bool):
         return value
-    if str(value).lower() in ("true", "yes", "on", "1"):
+    if is_true(value):
         return True
-    if str(value).lower() not in ("false", "no", "off", "0"):
+    if str(value).lower() not in FALSE:
         settings.wrong(value, "must be true or false", key)
     return False
 
