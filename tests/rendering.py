@@ -39,7 +39,7 @@ def prefixed(role: str, values: dict[str, Any]) -> dict[str, Any]:
 def computed(role: str, **variables: Any) -> tuple[list[dict], list[str]]:
     """Compute the servers of a role that are on; the second is what is wrong with them, as an operator is told."""
     inputs, problems = host(**variables), Problems()
-    wrong = [*inputs.problems(specs.SHARED), *inputs.problems(role)]
+    wrong = [line for name in (*specs.BASES, role) for line in inputs.problems(name)]
     if wrong:
         return [], wrong
     found = {kind.role: kinds.servers(kind, inputs, problems) for kind in load_kinds()}

@@ -21,7 +21,7 @@ import pytest
 import services
 from safetensors import SafetensorError, deserialize
 
-PROGRAM = services.ROOT / "roles" / "vllm" / "files" / "load_adapters.py"
+PROGRAM = services.ROOT / "roles" / "model_loader" / "files" / "loader.py"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 EXIT = {"ok": 0, "failed": 1, "misconfigured": 2, "unavailable": 3, "refused": 4, "deadline": 5}
 FORK = """
@@ -60,7 +60,7 @@ for line in sys.stdin:
     print(pid, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
-spec = importlib.util.spec_from_file_location("load_adapters", PROGRAM)
+spec = importlib.util.spec_from_file_location("loader", PROGRAM)
 program = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(program)
 
@@ -777,7 +777,7 @@ def table(first: str) -> list[str]:
 
 def test_every_event_is_documented():
     documented = re.findall(r"`(\w+)`", " ".join(table("event")))
-    written = set(re.findall(r'log\(\s*(?:"\w+"|"info" if .*? "error"), "(\w+)"', PROGRAM.read_text()))
+    written = set(re.findall(r'log\(\s*(?:"\w+"|"\w+" if .*? "\w+"), "(\w+)"', PROGRAM.read_text()))
     assert (len(documented), set(documented)) == (len(set(documented)), written)
 
 

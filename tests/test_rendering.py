@@ -390,10 +390,10 @@ def test_another_start_script_rolls_vllm(find) -> None:
 
 
 def test_the_loader_is_in_the_configmap_as_it_is(find) -> None:
-    program = (ROOT / "roles" / "vllm" / "files" / "load_adapters.py").read_text()
-    assert find("contract", "ConfigMap", "vllm-startup")["data"]["load_adapters.py"].strip() == program.strip()
+    program = (ROOT / "roles" / "model_loader" / "files" / "loader.py").read_text()
+    assert find("contract", "ConfigMap", "vllm-startup")["data"]["loader.py"].strip() == program.strip()
     for case, name in (("everything", "vllm-startup"), ("contract", "judge-vllm-startup")):
-        assert "load_adapters.py" not in find(case, "ConfigMap", name)["data"]
+        assert "loader.py" not in find(case, "ConfigMap", name)["data"]
 
 
 @pytest.mark.parametrize("name", ["triton-inference", "vllm", "judge-vllm"])

@@ -22,7 +22,7 @@ class ActionModule(Action):
         unknown = [role for role in roles if role not in everything()]
         if unknown:
             raise Refused([f"roles: {role}: {nearest(role, everything())}" for role in unknown])
-        described = specs.load({*everything(), "platform", "apply", "tree", specs.SHARED})
+        described = specs.load({*everything(), "platform", "apply", "tree", *specs.BASES})
         # Other variables may name what a role brings, though Ansible knows no such variable.
         brought = {name: _trusted(value) for name, value in written(described).items()}
         self._templar.available_variables = {**brought, **task_vars}

@@ -210,7 +210,7 @@ def told(server: dict) -> dict:
 def test_the_loader_is_told_what_vllm_takes(vllm: Any) -> None:
     server, lines = vllm(adapter_base_models=["org/own"], max_lora_rank=64, adapters_size="1Gi", adapters_strict=True)
     assert not lines
-    assert server["init"]["command"] == ["python3", "/etc/vllm/load_adapters.py"]
+    assert server["init"]["command"] == ["python3", "/etc/vllm/loader.py"]
     assert {"name": "startup", "mountPath": "/etc/vllm", "readOnly": True} in server["init"]["volume_mounts"]
     env = told(server)
     bases = ["TheBloke/Mistral-7B-v0.1-AWQ", "mistralai/Mistral-7B-v0.1", "org/own"]

@@ -23,8 +23,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 # libyaml's, where it is built in, is ten times faster.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# The base of all model servers: its variables are the platform-wide defaults of theirs.
-SHARED = "model_server"
+# What model servers extend, and no server itself: their variables are the platform-wide defaults of those that extend them.
+BASES = ("model_server", "model_loader")
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,14 @@ def _load(name: str, folder: Path, found: dict[str, Role]) -> Role:
         raise Failure(f"role {name}: {file}: needs type and description: {', '.join(untyped)}")
     found[name] = Role(name, said.get("extends") or "", axis, options, about)
     return found[name]
+
+
+def lineage(name: str, roles: Mapping[str, Role]) -> list[str]:
+    """Name a role and those that it extends, the nearest first."""
+    names = [name]
+    while roles[names[-1]].extends:
+        names.append(roles[names[-1]].extends)
+    return names
 
 
 def argument_specs(role: Role) -> dict:

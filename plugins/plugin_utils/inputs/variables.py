@@ -13,7 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import
     misspelt_problem,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, Problems, problem, where
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import SHARED, Role
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, Role, lineage
 
 
 def merge(base: Mapping, over: Mapping) -> dict:
@@ -113,10 +113,9 @@ class Inputs:
 
     def layers(self, role: str) -> list[tuple[str, dict[str, Any]]]:
         """Give a role's values in layers, the strongest last, each with the prefix of the variables that it comes from."""
-        layers = [(f"{role}_", self.brought(role))]
-        if self._shares(role):
-            layers.append((f"{SHARED}_", self.given(SHARED)))
-        return [*layers, (f"{role}_", self.given(role))]
+        bases = [name for name in lineage(role, self.roles)[:0:-1] if name in BASES]
+        given = [(f"{name}_", self.given(name)) for name in (*bases, role)]
+        return [(f"{role}_", self.brought(role)), *given]
 
     def values(self, role: str) -> dict[str, Any]:
         """Give the value of each variable of a role, without its prefix; what is built in is merged beneath the inventory's."""
@@ -128,10 +127,6 @@ class Inputs:
             if "builtin" in option:
                 values[key] = merge(option["builtin"], values[key] or {})
         return values
-
-    def _shares(self, role: str) -> bool:
-        parent = self.roles[role].extends
-        return parent == SHARED or (bool(parent) and self._shares(parent))
 
     def _default(self, name: str) -> Any:
         value = self.defaults[name]

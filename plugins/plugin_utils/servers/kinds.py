@@ -26,7 +26,6 @@ class Kind:
         place: gives for a profile its folder below the manifests, and the name of its Application.
         chosen: the variable that says which profiles are on, a list of names; or of one that can be on, its name or ``none``.
         profiles: the variable that holds the profiles.
-        templates: roles whose templates it uses, after its own.
         names: the settings that name its objects, by the kind of object.
         wave: where its Applications stand in the order of a sync.
         base: a folder for the server without any profile, of which the profiles' folders are overlays.
@@ -40,7 +39,6 @@ class Kind:
     place: Callable[[str], tuple[str, str]]
     chosen: str = "enabled_profiles"
     profiles: str = "profiles"
-    templates: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=lambda: NAMES)
     wave: int = 1
     base: str = ""

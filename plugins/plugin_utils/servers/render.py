@@ -34,6 +34,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import component_of, own
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, templates
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.patch import patched
@@ -110,7 +111,7 @@ class Rendering:
     def _input_problems(self, roles: list[str]) -> list[str]:
         inputs = self.inputs
         lines = inputs.misspelt()
-        used = dict.fromkeys(["platform", *READ, "model_server", *roles])
+        used = dict.fromkeys(["platform", *READ, *BASES, *roles])
         for role in used:
             lines += inputs.problems(role)
         sound = "hardware_profiles" not in inputs.given("platform") or not inputs.problems("platform")
@@ -123,7 +124,7 @@ class Rendering:
         found = []
         for kind in registry.load_kinds():
             # What is wrong with another kind's variables is told where that is rendered.
-            if self.inputs.problems(kind.role) or self.inputs.problems("model_server"):
+            if any(self.inputs.problems(role) for role in (kind.role, *BASES)):
                 continue
             self.servers[kind.role] = kinds.servers(kind, self.inputs, self.problems)
             found += [server for server in self.servers[kind.role] if server.enabled]
@@ -140,7 +141,8 @@ class Rendering:
         self.warnings += settings.notices if server.enabled else []
         objects: list[dict] = []
         if len(self.problems.lines) == before:
-            rendered = templates.render((kind.role, *kind.templates), computed["templates"], server=computed)
+            roles = tuple(lineage(kind.role, self.inputs.roles))
+            rendered = templates.render(roles, computed["templates"], server=computed)
             objects = self._owned(patched(rendered, [computed]), kind.role)
         account = None
         if computed["role_arn"]:

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import LOADER, ROLES, SHARED
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import LOADER, ROLES
 
 # What YAML does not take as it is between quotes.
 _UNPRINTABLE = re.compile("[^\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -55,8 +55,8 @@ def compiled_folder() -> Path | None:
 
 @functools.cache
 def environment(roles: tuple[str, ...]) -> jinja2.Environment:
-    """Give the environment that finds templates in these roles, the first that has one, and at last among those that servers share."""
-    folders = [ROLES / role for role in (*roles, SHARED)]
+    """Give the environment that finds templates in these roles, the first that has one."""
+    folders = [ROLES / role for role in roles]
 
     def file(name: str) -> str:
         text = next(folder / "files" / name for folder in folders if (folder / "files" / name).is_file()).read_text(

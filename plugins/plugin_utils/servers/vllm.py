@@ -12,12 +12,11 @@ import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, loader, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 NAMES = {**kinds.NAMES, "ConfigMap": "startup_configmap_name"}
 BUILTIN = "vllm"
-_SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _ARTIFACT = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\\\0]+(/[^/\\\0]+)*")
 _MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
 # vllm/config/lora.py
@@ -191,9 +190,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     if adapters["slots"]:
         workload.amount(settings, "adapters_size")
         ephemeral.append(settings["adapters_size"])
-    mlflow_ports = (
-        workload.listed(settings, "network_policy_mlflow_ports", (int,), "ports") if adapters["slots"] else []
-    )
+    mlflow_ports = loader.mlflow_ports(settings) if adapters["slots"] else []
     server = workload.compute(
         settings,
         platform,
@@ -207,7 +204,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         own_volumes=_volumes(settings, cache, adapters),
         ephemeral=ephemeral,
         own_templates=_templates(settings, cache),
-        inside=_inside(settings),
+        inside=loader.inside(settings),
         init_seconds=workload.whole(settings, "adapters_seconds", least=1) if adapters["slots"] else 0,
         exclusive_claim=exclusive,
     )
@@ -216,7 +213,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     server.update(adapters=adapters, cache=cache)
     if adapters["slots"]:
         known = (models.get(settings["model"]) or {}).get("base_models", [])
-        server["init"] = _init(settings, pool, platform, adapters, known)
+        server["init"] = _init(settings, platform, adapters, known)
     _check_gpus(settings, server["resources"], parallel)
     _check_fit(settings, pool, facts, weights, parallel, length, utilization)
     _check_download(settings, platform, server, weights)
@@ -323,10 +320,10 @@ def _adapters(settings: Settings) -> dict:
     """Read the adapters' slots: folder below the adapters' path to the alias that fills it."""
     slots = workload.dictionary(settings, "adapter_slots")
     for slot, alias in slots.items():
-        if not _SLOT.fullmatch(str(slot)):
+        if not loader.NAME.fullmatch(str(slot)):
             allowed = "must be a folder's name: letters, digits, ., _ and -, beginning with a letter or digit"
             settings.wrong(slot, allowed, "adapter_slots", slot)
-        if not isinstance(alias, str) or not _SLOT.fullmatch(alias):
+        if not isinstance(alias, str) or not loader.NAME.fullmatch(alias):
             settings.wrong(alias, "must be an alias of the registered model", "adapter_slots", slot)
     enabled = workload.flag(settings, "lora_enabled")
     if slots and not enabled:
@@ -425,11 +422,6 @@ def _environment(settings: Settings, platform: Mapping) -> dict:
     return env
 
 
-def _inside(settings: Settings) -> tuple[str, ...]:
-    match = re.match(r"https?://([^/:]+)", str(settings["mlflow_tracking_uri"] or ""))
-    return (match[1],) if match else ()
-
-
 def _arguments(settings: Settings, parallel: int, length: int, utilization: float) -> list[str]:
     """Write the model and its flags; only what differs from vLLM's own default is written."""
     model = workload.matching(
@@ -462,55 +454,37 @@ def _arguments(settings: Settings, parallel: int, length: int, utilization: floa
     return [model, *flags(generated), *flags(extra)]
 
 
-def _check_url(settings: Settings, key: str) -> None:
-    allowed = "must be a URL, http:// or https://, without user and password"
-    workload.matching(settings, re.compile(r"https?://[^\s/@]+(/\S*)?"), allowed, key)
-
-
-def _loader(settings: Settings, known: list[str]) -> dict:
-    """Write what only the builtin loader reads; an image of one's own is given what it always was."""
+def _expected(settings: Settings, known: list[str]) -> dict:
+    """Write what only our program reads; an image of one's own is given what it always was."""
     workload.matching(settings, _ARTIFACT, "must be a relative folder, without ..", "adapter_artifact")
     bases = [settings["model"], *known, *workload.listed(settings, "adapter_base_models", (str,), "model names")]
-    size = workload.amount(settings, "adapters_size")
     return {
         "ADAPTER_BASE_MODELS": json.dumps([str(name) for name in dict.fromkeys(bases)]),
         "ADAPTER_MAX_RANK": settings["max_lora_rank"],
         "ADAPTERS_REQUIRED": workload.flag(settings, "adapters_required"),
         "ADAPTERS_STRICT": workload.flag(settings, "adapters_strict"),
-        "ADAPTERS_SECONDS": settings["adapters_seconds"],
-        "ADAPTERS_RETRIES": workload.whole(settings, "adapters_retries"),
-        "ADAPTERS_SIZE": int(size or 0),
+        **loader.patience(settings, "adapter"),
     }
 
 
-def _init(settings: Settings, pool: Mapping, platform: Mapping, adapters: Mapping, known: list[str]) -> dict:
-    _check_url(settings, "mlflow_tracking_uri")
-    base = {
-        "AWS_REGION": platform["aws_region"],
-        "HOME": "/tmp",
-        "MLFLOW_TRACKING_URI": settings["mlflow_tracking_uri"],
+def _init(settings: Settings, platform: Mapping, adapters: Mapping, known: list[str]) -> dict:
+    environment = {
         "ADAPTER_MODEL": settings["adapter_model"],
         "ADAPTER_SLOTS": json.dumps({str(slot): str(alias) for slot, alias in adapters["slots"].items()}),
         "ADAPTER_ARTIFACT": settings["adapter_artifact"],
         "ADAPTERS_PATH": adapters["path"],
+        **(_expected(settings, known) if adapters["builtin"] else {}),
     }
-    mounts = [{"name": "adapters", "mountPath": adapters["path"]}, {"name": "tmp", "mountPath": "/tmp"}]
-    if platform["ca_bundle_configmap"]:
-        mounts.append({"name": "ca-bundle", "mountPath": workload.CA_FOLDER, "readOnly": True})
-    command = workload.listed(settings, "init_command", (str,), "words")
-    if adapters["builtin"]:
-        command = ["python3", f"{STARTUP_FOLDER}/load_adapters.py"]
-        mounts.append({"name": "startup", "mountPath": STARTUP_FOLDER, "readOnly": True})
-        base.update(_loader(settings, known))
-    return {
-        "image": workload.image(settings, platform, "init_image", "init_image_tag"),
-        "pull_policy": settings["init_image_pull_policy"],
-        "command": command,
-        "args": workload.listed(settings, "init_args", (str,), "words"),
-        "resources": workload.resources(settings, pool, key="init_resources"),
-        "environment": workload.environment(settings, platform, base, _inside(settings), "init_"),
-        "volume_mounts": mounts,
-    }
+    return loader.container(
+        settings,
+        platform,
+        volume="adapters",
+        path=adapters["path"],
+        environment=environment,
+        scripts=STARTUP_FOLDER if adapters["builtin"] else "",
+        command=workload.listed(settings, "init_command", (str,), "words"),
+        args=workload.listed(settings, "init_args", (str,), "words"),
+    )
 
 
 # --- The kind ------------------------------------------------------------------------------------

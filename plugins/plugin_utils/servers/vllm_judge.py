@@ -26,7 +26,6 @@ KIND = kinds.Kind(
     place=lambda variant: (f"vllm/{variant}", f"vllm-inference-{variant}"),
     chosen="variant",
     profiles="variants",
-    templates=("vllm",),
     names=vllm.NAMES,
     wave=2,
     bundle=lambda variant: (f"vllm/overlays/{variant}", ["vllm/base", f"vllm/{variant}"]),

@@ -1,7 +1,7 @@
-"""Fills the adapters' slots from MLflow's model registry before vLLM starts.
+"""Fills folders with vLLM's adapters or MLServer's models, from MLflow's model registry or a bucket, before the server starts.
 
-Runs in the init container load-adapters, on the Python, mlflow (2 or 3) and boto3 of its image. A slot is a folder below
-ADAPTERS_PATH; it is filled in a hidden folder beside, checked, and renamed, so it holds a whole adapter or none.
+Runs in an init container, on the Python, mlflow (2 or 3) and boto3 of its image. A slot is a folder below ADAPTERS_PATH or
+MODELS_PATH; it is filled in a hidden folder beside, checked, and renamed, so it holds a whole adapter or model, or none.
 Variables, log events and exit codes: docs/adapters.md.
 """
 
@@ -28,7 +28,7 @@ from urllib.parse import unquote
 
 OK, FAILED, MISCONFIGURED, UNAVAILABLE, REFUSED, DEADLINE = 0, 1, 2, 3, 4, 5
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-STAGING, RECORD = ".load-adapters", ".load-adapters.json"
+STAGING, RECORD = ".loader", ".loader.json"
 # A pickle runs code when it is loaded.
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
@@ -46,7 +46,7 @@ CHUNK = 1 << 20
 
 
 class Refused(Exception):
-    """The adapter is not one that vLLM may be given."""
+    """What was found is not what the server may be given."""
 
 
 class Missing(Exception):
@@ -62,7 +62,9 @@ class Corrupt(Exception):
 
 
 File = namedtuple("File", "name size etag")
-Settings = namedtuple("Settings", "path model artifact slots bases rank size required strict seconds retries")
+# Where a slot's content is: an alias of a registered model, or a folder of a bucket.
+Source = namedtuple("Source", "model alias uri", defaults=("", "", ""))
+Settings = namedtuple("Settings", "kind path artifact slots bases rank size required strict seconds retries")
 
 
 # --- Log -----------------------------------------------------------------------------------------
@@ -136,6 +138,37 @@ class Foreign(io.TextIOBase):
 # --- Settings ------------------------------------------------------------------------------------
 
 
+def _matching(pattern):
+    return lambda text: re.fullmatch(pattern, text).group()
+
+
+def _aliases(text):
+    found = json.loads(text)
+    if not all(SLOT.fullmatch(word) for pair in found.items() for word in pair):
+        raise ValueError
+    return found
+
+
+def _sources(text):
+    found = {slot: Source(**source) for slot, source in json.loads(text).items()}
+    for slot, source in found.items():
+        if not SLOT.fullmatch(slot) or bool(source.uri) == bool(source.model and source.alias):
+            raise ValueError
+    return found
+
+
+# What each variable must be, in code and in words.
+ABSOLUTE = (lambda text: Path(_matching(r"/.*")(text)), "an absolute path")
+RELATIVE = (_matching(r"(?!(.*/)?\.\.?(/|$))[^/\\\0]+(/[^/\\\0]+)*"), "a relative folder without ..")
+NUMBER = (lambda text: int(_matching(r"[0-9]+")(text)), "a whole number")
+BOOLEAN = (lambda text: {"true": True, "false": False}[text], "true or false")
+URL = (_matching(r"https?://\S+"), "a URL, http:// or https://")
+NAME = (_matching(r".+"), "a registered model's name")
+BASES = (lambda text: [item.rstrip("/").lower() for item in json.loads(text)], "a JSON list")
+ALIASES = (_aliases, "JSON, folder to alias: letters, digits, ., _ and -")
+SOURCES = (_sources, "JSON, folder to {model, alias} or {uri}")
+
+
 def read_settings(environment):
     """Read the environment.
 
@@ -143,53 +176,44 @@ def read_settings(environment):
         ValueError: names the variable and what is allowed.
     """
 
-    def read(name, parse, allowed):
+    def read(name, parsed):
         try:
-            return parse(environment[name])
+            return parsed[0](environment[name])
         except (KeyError, ValueError, TypeError, AttributeError):
-            raise ValueError(f"{name} is {environment.get(name)!r}: must be {allowed}") from None
+            raise ValueError(f"{name} is {environment.get(name)!r}: must be {parsed[1]}") from None
 
-    def matching(pattern):
-        return lambda text: re.fullmatch(pattern, text).group()
-
-    def whole(text):
-        return int(matching(r"[0-9]+")(text))
-
-    def slots(text):
-        found = json.loads(text)
-        if not all(SLOT.fullmatch(word) for pair in found.items() for word in pair):
-            raise ValueError
-        return found
-
-    boolean, number = (lambda text: {"true": True, "false": False}[text]), "a whole number"
-    names, folder = r"[^/\\\0]+(/[^/\\\0]+)*", "a relative folder without .."
-    settings = Settings(
-        path=Path(read("ADAPTERS_PATH", matching(r"/.*"), "an absolute path")),
-        model=read("ADAPTER_MODEL", matching(r".+"), "a registered model's name"),
-        artifact=read("ADAPTER_ARTIFACT", matching(rf"(?!(.*/)?\.\.?(/|$)){names}"), folder),
-        slots=read("ADAPTER_SLOTS", slots, "JSON, folder to alias: letters, digits, ., _ and -"),
-        bases=read(
-            "ADAPTER_BASE_MODELS", lambda text: [item.rstrip("/").lower() for item in json.loads(text)], "a JSON list"
-        ),
-        rank=read("ADAPTER_MAX_RANK", whole, number),
-        size=read("ADAPTERS_SIZE", whole, f"{number} of bytes"),
-        required=read("ADAPTERS_REQUIRED", boolean, "true or false"),
-        strict=read("ADAPTERS_STRICT", boolean, "true or false"),
-        seconds=read("ADAPTERS_SECONDS", whole, f"{number} of seconds"),
-        retries=read("ADAPTERS_RETRIES", whole, number),
-    )
-    read("MLFLOW_TRACKING_URI", matching(r"https?://\S+"), "a URL, http:// or https://")
-    return settings
+    kind = "model" if "MODEL_SLOTS" in environment else "adapter"
+    shared = {"PATH": ABSOLUTE, "SIZE": NUMBER, "SECONDS": NUMBER, "RETRIES": NUMBER}
+    settings = {name.lower(): read(f"{kind.upper()}S_{name}", parsed) for name, parsed in shared.items()}
+    if kind == "model":
+        # A server without its model has nothing to serve: the pod before this one still does.
+        settings |= {"slots": read("MODEL_SLOTS", SOURCES), "required": True, "strict": True}
+        settings |= {"artifact": "", "bases": [], "rank": 0}
+    else:
+        model = read("ADAPTER_MODEL", NAME)
+        aliases = read("ADAPTER_SLOTS", ALIASES)
+        settings |= {
+            "slots": {slot: Source(model, alias) for slot, alias in aliases.items()},
+            "artifact": read("ADAPTER_ARTIFACT", RELATIVE),
+            "bases": read("ADAPTER_BASE_MODELS", BASES),
+            "rank": read("ADAPTER_MAX_RANK", NUMBER),
+            "required": read("ADAPTERS_REQUIRED", BOOLEAN),
+            "strict": read("ADAPTERS_STRICT", BOOLEAN),
+        }
+    if kind == "adapter" or any(source.model for source in settings["slots"].values()):
+        read("MLFLOW_TRACKING_URI", URL)
+    return Settings(kind=kind, **settings)
 
 
-# --- What an adapter must be ---------------------------------------------------------------------
+# --- What may be in a slot -----------------------------------------------------------------------
 
 
-def check_listing(files):
-    """Refuse what must not be downloaded: names that leave the slot, pickles, too little, too much.
+def check_listing(files, kind):
+    """Refuse what must not be downloaded: names that leave the slot, too much, and of an adapter pickles and too little.
 
     Args:
         files: all that is in the artifact folder.
+        kind: ``adapter`` or ``model``.
 
     Raises:
         Refused: with the name.
@@ -202,43 +226,48 @@ def check_listing(files):
         odd = [part for part in parts if part in ("", ".", "..", RECORD) or len(part.encode(errors="replace")) > 255]
         if odd or not name.isprintable() or "\\" in name:
             raise Refused(f"holds {name!r}: a name must stay in the slot, without .., /, \\ or control characters")
-        if PurePosixPath(name.lower()).suffix in PICKLES:
+        if kind == "adapter" and PurePosixPath(name.lower()).suffix in PICKLES:
             raise Refused(f"holds {name!r}, a pickle, which runs code when it is loaded: save weights as .safetensors")
         folders |= {"/".join(parts[:depth]) for depth in range(1, len(parts))}
     both = sorted({*folders} & {*names}) or sorted(name for name in names if names.count(name) > 1)
     if both:
         raise Refused(f"holds {both[0]!r} twice, or as a file and a folder")
     for needed in (CONFIG, WEIGHTS):
-        if needed not in names:
+        if kind == "adapter" and needed not in names:
             raise Refused(f"lacks {needed}")
 
 
-def check_adapter(folder, settings):
-    """Check an adapter's files.
+def check_content(folder, settings):
+    """Check the files of an adapter or a model.
 
     Args:
         folder: where they are.
-        settings: what vLLM allows.
+        settings: what they are, and what the server allows.
 
     Returns:
-        ``rank`` and ``base_model`` of it.
+        of an adapter its ``rank`` and ``base_model``.
 
     Raises:
         Refused: with what is wrong.
     """
-    files = list(tree(folder))
-    check_listing([file for file in files if file.name != RECORD])
+    files = [file for file in tree(folder) if file.name != RECORD]
+    check_listing(files, settings.kind)
+    tensors = {file.name: read_safetensors(folder / file.name) for file in files if file.name.endswith(".safetensors")}
+    return check_adapter(folder, tensors, settings) if settings.kind == "adapter" else {}
+
+
+def check_adapter(folder, tensors, settings):
+    """Check what vLLM would refuse in an adapter: see check_content; tensors: of each weights' file, name to shape."""
     config = read_config(folder / CONFIG)
     rank = check_rank(config, settings.rank)
     base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or base.rstrip("/").lower() not in settings.bases:
         allowed = ", ".join(settings.bases)
         raise Refused(f"is for the base model {base!r}, not for one of {allowed} (vllm_adapter_base_models)")
-    for file in files:
-        if file.name.endswith(".safetensors"):
-            for name, shape in read_safetensors(folder / file.name).items():
-                if ".lora_A." in name and shape and shape[0] > settings.rank:
-                    raise Refused(f"{file.name} has rank {shape[0]} ({name}), above --max-lora-rank={settings.rank}")
+    for file, shapes in tensors.items():
+        for name, shape in shapes.items():
+            if ".lora_A." in name and shape and shape[0] > settings.rank:
+                raise Refused(f"{file} has rank {shape[0]} ({name}), above --max-lora-rank={settings.rank}")
     return {"rank": rank, "base_model": base}
 
 
@@ -252,7 +281,7 @@ def read_config(path):
         raise Refused(f"{CONFIG} is no JSON: {error}") from None
     if not isinstance(config, dict):
         raise Refused(f"{CONFIG} is no JSON object")
-    # What vLLM 0.14.1 refuses at its start, which would keep the whole server down: vllm/lora/peft_helper.py.
+    # What vLLM refuses at its start, which would keep the whole server down: vllm/lora/peft_helper.py.
     for key, allowed in (("peft_type", "LORA"), ("bias", "none"), ("use_dora", False), ("modules_to_save", None)):
         if config.get(key, allowed) not in (allowed, [], None):
             raise Refused(f"{CONFIG} has {key} {config[key]!r}: vLLM serves only {allowed!r}")
@@ -404,32 +433,36 @@ def open_folder(uri):
     return S3(uri) if scheme == "s3" else Proxied(uri)
 
 
-def locations(client, ask, settings, version):
-    """Give the places where a version's adapter can be, likeliest first.
+def locations(client, ask, artifact, version):
+    """Give the places where a version's content can be, likeliest first.
 
-    The version's own folder has it inside, or is it (registered from runs:/ID/adapter), or it was logged beside in the run.
+    A model is the version's own folder. An adapter is inside, or is that folder (registered from runs:/ID/adapter), or was
+    logged beside in the run.
     """
 
     def run_folder(run_id):
         return ask("run", client.get_run, run_id).info.artifact_uri.rstrip("/")
 
-    source = ask("version", client.get_model_version_download_uri, settings.model, version.version).rstrip("/")
+    source = ask("version", client.get_model_version_download_uri, version.name, version.version).rstrip("/")
     if source.startswith("runs:/"):
         run_id, _, path = source[len("runs:/") :].lstrip("/").partition("/")
         source = f"{run_folder(run_id)}/{path}".rstrip("/")
-    yield f"{source}/{settings.artifact}"
-    if source.endswith(f"/{settings.artifact}"):
+    if not artifact:
+        yield source
+        return
+    yield f"{source}/{artifact}"
+    if source.endswith(f"/{artifact}"):
         yield source
     if version.run_id:
-        beside = f"{run_folder(version.run_id)}/{settings.artifact}"
-        if beside not in (source, f"{source}/{settings.artifact}"):
+        beside = f"{run_folder(version.run_id)}/{artifact}"
+        if beside not in (source, f"{source}/{artifact}"):
             yield beside
 
 
 # --- Patience ------------------------------------------------------------------------------------
 
 
-def judge(error):
+def interpret(error):
     """Tell what an error of a library means.
 
     Returns:
@@ -487,8 +520,8 @@ def patiently(retries, what, call, *arguments):
             return call(*arguments)
         except (Missing, Refused, Unavailable):
             raise
-        except Exception as error:  # whatever a library raises; judge() lets our own mistakes through
-            final, text = judge(error), f"{type(error).__name__}: {error}"
+        except Exception as error:  # whatever a library raises; interpret() lets our own mistakes through
+            final, text = interpret(error), f"{type(error).__name__}: {error}"
             if final:
                 raise final from None
             if attempt == retries:
@@ -526,6 +559,8 @@ class Loader:
         self.staging = settings.path / STAGING
         self.ask = partial(patiently, settings.retries)
         self.filled, self.refused, self.unavailable, self.count = set(), False, False, 0
+        # By source: the version that its alias names; its place, reader and files.
+        self.client, self.versions, self.found = None, {}, {}
 
     def end(self, code):
         """End the program, with all threads of libraries; call it with the lock held."""
@@ -556,14 +591,18 @@ class Loader:
         Returns:
             the exit code.
         """
-        kept = self.survey()
-        versions = self.resolve()
-        for version in dict.fromkeys(version for version in versions.values() if version):
-            slots = [slot for slot, alias in self.settings.slots.items() if versions.get(alias) == version]
-            self.load(version, slots, kept)
-        for slot, alias in self.settings.slots.items():
+        slots, kept = self.settings.slots, self.survey()
+        found = self.resolve()
+        contents = {}
+        for source, content in found.items():
+            if content:
+                contents.setdefault(tuple(content.items()), []).append(source)
+        for content, sources in contents.items():
+            wanted = [slot for slot, source in slots.items() if source in sources]
+            self.load(sources[0], dict(content), wanted, kept)
+        for slot, source in slots.items():
             # MLflow says that the alias is gone: so is what it filled. What was copied by hand is not ours to remove.
-            if alias in versions and not versions[alias] and kept.get(slot, {}).get("version"):
+            if source in found and not found[source] and kept.get(slot, {}).get("version"):
                 self.discard(slot, "its alias is gone")
         return self.code()
 
@@ -571,7 +610,7 @@ class Loader:
         """Look at the slots as they are: a restarted pod keeps its volume.
 
         Returns:
-            slot to its record (``{}``: copied by hand), of those with a whole adapter; anything else is removed.
+            slot to its record (``{}``: copied by hand), of those that are whole; anything else is removed.
         """
         if self.staging.exists() or self.staging.is_symlink():
             log("warning", "cleaned", reason="a run before this one did not end")
@@ -585,7 +624,7 @@ class Loader:
             try:
                 if path.is_symlink() or not path.is_dir():
                     raise Refused("is no folder")
-                check_adapter(path, self.settings)
+                check_content(path, self.settings)
             except (Refused, OSError) as error:
                 self.discard(slot, str(error))
             else:
@@ -594,7 +633,7 @@ class Loader:
         return kept
 
     def record(self, path):
-        """Read what this program wrote beside an adapter; ``{}`` when someone else changed it since."""
+        """Read what this program wrote into a slot; ``{}`` when someone else changed it since."""
         try:
             record = json.loads((path / RECORD).read_bytes())
             return record if record["files"] == self.marks(path) else {}
@@ -607,101 +646,124 @@ class Loader:
         return {file.name: [file.size, (path / file.name).stat().st_mtime_ns] for file in files}
 
     def resolve(self):
-        """Ask MLflow for each alias.
+        """Find out what each source leads to.
 
         Returns:
-            alias to version; None where there is no such alias, nothing where MLflow did not answer.
+            source to what tells its content from another one: ``model`` and ``version``, or ``uri`` and ``listing``. None where
+            there is no such alias, nothing where there was no answer or a refusal.
         """
-        from mlflow import MlflowClient
-
-        settings, found = self.settings, {}
-        self.client, self.versions = MlflowClient(), {}
-        for alias in dict.fromkeys(settings.slots.values()):
+        found = {}
+        for source in dict.fromkeys(self.settings.slots.values()):
+            what = {"uri": source.uri} if source.uri else {"model": source.model, "alias": source.alias}
             try:
-                version = self.ask("alias", self.client.get_model_version_by_alias, settings.model, alias)
+                found[source] = self.identify(source)
             except Missing as error:
-                log("info", "alias_missing", model=settings.model, alias=alias, reason=str(error))
-                found[alias] = None
+                # A slot for an adapter stays empty; a server of models needs each of them.
+                needed = self.settings.kind == "model"
+                self.refused |= needed
+                log("error" if needed else "info", "alias_missing", **what, reason=str(error))
+                found[source] = None
+            except Refused as error:
+                self.refused = True
+                log("error", "refused", slots=self.slots_of(source), **what, reason=str(error))
             except Unavailable as error:
                 self.unavailable = True
-                log("error", "unavailable", what="MLflow", reason=str(error))
+                log("error", "unavailable", what="artifacts" if source.uri else "MLflow", **what, reason=str(error))
                 break
-            else:
-                found[alias] = str(version.version)
-                self.versions[str(version.version)] = version
         return found
 
-    def load(self, number, slots, kept):
-        """Fill the slots of one version, downloaded once."""
-        settings = self.settings
-        same = {"model": settings.model, "version": number}
+    def identify(self, source):
+        """Ask for what a source leads to: see resolve."""
+        if source.uri:
+            _, _, files = self.found[source] = self.find(source)
+            listing = hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()
+            return {"uri": source.uri, "listing": listing}
+        from mlflow import MlflowClient
+
+        self.client = self.client or MlflowClient()
+        version = self.ask("alias", self.client.get_model_version_by_alias, source.model, source.alias)
+        self.versions[source] = version
+        return {"model": source.model, "version": str(version.version)}
+
+    def slots_of(self, source):
+        """Name the slots that a source fills."""
+        return [slot for slot, other in self.settings.slots.items() if other == source]
+
+    def load(self, source, content, slots, kept):
+        """Fill the slots of one content, downloaded once."""
         wanted = []
         for slot in slots:
-            if same.items() <= kept.get(slot, {}).items():
-                log("info", "kept", slot=slot, **same)
+            if content.items() <= kept.get(slot, {}).items():
+                log("info", "kept", slot=slot, **content)
             else:
                 wanted.append(slot)
         if not wanted:
             return
         try:
             started = time.monotonic()
-            folder, facts = self.download(number, len(wanted))
+            folder, facts = self.download(source, content, len(wanted))
         except (Refused, Missing) as error:
             self.refused = True
-            log("error", "refused", slots=wanted, **same, reason=str(error))
+            log("error", "refused", slots=wanted, **content, reason=str(error))
             for slot in wanted:
                 if kept.get(slot, {}).get("version"):
-                    self.discard(slot, f"version {number} is refused")
+                    self.discard(slot, f"version {content.get('version')} is refused")
         except Unavailable as error:
             self.unavailable = True
-            log("error", "unavailable", what="artifacts", slots=wanted, **same, reason=str(error))
+            log("error", "unavailable", what="artifacts", slots=wanted, **content, reason=str(error))
         else:
             facts["seconds"] = round(time.monotonic() - started, 1)
             for slot in wanted:
                 self.place(folder, slot, last=slot == wanted[-1])
-                log("info", "loaded", slot=slot, alias=settings.slots[slot], **same, **facts)
+                log("info", "loaded", slot=slot, alias=self.settings.slots[slot].alias, **content, **facts)
 
-    def download(self, number, copies):
-        """Download a version into a hidden folder and check it.
+    def download(self, source, content, copies):
+        """Download a content into a hidden folder and check it.
 
         Returns:
-            the folder, and what is worth telling of the adapter.
+            the folder, and what is worth telling of it.
         """
         settings = self.settings
-        uri, source, files = self.find(number)
+        uri, reader, files = self.found.get(source) or self.find(source)
         self.remove(self.staging)
         folder = self.new_folder()
         total = sum(file.size or 0 for file in files)
         left = settings.size - sum(path.lstat().st_size for path in settings.path.rglob("*") if not path.is_dir())
         if total * copies > left:
-            raise Refused(f"needs {total * copies} bytes; {left} of the volume are left (vllm_adapters_size)")
-        log("info", "download", version=number, location=uri, files=len(files), bytes=total)
+            variable = "vllm_adapters_size" if settings.kind == "adapter" else "mlserver_models_size"
+            raise Refused(f"needs {total * copies} bytes; {left} of the volume are left ({variable})")
+        log("info", "download", **content, location=uri, files=len(files), bytes=total)
         for file in files:
             target = folder / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
-            self.ask(file.name, self.fetch, source, file, target)
+            self.ask(file.name, self.fetch, reader, file, target)
         if {file.name for file in tree(folder)} != {file.name for file in files}:
             raise Refused("arrived with other files than were listed")
-        facts = check_adapter(folder, settings)
-        record = {"model": settings.model, "version": number, "files": self.marks(folder)}
-        (folder / RECORD).write_text(json.dumps(record))
+        facts = check_content(folder, settings)
+        (folder / RECORD).write_text(json.dumps({**content, "files": self.marks(folder)}))
         return folder, {"files": len(files), "bytes": total, **facts}
 
-    def find(self, number):
-        """Find the place of a version's adapter, and list it."""
-        tried = []
-        for uri in locations(self.client, self.ask, self.settings, self.versions[number]):
-            source = open_folder(uri)
-            files = self.ask("listing", source.files)
-            if files:
-                check_listing(files)
-                return uri, source, files
-            tried.append(uri)
-        raise Refused(f"has no artifact folder {self.settings.artifact!r}: looked at {', '.join(tried)}")
+    def find(self, source):
+        """Find the place of a source's content, and list it.
 
-    def fetch(self, source, file, target):
+        Returns:
+            its URI, its reader, and its files.
+        """
+        tried, artifact = [], self.settings.artifact
+        places = [source.uri] if source.uri else locations(self.client, self.ask, artifact, self.versions[source])
+        for uri in places:
+            reader = open_folder(uri)
+            files = self.ask("listing", reader.files)
+            if files:
+                check_listing(files, self.settings.kind)
+                return uri, reader, files
+            tried.append(uri)
+        missing = f"has no artifact folder {artifact!r}" if artifact else "holds no file"
+        raise Refused(f"{missing}: looked at {', '.join(tried)}")
+
+    def fetch(self, reader, file, target):
         """Download one file, whole."""
-        source.fetch(file, target)
+        reader.fetch(file, target)
         size = target.lstat().st_size
         if file.size is not None and size != file.size:
             raise Corrupt(f"{file.name}: {size} bytes arrived of {file.size}")
@@ -759,7 +821,8 @@ def main():
         return MISCONFIGURED
     loader = Loader(settings)
     threading.Thread(target=loader.watch, args=(signals,), daemon=True).start()
-    log("info", "start", model=settings.model, slots=settings.slots, seconds=settings.seconds)
+    slots = {slot: source.uri or f"{source.model}@{source.alias}" for slot, source in settings.slots.items()}
+    log("info", "start", slots=slots, seconds=settings.seconds)
     try:
         code = loader.run()
     except Exception as error:
