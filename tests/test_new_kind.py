@@ -1,4 +1,4 @@
-"""A fourth kind of server, added to a copy of the project as CONTRIBUTING.md says: a role, a module, one name in one list."""
+"""One more kind of server, added to a copy of the project as CONTRIBUTING.md says: a role, a module, one name in one list."""
 
 import json
 import shutil
@@ -23,8 +23,8 @@ def project(tmp_path_factory):
     shutil.copytree(MADE_UP / "role", folder / "roles" / "echo")
     shutil.copy(MADE_UP / "echo.py", folder / "plugins/plugin_utils/servers")
     text = (folder / LIST).read_text()
-    assert text.count('"vllm_judge")') == 1
-    (folder / LIST).write_text(text.replace('"vllm_judge")', '"vllm_judge", "echo")'))
+    assert text.count('"mlserver")') == 1
+    (folder / LIST).write_text(text.replace('"mlserver")', '"mlserver", "echo")'))
     return folder
 
 

@@ -11,7 +11,7 @@ import jinja2
 import pytest
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import templates
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import ROLES, templates
 from rendering import rendered
 
 ROOT = Path(__file__).parents[2]
@@ -243,7 +243,7 @@ def test_the_documentation_of_the_variables_is_made_from_their_statement():
 
 
 def test_the_servers_variables_are_stated_once():
-    files = [ROOT / "roles" / role / "meta/inputs.yml" for role in ("model_server", "triton", "vllm", "vllm_judge")]
+    files = [ROOT / "roles" / role / "meta/inputs.yml" for role in ("model_server", "model_loader", *ROLES)]
     assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 1200
     # Nothing states them a second time.
     assert [path.name for path in ROOT.glob("roles/*/*") if path.name in ("defaults", "vars")] == ["vars"]

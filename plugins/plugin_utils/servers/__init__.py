@@ -7,7 +7,7 @@ import importlib
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Kind
 
 # In the order of a run. A new kind is one more name here.
-ROLES = ("triton", "vllm", "vllm_judge")
+ROLES = ("triton", "vllm", "vllm_judge", "mlserver")
 
 
 def load_kinds() -> list[Kind]:

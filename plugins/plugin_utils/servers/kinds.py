@@ -31,6 +31,7 @@ class Kind:
         base: a folder for the server without any profile, of which the profiles' folders are overlays.
         bundle: gives for a profile a folder that holds it together with other folders, and their names.
         set_name: the name of an ApplicationSet for the kind, where one cluster has one of its servers at most.
+        needs: settings without which there is no server: one that is off and lacks one is rendered nowhere.
         layer: gives for a profile what stands between the base and it, from the profile's own settings.
     """
 
@@ -44,6 +45,7 @@ class Kind:
     base: str = ""
     bundle: Callable[[str], tuple[str, list[str]]] | None = None
     set_name: str = ""
+    needs: tuple[str, ...] = ()
     layer: Callable[[str, Mapping], Mapping] = lambda _profile, _own: {}
 
     @property
@@ -74,6 +76,11 @@ class Server:
         role = self.kind.role
         own = f"{role}_{self.kind.profiles}.{self.profile}, " if self.profile else ""
         return f"{own}{role}_*, model_server_*, platform_*"
+
+    @property
+    def described(self) -> bool:
+        """Tell whether it is on, or has what its kind needs."""
+        return self.enabled or all(self.settings.get(key) for key in self.kind.needs)
 
     def name(self, setting: str) -> Any:
         """Give the name of one of its objects; one that is null follows the server's own."""

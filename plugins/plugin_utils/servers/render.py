@@ -133,7 +133,11 @@ class Rendering:
     # --- Parts -------------------------------------------------------------------------------------
 
     def _servers(self, kind: kinds.Kind, off: bool) -> list[dict]:
-        return [self._server(kind, server) for server in self.servers[kind.role] if server.enabled or off]
+        return [
+            self._server(kind, server)
+            for server in self.servers[kind.role]
+            if server.enabled or (off and server.described)
+        ]
 
     def _server(self, kind: kinds.Kind, server: kinds.Server) -> dict:
         settings, before = server.settings, len(self.problems.lines)
@@ -235,7 +239,7 @@ class Rendering:
     ) -> dict:
         """Describe one cluster to Argo CD: this one, or a host of the inventory with what it sets itself."""
         shared = inputs.values(WORKFLOWS)["workflow_enabled"]
-        servers = [server for kind in registry.load_kinds() for server in found[kind.role]]
+        servers = [server for kind in registry.load_kinds() for server in found[kind.role] if server.described]
         if not host:
             return argocd.cluster(str(self.platform["cluster_name"]), servers, shared, settings)
         given = inputs.given(APPLICATIONS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Kind
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
@@ -34,7 +33,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         platform,
         ports=PORTS,
         model=",".join(models),
-        size_bytes=_size(settings),
+        size_bytes=workload.gibibytes(settings, "models_gib"),
         arguments=_arguments(settings),
         questions=[
             {"path": "/v2/health/ready"},
@@ -48,15 +47,6 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     )
     _check_grace(settings, server)
     return server
-
-
-def _size(settings: Settings) -> float | None:
-    value = settings["models_gib"]
-    try:
-        return float(value) * GIB
-    except (TypeError, ValueError):
-        settings.wrong(value, "must be a number of GiB", "models_gib")
-        return None
 
 
 def _arguments(settings: Settings) -> list[str]:

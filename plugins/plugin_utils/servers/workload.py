@@ -77,6 +77,16 @@ def amount(settings: Settings, *keys: object) -> Any:
     return number
 
 
+def gibibytes(settings: Settings, key: str) -> float | None:
+    """Read a number of GiB, and give it in bytes; note it, and give None, when it is none."""
+    value = settings[key]
+    try:
+        return float(value) * quantity.GIB
+    except (TypeError, ValueError):
+        settings.wrong(value, "must be a number of GiB", key)
+        return None
+
+
 def matching(settings: Settings, pattern: re.Pattern, allowed: str, *keys: object) -> str:
     """Read text that must match a pattern as a whole."""
     value = settings.get(*keys)
