@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
 
 COLUMNS = ["workload", "profile", "model", "ready", "node", "gpus"]
+# A longer request is none to paste.
+LONGEST = 500
 
 
 def columns(rows: list[dict]) -> list[str]:
@@ -26,7 +29,7 @@ def summary(rendered: dict, plan: dict, rollout: dict, connection: dict) -> str:
         connection: ``platform_connection``.
 
     Returns:
-        what changed, the table, and the line that points kubectl at the cluster.
+        what changed, the table, a line to paste that asks a server for a prediction, and one that points kubectl at the cluster.
     """
     changed, rows = len(plan["changes"]), rollout.get("workloads") or []
     counted = f"{changed} change{'s'[: changed > 1]}" if changed else "nothing to change"
@@ -38,8 +41,21 @@ def summary(rendered: dict, plan: dict, rollout: dict, connection: dict) -> str:
         if isinstance(connection.get(option), str) and connection[option]:
             kubectl += [f"--{option}", connection[option]]
     kind = "applications" if delivery.is_gitops(rendered) else "pods"
-    lines += ["", shlex.join([*kubectl, "-n", delivery.scope(rendered), "get", kind])]
+    asked = question(rendered, {row["workload"] for row in rows if row["answers"]}, kubectl)
+    lines += ["", *asked, shlex.join([*kubectl, "-n", delivery.scope(rendered), "get", kind])]
     return "\n".join(lines)
+
+
+def question(rendered: dict, answering: set[str], kubectl: list[str]) -> list[str]:
+    """Write the command that asks for a prediction, of the last server that answers and has such a question; or none."""
+    for part in reversed(rendered["parts"]):
+        for asked in part["questions"] if part["enabled"] and part["name"] in answering else []:
+            body = json.dumps(asked.get("body"))
+            if asked.get("body") and len(body) <= LONGEST:
+                proxy = f"/api/v1/namespaces/{rendered['cluster']['namespace']}/services/{part['service']}:http/proxy"
+                ask = [*kubectl, "create", "--raw", proxy + asked["path"], "-f", "-"]
+                return [f"echo {shlex.quote(body)} | {shlex.join(ask)}"]
+    return []
 
 
 class FilterModule:

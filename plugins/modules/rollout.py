@@ -40,7 +40,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 workloads:
-  description: A row for each Deployment, with workload, profile, model, ready, node and gpus.
+  description: A row for each Deployment, with workload, profile, model, ready, node, gpus, and whether it answers.
   returned: success
   type: list
   elements: dict

@@ -302,6 +302,11 @@ def _container_line(state: dict) -> str:
     return text + f"; {state.get('restartCount', 0)} restarts"
 
 
+def _runs(pod: dict) -> bool:
+    containers = pod["status"].get("containerStatuses") or []
+    return bool(containers) and all(item["ready"] and item.get("containerID") for item in containers)
+
+
 def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
     """Say where everything runs.
 
@@ -310,7 +315,8 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
         deployments: live ones.
 
     Returns:
-        a row for each: workload, profile, model, ready (``ready/wanted``), node (names joined by ``,``), gpus (of all its pods).
+        a row for each: workload, profile, model, ready (``ready/wanted``), node (names joined by ``,``), gpus (of all its pods), and
+        answers: whether a pod is ready whose containers really run, which a simulated node's do not.
     """
 
     def row(deployment):
@@ -334,6 +340,7 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
             "ready": f"{deployment['status'].get('readyReplicas', 0)}/{wanted}" + ("" if wanted else " parked"),
             "node": ",".join(sorted({pod["spec"].get("nodeName", "") for pod in pods} - {""})) or "-",
             "gpus": str(gpus),
+            "answers": any(_runs(pod) for pod in pods),
         }
 
     return cluster.parallel(row, deployments)
