@@ -1,4 +1,4 @@
-"""The adapter loader against a real MLflow server and a real S3 API.
+"""The loader of adapters and models against a real MLflow server and a real S3 API.
 
 Each run is a process forked from one that has already imported the client, since the import takes longer than the run.
 `test_a_plain_process` starts the loader as the container does, with both clients.
@@ -762,6 +762,107 @@ def test_every_line_says_when_how_grave_and_what(odd):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", line["time"])
         assert line["level"] in ("info", "warning", "error")
         assert line["event"]
+
+
+# --- Models ------------------------------------------------------------------------------------------
+
+
+PICKLED = {"MLmodel": b"flavors: {}", "model.pkl": b"\x80\x04N.", "code/own.py": b"x = 1"}
+
+
+def models(slots: dict, **changes) -> dict:
+    """The environment of MLServer's loader."""
+    adapters = {name: None for name in os.environ if name.startswith("ADAPTER")}
+    patience = {"MODELS_SECONDS": "120", "MODELS_RETRIES": "1", "MODELS_SIZE": str(1 << 20)}
+    return {**adapters, "MODEL_SLOTS": json.dumps(slots), **patience, **changes}
+
+
+def load_models(load, slots: dict, folder: Path | None = None, **changes) -> Run:
+    folder = folder or load.new_folder()
+    return load({}, folder, **models(slots, MODELS_PATH=str(folder), **changes))
+
+
+@pytest.fixture(scope="module")
+def registered(mlflow):
+    """Registered models: whole, and with a truncated weights' file; the same in a folder of the bucket."""
+    mlflow.model("prices")
+    mlflow.version(PICKLED, ("live",), "prices", "{run}/adapter")
+    broken = {"model.safetensors": services.weights()[:-9]}
+    mlflow.version(broken, ("broken",), "prices", "{run}/adapter")
+    for name, content in PICKLED.items():
+        mlflow.put(f"models/prices/{name}", content)
+    return {"model": "prices", "alias": "live"}
+
+
+def test_models_come_from_an_alias_or_a_bucket(load, registered):
+    bucket = {"uri": f"s3://{services.BUCKET}/models/prices"}
+    run = load_models(load, {"registry": registered, "bucket": bucket})
+    assert run.code == EXIT["ok"], run.text
+    # A pickle is what a model is.
+    assert run.files("registry") == run.files("bucket") == PICKLED
+    assert run.of("loaded", slot="registry", version="1", alias="live")
+    assert run.of("loaded", slot="bucket", uri=bucket["uri"])
+    # A restarted container has its volume still.
+    again = load_models(load, {"registry": registered, "bucket": bucket}, run.folder)
+    assert [item["slot"] for item in again.of("kept")] == ["registry", "bucket"]
+    assert not again.of("download")
+
+
+def test_a_bucket_needs_no_mlflow(load, registered):
+    slots = {"bucket": {"uri": f"s3://{services.BUCKET}/models/prices/"}}
+    run = load_models(load, slots, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert (run.code, run.files("bucket")) == (EXIT["ok"], PICKLED), run.text
+
+
+def test_what_changed_in_a_bucket_is_loaded_anew(load, mlflow, registered):
+    for name, content in PICKLED.items():
+        mlflow.put(f"models/changing/{name}", content)
+    slots = {"bucket": {"uri": f"s3://{services.BUCKET}/models/changing"}}
+    run = load_models(load, slots)
+    mlflow.delete("models/changing/model.pkl")
+    mlflow.put("models/changing/model.pkl", b"\x80\x04K\x01.")
+    assert load_models(load, slots, run.folder).files("bucket")["model.pkl"] == b"\x80\x04K\x01."
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "event"),
+    [
+        ({"model": "prices", "alias": "nobody"}, "refused", "alias_missing"),
+        ({"model": "nothing", "alias": "live"}, "refused", "alias_missing"),
+        ({"model": "prices", "alias": "broken"}, "refused", "refused"),
+        ({"uri": f"s3://{services.BUCKET}/models/nothing"}, "refused", "refused"),
+        ({"uri": "s3://no-such-bucket/models"}, "refused", "refused"),
+        ({"uri": "file:///etc"}, "refused", "refused"),
+    ],
+)
+def test_without_one_of_its_models_the_server_does_not_start(load, registered, source, code, event):
+    run = load_models(load, {"good": registered, "bad": source})
+    assert run.code == EXIT[code], run.text
+    assert run.of(event)
+    assert run.events[-1]["empty"] == ["bad"]
+
+
+def test_without_an_answer_the_server_does_not_start(load, registered):
+    run = load_models(load, {"one": registered}, MLFLOW_TRACKING_URI="http://127.0.0.1:9", MODELS_RETRIES="0")
+    assert (run.code, run.of("unavailable")[0]["what"]) == (EXIT["unavailable"], "MLflow"), run.text
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        "[]",
+        "{",
+        '{"../up": {"uri": "s3://b/m"}}',
+        '{"a": {}}',
+        '{"a": {"uri": "s3://b/m", "model": "m", "alias": "a"}}',
+        '{"a": {"model": "m"}}',
+        '{"a": {"url": "s3://b/m"}}',
+    ],
+)
+def test_wrong_slots_of_models_are_told(load, slots):
+    run = load_models(load, {}, MODEL_SLOTS=slots)
+    assert run.code == EXIT["misconfigured"], run.text
+    assert "MODEL_SLOTS" in run.of("misconfigured")[0]["reason"]
 
 
 # --- docs/adapters.md -------------------------------------------------------------------------------
