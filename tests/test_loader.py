@@ -819,9 +819,8 @@ def test_what_changed_in_a_bucket_is_loaded_anew(load, mlflow, registered):
         mlflow.put(f"models/changing/{name}", content)
     slots = {"bucket": {"uri": f"s3://{services.BUCKET}/models/changing"}}
     run = load_models(load, slots)
-    mlflow.delete("models/changing/model.pkl")
-    mlflow.put("models/changing/model.pkl", b"\x80\x04K\x01.")
-    assert load_models(load, slots, run.folder).files("bucket")["model.pkl"] == b"\x80\x04K\x01."
+    mlflow.put("models/changing/more", b"1")
+    assert load_models(load, slots, run.folder).files("bucket") == {**PICKLED, "more": b"1"}
 
 
 @pytest.mark.parametrize(
