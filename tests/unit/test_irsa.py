@@ -87,5 +87,9 @@ def test_what_is_off_has_no_account_and_its_role_is_still_named():
     off = {"triton_enabled_profiles": ["cpu"], "vllm_enabled": False, "irsa_workflow_enabled": False}
     found = options.of(rendered(vllm_role_name="gone", **off))
     assert [item["name"] for item in found["service_accounts"]] == ["triton-inference"]
-    roles = ("my-ml-models-argo-workflows", "my-triton-s3-read", "gone", "my-mlserver-s3-read")
+    roles = ("my-ml-models-argo-workflows", "my-triton-s3-read", "gone")
     assert found["role_arns"] == [f"arn:aws:iam::{ACCOUNT}:role/{role}" for role in roles]
+    # Of MLServer only once it has models: a run must not need rights on a role that nobody asked for.
+    models = {"m": {"registered_model": "m", "alias": "live"}}
+    found = options.of(rendered(mlserver_models=models, **off))
+    assert f"arn:aws:iam::{ACCOUNT}:role/my-mlserver-s3-read" in found["role_arns"]

@@ -294,7 +294,8 @@ class Rendering:
     def _role_arns(self) -> list[str]:
         """Name every role, carried or not: one that nobody carries any more is not to trust this cluster."""
         names = [self.inputs.values(WORKFLOWS)["workflow_role_name"]]
-        names += [server.settings["role_name"] for found in self.servers.values() for server in found]
+        found = [server for servers in self.servers.values() for server in servers if server.described]
+        names += [server.settings["role_name"] for server in found]
         return [arn for arn in dict.fromkeys(self._arn(name) for name in names) if arn]
 
     def _cluster(self) -> dict:
