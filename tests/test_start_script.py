@@ -86,7 +86,7 @@ def rendered(render, folder) -> dict[tuple[str, str], dict]:
 def start(rendered, folder):
     """Run a case's start.sh as a user who is not root: start(case, shell, arguments) gives what vllm was started with."""
     for (case, name), item in rendered.items():
-        if name.startswith("ConfigMap") and name.endswith("-startup"):
+        if name.endswith("-startup"):
             (folder / f"{case}-{item['metadata']['name']}.sh").write_text(item["data"]["start.sh"])
     # Root may read everything. (By a program, since Python itself would have to copy its own process for it.)
     other = [shutil.which("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
@@ -316,7 +316,7 @@ def test_signals_reach_vllm(rendered, tmp_path, shell):
 
 
 def test_the_scripts_are_clean_posix_shell(rendered):
-    scripts = [item["data"]["start.sh"] for (_, name), item in rendered.items() if name.startswith("ConfigMap")]
+    scripts = [item["data"]["start.sh"] for (_, name), item in rendered.items() if name.endswith("-startup")]
     assert len(set(scripts)) == len(CASES)  # the judge's is that of the case none
     for script in scripts:
         command = [Path(sys.executable).parent / "shellcheck", "--shell=sh", "--severity=style", "-"]
