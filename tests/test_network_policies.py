@@ -16,9 +16,13 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = yaml.safe_load((ROOT / "tests" / "network_flows.yml").read_text())
 VARIANTS = TABLE["variants"]
-SERVERS = {"vllm", "judge-vllm", "triton-inference", "triton-inference-gpu"}
+SERVERS = {"vllm", "judge-vllm", "triton-inference", "triton-inference-gpu", "mlserver"}
 NETWORKS = TABLE["networks"]
-BASE = {"vllm_judge_variant": "judge"}
+BASE = {
+    "vllm_judge_variant": "judge",
+    "mlserver_enabled_profiles": ["mlserver"],
+    "mlserver_models": {"iris": {"registered_model": "iris", "alias": "live"}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def policies(render) -> dict[str, list[dict]]:
     """The rendered policies of each variant."""
     cases = {name.replace(" ", "-"): {**BASE, **variant["variables"]} for name, variant in VARIANTS.items()}
     cases["private"]["vllm_judge_network_policy_https_cidrs"] = list(NETWORKS)
-    rendered = render(cases, ("triton", "vllm", "vllm_judge"))
+    rendered = render(cases, ("triton", "vllm", "vllm_judge", "mlserver"))
     return {
         name: [item for item in rendered[name.replace(" ", "-")]["objects"] if item["kind"] == "NetworkPolicy"]
         for name in VARIANTS

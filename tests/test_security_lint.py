@@ -21,8 +21,13 @@ from services import ROOT, python_of
 # Clusters beside the committed tree's, each in a namespace of its own: checkov checks all of them in one run (it takes seconds to start).
 # `everything` is what profiles, judge and switches add; `pinned` follows the findings below, and so has none.
 BY_DIGEST = f"@sha256:{'0' * 64}"
+MLSERVER = {
+    "mlserver_enabled_profiles": ["mlserver"],
+    "mlserver_models": {"iris": {"registered_model": "iris", "alias": "live"}},
+}
 CASES = {
     "everything": {
+        **MLSERVER,
         "platform_namespace": "everything",
         "platform_proxy": {"https_proxy": "http://proxy.example.com:3128"},
         "platform_ca_bundle_configmap": "corporate-ca",
@@ -34,6 +39,9 @@ CASES = {
         "vllm_judge_cache": {"type": "claim", "size": "20Gi", "storage_class": "gp3"},
     },
     "pinned": {
+        **MLSERVER,
+        "mlserver_image": f"seldonio/mlserver{BY_DIGEST}",
+        "mlserver_init_image_tag": BY_DIGEST.removeprefix("@"),
         "platform_namespace": "pinned",
         "platform_image_pull_policy": "Always",
         "triton_enabled_profiles": ["cpu", "gpu"],
@@ -55,8 +63,8 @@ BAD = {
     },
 }
 # What checkov finds and stays, all since 2026-11-26, with the resources that it may be found in.
-SERVERS = re.compile(r"Deployment\.(ml-models|everything)\.(triton-inference(-gpu)?|vllm|judge-vllm)")
-LOADER = re.compile(r"Deployment\.(ml-models|everything)\.vllm")
+SERVERS = re.compile(r"Deployment\.(ml-models|everything)\.(triton-inference(-gpu)?|vllm|judge-vllm|mlserver)")
+LOADER = re.compile(r"Deployment\.(ml-models|everything)\.(vllm|mlserver)")
 WITH_TOKEN = re.compile(r"Deployment\.everything\.(judge-)?vllm")
 ACCEPTED = {
     # Image should use digest: the platform's contract names tags; a digest is a variable's value, see `pinned`.
