@@ -17,13 +17,17 @@ TABLES = yaml.safe_load((Path(__file__).parent / "contract.yml").read_text().rep
 LARGE = {"vllm_judge_variant": "judge-large"}
 # A further vLLM server, without a pod: the local cluster has no node for a third.
 FAST = {"vllm_enabled_profiles": ["vllm", "fast"], "vllm_profiles": {"fast": {"replicas": 0}}}
+MLSERVER = {
+    "mlserver_enabled_profiles": ["mlserver"],
+    "mlserver_models": {"iris": {"registered_model": "iris", "alias": "live"}},
+}
 
 # Each on top of the one before.
 DEPLOYS = {
     "judge": {"vllm_judge_variant": "judge"},
     "large": LARGE,
     "parked": {**LARGE, "vllm_judge_parked": True, "triton_enabled_profiles": ["cpu"]},
-    "woken": {**LARGE, **FAST},
+    "woken": {**LARGE, **FAST, **MLSERVER},
     "none": {"vllm_judge_variant": "none", "triton_enabled_profiles": ["gpu"]},
     # All nodes have taints, so nothing that tolerates none can run here.
     "base": {
@@ -126,7 +130,7 @@ def test_every_pod_is_admitted_and_ready_in_a_restricted_namespace(deploys, depl
         item["metadata"]["name"]: (item["spec"]["replicas"], item["status"].get("readyReplicas"))
         for item in state.all("Deployment")
     }
-    further = {"vllm-fast": (0, None)} if deploy == "woken" else {}
+    further = {"vllm-fast": (0, None), "mlserver": (1, 1)} if deploy == "woken" else {}
     assert found == further | {
         "triton-inference": (2, 2),
         "triton-inference-gpu": (1, 1),
@@ -289,6 +293,11 @@ def test_a_disabled_profile_is_gone(deploys):
 def test_a_further_vllm_server_comes_and_goes_without_touching_the_first(deploys):
     assert "Deployment vllm-fast" in deploys["woken"].marks("vllm-fast")
     assert deploys["parked"].marks("vllm") == deploys["woken"].marks("vllm") == deploys["none"].marks("vllm")
+
+
+def test_an_mlserver_comes_and_goes(deploys):
+    assert {"Deployment mlserver", "Service mlserver", "ConfigMap mlserver"} <= deploys["woken"].marks("mlserver").keys()
+    assert deploys["parked"].marks("mlserver") == deploys["none"].marks("mlserver") == {}
 
 
 # --- Nodes -----------------------------------------------------------------------------------------

@@ -64,6 +64,9 @@ CLUSTERS = {
             },
         },
         "vllm_judge_variant": "judge",
+        "mlserver_enabled_profiles": ["mlserver"],
+        "mlserver_models": {"iris": {"registered_model": "iris", "alias": "live"}},
+        "mlserver_profiles": {"off": {}},
     },
 }
 
@@ -252,6 +255,17 @@ def test_each_vllm_server_has_a_folder_and_what_is_on_is_built(clusters, build):
     on = folder / "infra/several/argocd/vllm"
     assert {name for _, _, _, name in build(on)} == {"vllm-inference", "vllm-inference-fast", "vllm-inference-judge"}
     assert (on / "vllm-inference-tuned.yaml").is_file()
+
+
+def test_each_mlserver_has_a_folder_and_an_application(clusters, build):
+    folder, hosts = clusters
+    several = folder / "infra/several"
+    (part,) = [part for part in hosts["several"]["parts"] if part["role"] == "mlserver" and part["enabled"]]
+    assert build(several / "k8s/mlserver/mlserver") == by_identity(part["objects"])
+    assert (several / "k8s/mlserver/off/deployment-mlserver-off.yaml").is_file()
+    (application,) = build(several / "argocd/mlserver").values()
+    assert application["metadata"]["name"] == "mlserver-mlserver"
+    assert application["spec"]["source"]["path"] == "infra/several/k8s/mlserver/mlserver"
 
 
 # --- Refusals and edits -----------------------------------------------------------------------------
