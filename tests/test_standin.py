@@ -310,8 +310,9 @@ def test_the_drain_waits_for_what_runs(start) -> None:
     server = start("vllm", *SERVE, STANDIN_REQUEST_SECONDS="6.5")
     thread, found = in_background(server, "/v1/completions", {"prompt": "a"})
     until_running(server)
-    drain = [sys.executable, ROOT / "roles/vllm/templates/drain.py.j2", server.port, str(WAIT_SECONDS)]
-    subprocess.run(drain, check=True)
+    script = ROOT / "roles/model_server/files/drain.py"
+    metrics = ["vllm:num_requests_running", "vllm:num_requests_waiting"]
+    subprocess.run([sys.executable, script, server.port, str(WAIT_SECONDS), *metrics], check=True)
     assert server.metric("vllm:num_requests_running") == 0
     server.process.send_signal(signal.SIGTERM)
     thread.join(WAIT_SECONDS)

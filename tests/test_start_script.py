@@ -1,4 +1,4 @@
-"""The scripts in vLLM's ConfigMap, as the role renders them: start.sh in several shells, drain.py against a server.
+"""The scripts in the servers' ConfigMaps, as the roles render them: start.sh in several shells, drain.py and started.py against a server.
 
 `vllm` is replaced by a script that prints its arguments, since the real one needs a GPU.
 """
@@ -43,7 +43,11 @@ WORDS = [
     "-e", "--", "ä", "{{ no }}",
 ]  # fmt: skip
 CASES = {
-    "default": {"vllm_judge_variant": "judge"},
+    "default": {
+        "vllm_judge_variant": "judge",
+        "mlserver_enabled_profiles": ["mlserver"],
+        "mlserver_models": {name: {"uri": "/m", "implementation": "own.Model"} for name in ("a", "b")},
+    },
     "one": {"vllm_adapter_slots": {"only": "live"}},
     "odd": {"vllm_adapter_slots": dict.fromkeys(ODD_SLOTS, "live")},
     "none": {"vllm_adapter_slots": {}, "vllm_extra_args": {f"flag-{i}": word for i, word in enumerate(WORDS)}},
@@ -73,7 +77,7 @@ def rendered(render, folder) -> dict[tuple[str, str], dict]:
     }
     return {
         (case, f"{item['kind']} {item['metadata']['name']}"): item
-        for case, result in render(cases, ("vllm", "vllm_judge")).items()
+        for case, result in render(cases, ("vllm", "vllm_judge", "mlserver")).items()
         for item in result["objects"]
     }
 
@@ -82,7 +86,7 @@ def rendered(render, folder) -> dict[tuple[str, str], dict]:
 def start(rendered, folder):
     """Run a case's start.sh as a user who is not root: start(case, shell, arguments) gives what vllm was started with."""
     for (case, name), item in rendered.items():
-        if name.startswith("ConfigMap"):
+        if name.endswith("-startup"):
             (folder / f"{case}-{item['metadata']['name']}.sh").write_text(item["data"]["start.sh"])
     # Root may read everything. (By a program, since Python itself would have to copy its own process for it.)
     other = [shutil.which("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
@@ -312,7 +316,7 @@ def test_signals_reach_vllm(rendered, tmp_path, shell):
 
 
 def test_the_scripts_are_clean_posix_shell(rendered):
-    scripts = [item["data"]["start.sh"] for (_, name), item in rendered.items() if name.startswith("ConfigMap")]
+    scripts = [item["data"]["start.sh"] for (_, name), item in rendered.items() if name.endswith("-startup")]
     assert len(set(scripts)) == len(CASES)  # the judge's is that of the case none
     for script in scripts:
         command = [Path(sys.executable).parent / "shellcheck", "--shell=sh", "--severity=style", "-"]
@@ -333,6 +337,11 @@ COUNTS = (
 )
 IDLE = COUNTS.format("0.0", "0.0", "0.0")
 RUNNING = COUNTS.format("2.0", "0.0", "0.0")
+MLSERVER = (
+    'rest_server_requests_in_progress{{app_name="mlserver",method="POST"}} {}\n'
+    'grpc_server_started_total{{grpc_method="ModelInfer"}} {}.0\n'
+    'grpc_server_handled_total{{code="OK",grpc_method="ModelInfer"}} {}.0\n'
+)
 LONG = 600  # seconds: whoever ends before ended because of an answer
 
 
@@ -408,7 +417,14 @@ DRAINS = {
     "always busy": ([RUNNING], 15, None),
     "never ending answer": ([never_ending], 15, 1),
     "no time": ([RUNNING], 0, 0),
+    # MLServer's: what runs over gRPC is what began without what ended.
+    "gRPC": ([MLSERVER.format("1.0", 7, 7), MLSERVER.format("0.0", 9, 7), MLSERVER.format("0.0", 9, 9)], LONG, 3),
+    "no gRPC yet": ([MLSERVER.splitlines()[0].format("1.0"), MLSERVER.splitlines()[0].format("0.0")], LONG, 2),
 }
+
+
+def drain_command(deployment: dict) -> list[str]:
+    return deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -416,6 +432,11 @@ def drains(rendered, tmp_path_factory):
     """All of DRAINS at once and from the start, since each takes seconds: {name: (process, server)}."""
     script = tmp_path_factory.mktemp("drain") / "drain.py"
     script.write_text(rendered["default", "ConfigMap vllm-startup"]["data"]["drain.py"])
+    metrics = [
+        metric
+        for name in ("vllm", "mlserver")
+        for metric in drain_command(rendered["default", f"Deployment {name}"])[4:]
+    ]
     with socket.socket() as nobody, contextlib.ExitStack() as stack:
         # Bound and not listened on: refused, and nobody else's.
         nobody.bind(("127.0.0.1", 0))
@@ -424,7 +445,7 @@ def drains(rendered, tmp_path_factory):
             server = stack.enter_context(Vllm(*answers)) if answers else None
             port = server.server_port if server else nobody.getsockname()[1]
             process = subprocess.Popen(
-                [sys.executable, script, str(port), str(seconds)],
+                [sys.executable, script, str(port), str(seconds), *metrics],
                 # A pod's proxy is not for itself.
                 env={"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"},
                 stdout=subprocess.PIPE,
@@ -449,3 +470,25 @@ def test_drain(drains, name):
         assert server.asked
     else:
         assert (server.asked if server else 0) == asked
+
+
+@pytest.mark.parametrize(("missing", "said"), [(None, ""), ("/v2/models/b/ready", "b is not ready: HTTP Error 404")])
+def test_an_mlserver_has_started_when_every_model_is_loaded(rendered, tmp_path, missing, said):
+    class Models(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404 if self.path == missing else 200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    container = rendered["default", "Deployment mlserver"]["spec"]["template"]["spec"]["containers"][0]
+    _, path, _, *models = container["startupProbe"]["exec"]["command"]
+    script = tmp_path / "started.py"
+    script.write_text(rendered["default", "ConfigMap mlserver"]["data"][Path(path).name])
+    with http.server.HTTPServer(("127.0.0.1", 0), Models) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        command = [sys.executable, script, str(server.server_port), *models]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        server.shutdown()
+    assert (done.returncode, done.stderr.strip()[: len(said)]) == (1 if missing else 0, said)

@@ -77,8 +77,8 @@ def test_it_has_the_contracts_names_ports_and_size():
     assert [(port["name"], port["containerPort"]) for port in container["ports"]] == ports
     assert container["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http"}
     assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
-    # Live is no proof that a model is loaded, and the server may not answer while it loads one.
-    assert container["startupProbe"]["httpGet"]["path"] == "/v2/health/ready"
+    # Ready for a moment after a model failed to load: see started.py.
+    assert container["startupProbe"]["exec"]["command"] == ["python3", "/etc/mlserver/started.py", "8080", *MODELS]
     limits = {key: container["resources"]["limits"][key] for key in ("cpu", "memory")}
     requests = {key: container["resources"]["requests"][key] for key in ("cpu", "memory")}
     assert (requests, limits) == ({"cpu": "1", "memory": "2Gi"}, {"cpu": "2", "memory": "4Gi"})
@@ -114,9 +114,8 @@ def test_each_model_has_its_settings_in_a_folder_of_its_name():
     volume = next(volume for volume in pod(part)["volumes"] if volume["name"] == "startup")["configMap"]
     assert volume["name"] == "mlserver"
     paths = {item["key"]: item["path"] for item in volume["items"]}
-    assert paths == {f"{name}.json": f"models/{name}/model-settings.json" for name in MODELS} | {
-        "loader.py": "loader.py"
-    }
+    scripts = {name: name for name in ("loader.py", "drain.py", "started.py")}
+    assert paths == {f"{name}.json": f"models/{name}/model-settings.json" for name in MODELS} | scripts
     assert set(data) == set(paths)
 
 
@@ -137,7 +136,7 @@ def test_the_loader_is_told_what_is_not_in_the_image():
 def test_without_anything_to_download_there_is_no_loader():
     (part,) = render(mlserver_models={"own": MODELS["image.own"]})
     assert "initContainers" not in pod(part)
-    assert set(thing(part, "ConfigMap")["data"]) == {"own.json"}
+    assert set(thing(part, "ConfigMap")["data"]) == {"own.json", "drain.py", "started.py"}
     assert [volume["name"] for volume in pod(part)["volumes"]] == ["startup", "tmp", "shm"]
     assert not [
         rule for rule in thing(part, "NetworkPolicy")["spec"]["egress"] if "namespaceSelector" in json.dumps(rule)
@@ -174,7 +173,7 @@ def test_two_servers_share_no_object_and_each_has_its_models():
     profiles = {"fraud": {"models": {"fraud": MODELS["prices"]}}, "same": {"service_name": "other"}}
     first, fraud, same = render(mlserver_enabled_profiles=["mlserver", "fraud", "same"], mlserver_profiles=profiles)
     assert fraud["name"] == "mlserver-fraud"
-    assert set(thing(fraud, "ConfigMap")["data"]) == {"fraud.json", "loader.py"}
+    assert [key for key in thing(fraud, "ConfigMap")["data"] if key.endswith(".json")] == ["fraud.json"]
     assert thing(same, "ConfigMap")["data"] == thing(first, "ConfigMap")["data"]
     assert thing(same, "Service")["metadata"]["name"] == "other"
     names = [(item["kind"], item["metadata"]["name"]) for part in (first, fraud, same) for item in part["objects"]]

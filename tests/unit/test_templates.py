@@ -16,7 +16,7 @@ from rendering import rendered
 
 ROOT = Path(__file__).parents[2]
 # Parts of scripts, which are placed as one text.
-SCRIPTS = ("start.sh.j2", "drain.py.j2")
+SCRIPTS = ("start.sh.j2",)
 TEMPLATES = sorted(file for file in ROOT.glob("roles/*/templates/**/*") if file.is_file() and file.name not in SCRIPTS)
 NO_TEXT = [1, 0, -1, True, False, None, [], {}, [1, "1"], {"a": {"b": [None, "null"]}}, 0.88, 1.5, 1024]
 TEXTS = [

@@ -15,6 +15,8 @@ PORTS = ("http", "grpc", "metrics")
 STARTUP_FOLDER = "/etc/mlserver"
 MODELS_FOLDER = f"{STARTUP_FOLDER}/models"
 MLFLOW_RUNTIME = "mlserver_mlflow.MLflowRuntime"
+# What runs: over HTTP a gauge, over gRPC what began without what ended.
+RUNNING = ("rest_server_requests_in_progress", "grpc_server_started_total", "-grpc_server_handled_total")
 _BUCKET = re.compile(r"s3://[^/\s]+/\S+")
 _PATH = re.compile(r"/\S*")
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
@@ -33,6 +35,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     path = workload.folder(settings, "models_path")
     models = _models(settings)
     sources = {name: source for name, model in models.items() if (source := _source(model))}
+    scripts = ["drain.py", "started.py", *([loader.PROGRAM] if sources else [])]
     server = workload.compute(
         settings,
         platform,
@@ -43,18 +46,24 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         arguments=["mlserver", "start", MODELS_FOLDER],
         questions=[question for name, model in models.items() for question in _questions(name, model)],
         own_environment=_environment(settings),
-        own_volumes=_volumes(settings, models, sources, path),
+        own_volumes=_volumes(settings, models, scripts, path if sources else ""),
         ephemeral=[settings["models_size"]] if sources else [],
         own_templates=_templates(settings),
         inside=loader.inside(settings),
         init_seconds=workload.whole(settings, "models_seconds", least=1) if sources else 0,
     )
+    ports = {name: server[f"{name}_port"] for name in PORTS}
+    drain = [f"{STARTUP_FOLDER}/drain.py", str(ports["metrics"]), str(server["drain_seconds"]), *RUNNING]
+    server["drain"] = ["python3", *drain]
+    server["started"] = ["python3", f"{STARTUP_FOLDER}/started.py", str(ports["http"]), *models]
+    server["scripts"] = scripts
+    server["models_pattern"] = "|".join(re.escape(name) for name in models)
     server["model_settings"] = {name: _model_settings(name, model, path) for name, model in models.items()}
     registry = any("model" in source for source in sources.values())
     server["network_policy"] = workload.network_policy(
         settings,
         platform,
-        [server[f"{name}_port"] for name in PORTS],
+        list(ports.values()),
         loader.mlflow_ports(settings) if registry else [],
     )
     server["reads"] = [source["uri"] for source in sources.values() if "uri" in source]
@@ -145,13 +154,12 @@ def _environment(settings: Settings) -> dict:
     }
 
 
-def _volumes(settings: Settings, models: Mapping, sources: Mapping, path: str) -> list[tuple[dict, str]]:
+def _volumes(settings: Settings, models: Mapping, scripts: list[str], path: str) -> list[tuple[dict, str]]:
     items = [{"key": f"{name}.json", "path": f"models/{name}/model-settings.json"} for name in models]
-    if sources:
-        items.append({"key": loader.PROGRAM, "path": loader.PROGRAM})
+    items += [{"key": script, "path": script} for script in scripts]
     name = settings["configmap_name"] or settings["name"]
     volumes = [({"name": "startup", "configMap": {"name": name, "items": items}}, STARTUP_FOLDER)]
-    if sources:
+    if path:
         volumes.append((workload.empty_dir("models", settings["models_size"]), path))
     return [*volumes, *workload.scratch(settings)]
 

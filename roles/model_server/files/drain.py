@@ -1,4 +1,7 @@
-"""Waits until vLLM has no request running or waiting, or until the seconds are over: drain.py PORT SECONDS."""
+"""Waits until a server has no request left, or until the seconds are over: drain.py PORT SECONDS METRIC...
+
+The metrics together count the requests that run or wait; one with a minus before it is subtracted.
+"""
 
 import http.client
 import re
@@ -8,23 +11,24 @@ import time
 import urllib.error
 import urllib.request
 
-port, seconds = sys.argv[1], float(sys.argv[2])
+port, seconds, *metrics = sys.argv[1:]
 url = f"http://127.0.0.1:{port}/metrics"
-busy = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{.*\})? (\S+)$", re.MULTILINE)
+names = "|".join(re.escape(metric.removeprefix("-")) for metric in metrics)
+sample = re.compile(rf"^({names})(?:\{{.*\}})? (\S+)$", re.MULTILINE)
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 # Also in the middle of an answer that never ends. Zero would set no alarm.
 signal.signal(signal.SIGALRM, lambda *_: sys.exit())
-signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+signal.setitimer(signal.ITIMER_REAL, max(float(seconds), 0.001))
 
 # Until every proxy knows that the pod is leaving, new requests still arrive.
 time.sleep(5)
 while True:
     try:
         with direct.open(url, timeout=5) as answer:
-            counts = [float(count) for count in busy.findall(answer.read().decode())]
-        # An answer without the counts does not say that there is nothing to wait for.
-        if counts and not any(counts):
+            samples = sample.findall(answer.read().decode())
+        # An answer without a count does not say that there is nothing to wait for.
+        if samples and not sum(float(count) * (-1 if f"-{name}" in metrics else 1) for name, count in samples):
             break
     except urllib.error.URLError as error:
         # Nobody listens: a server that is gone, or not up yet, has nothing to finish.
