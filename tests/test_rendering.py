@@ -174,10 +174,12 @@ def test_custom_resources_are_valid(objects, custom_resources) -> None:
 # From vllm/v1/metrics/loggers.py, and the HTTP metrics of prometheus-fastapi-instrumentator.
 METRICS = {
     "up",
+    "vllm:num_requests_running",
     "vllm:num_requests_waiting",
     "vllm:kv_cache_usage_perc",
     "vllm:num_preemptions_total",
     "vllm:request_success_total",
+    "vllm:time_to_first_token_seconds_count",
     "http_requests_total",
 }
 

@@ -20,72 +20,18 @@ from typing import Any
 
 import pytest
 import urllib3
-
-ROOT = Path(__file__).resolve().parent.parent
-STANDINS = ROOT / "standins"
-PROGRAMS = {"vllm": STANDINS / "vllm-openai/serve.py", "tritonserver": STANDINS / "tritonserver/tritonserver.py"}
-VERSION = json.loads((STANDINS / "vllm-openai/flags.json").read_text())["version"]
-WAIT_SECONDS = 60
-HTTP = urllib3.PoolManager(retries=False)
-
-
-class Running:
-    """A started stand-in; what it writes is in `log`."""
-
-    def __init__(self, name: str, words: list[str], env: dict[str, str], folder: Path):
-        self.file = folder / f"{name}-{time.monotonic_ns()}.log"
-        known = {key: value for key, value in os.environ.items() if not key.startswith(("STANDIN_", "VLLM_"))}
-        with self.file.open("w") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, PROGRAMS[name], *words],
-                env={**known, "PYTHONPATH": str(STANDINS / "standin"), **env},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-            )
-
-    @property
-    def log(self) -> str:
-        return self.file.read_text()
-
-    def until(self, pattern: str) -> str:
-        """Wait for a line, and give its first group."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not (found := re.search(pattern, self.log)):
-            assert self.process.poll() is None, self.log
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.02)
-        return found[1] if found.groups() else found[0]
-
-    def ended(self) -> int:
-        return self.process.wait(WAIT_SECONDS)
-
-    def ask(
-        self, path: str, body: Any = None, *, port: str = "", timeout: float = WAIT_SECONDS, **more
-    ) -> urllib3.BaseHTTPResponse:
-        method = more.pop("method", "GET" if body is None else "POST")
-        known = {"json": body} if isinstance(body, dict) else {"body": body}
-        return HTTP.request(method, f"http://127.0.0.1:{port or self.port}{path}", timeout=timeout, **known, **more)
-
-    def metric(self, name: str, port: str = "", **labels: str) -> float:
-        """The sum of a metric's samples with these labels."""
-        text = self.ask("/metrics", port=port).data.decode()
-        rows = re.findall(rf"^{re.escape(name)}\{{(.*)\}} (\S+)$", text, re.MULTILINE)
-        assert rows, text
-        return sum(
-            float(value) for inside, value in rows if all(f'{key}="{one}"' in inside for key, one in labels.items())
-        )
+from model_servers import ROOT, STANDINS, VERSION, WAIT_SECONDS, StandIn
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory) -> Iterator[Any]:
     """Start a stand-in: start(name, *words, VARIABLE=value...); all are stopped at the end."""
     folder = tmp_path_factory.mktemp("logs")
-    started: list[Running] = []
+    started: list[StandIn] = []
 
-    def start_(name: str, *words: str, wait: bool = True, **env: str) -> Running:
+    def start_(name: str, *words: str, wait: bool = True, **env: str) -> StandIn:
         ports = {"vllm": ["--port=0"], "tritonserver": ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]}[name]
-        one = Running(name, [*words, *(ports if wait else [])], env, folder)
+        one = StandIn(name, [*words, *(ports if wait else [])], env, folder)
         started.append(one)
         if wait:
             one.port = one.until(r"Uvicorn running on port (\d+)" if name == "vllm" else r"HTTPService at .*:(\d+)")
@@ -116,7 +62,7 @@ SERVE = ("serve", "org/model", "--max-model-len=4096", "--enable-lora", "--max-l
 
 
 @pytest.fixture(scope="module")
-def vllm(start, tmp_path_factory) -> Running:
+def vllm(start, tmp_path_factory) -> StandIn:
     folder = tmp_path_factory.mktemp("adapters")
     one, two = adapter(folder / "one"), adapter(folder / "two", 32)
     modules = ("--lora-modules", f"one={one}", json.dumps({"name": "two", "path": str(two)}, separators=(",", ":")))
@@ -265,7 +211,7 @@ def test_updating_and_keys_only_where_asked_for(start) -> None:
 # --- vLLM: start and end -----------------------------------------------------------------------------
 
 
-def in_background(server: Running, path: str, body: dict) -> tuple[threading.Thread, list]:
+def in_background(server: StandIn, path: str, body: dict) -> tuple[threading.Thread, list]:
     """Ask in a thread; the list takes the status, or the error."""
     found: list = []
 
@@ -280,7 +226,7 @@ def in_background(server: Running, path: str, body: dict) -> tuple[threading.Thr
     return thread, found
 
 
-def until_running(server: Running, count: int = 1) -> None:
+def until_running(server: StandIn, count: int = 1) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while server.metric("vllm:num_requests_running") < count:
         assert time.monotonic() < deadline
@@ -333,9 +279,10 @@ def test_requests_wait_for_a_seat_and_leave_with_their_client(start) -> None:
         assert time.monotonic() < deadline
     for one in sockets:
         one.close()
-    while server.metric("vllm:request_success_total", finished_reason="abort") != 2:
+    while server.metric("vllm:num_requests_waiting") + server.metric("vllm:num_requests_running"):
         assert time.monotonic() < deadline
-    assert server.metric("vllm:num_requests_waiting") == server.metric("vllm:num_requests_running") == 0
+    assert server.metric("vllm:time_to_first_token_seconds_count")
+    assert server.metric("vllm:request_success_total") == 0
 
 
 @pytest.mark.parametrize(
@@ -368,7 +315,9 @@ def test_a_dead_engine(start) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while stays.ask("/health").status != 503:
         assert time.monotonic() < deadline
-    assert stays.ask("/v1/completions", {"prompt": "a"}).status == 500
+    assert stays.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}).status == 500
+    answer = stays.ask("/v1/completions", {"prompt": "a"})
+    assert (answer.status, answer.json()["error"]["code"]) == (200, 500)
     assert goes.ended() == 0
     assert "EngineDeadError" in goes.log
 
@@ -412,7 +361,7 @@ INPUT = {"id": "7", "inputs": [{"name": "INPUT0", "datatype": "FP32", "shape": [
 
 
 @pytest.fixture(scope="module")
-def triton(start) -> Running:
+def triton(start) -> StandIn:
     return start("tritonserver", *TRITON)
 
 

@@ -25,6 +25,7 @@ from standin import Answer, Behaviour, Request, Server, die, log, metrics
 CUDA_MESSAGE = """(EngineCore_DP0 pid=1) ERROR [core.py] EngineCore failed to start.
 torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 224.00 MiB. GPU 0 has a total capacity of 21.99 GiB of which 112.44 MiB is free.
 (APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"""
+DEAD_MESSAGE = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 # What vLLM's watchdog takes at most to see that the engine is dead.
 WATCHDOG_SECONDS = 5
 # vLLM's own default is larger on large GPUs.
@@ -113,7 +114,7 @@ class Api:
         self.created = int(time.time())
         self.lock = threading.Lock()
         self.seats = threading.BoundedSemaphore(args.max_num_seqs or MAX_NUM_SEQS)
-        self.running = self.waiting = self.prompt_tokens = self.generated_tokens = 0
+        self.running = self.waiting = self.begun = self.prompt_tokens = self.generated_tokens = 0
         self.finished = dict.fromkeys(REASONS, 0)
         self.answers: dict[tuple, int] = {}
 
@@ -227,9 +228,11 @@ class Api:
         if not known:
             raise Refused(f"The model `{model}` does not exist.", "NotFoundError", 404, "model")
         if self.dead:
-            return Answer(500)
+            # 0.14.1 returns the error of a completion as if it were an answer.
+            raised = Refused(DEAD_MESSAGE, "Internal Server Error" if chat else "InternalServerError", 500)
+            return Answer(500 if chat else 200, raised.answer.body)
         if not self._generate(request):
-            return Answer(499)
+            return Answer()  # nobody reads it, but it is counted, as if all were well
         words = f"an answer of {model}".split()[:limit]
         text = " ".join(words)
         reason = "length" if len(words) == limit else "stop"
@@ -251,18 +254,18 @@ class Api:
         return Answer(body={**shared, "object": kind, "choices": [choice], "usage": used})
 
     def _generate(self, request: Request) -> bool:
-        """Wait for a seat and for the request's time; False where the client hung up."""
+        """Wait for a seat and for the request's time; False where the client hung up, which vLLM does not count."""
         with self._counted("waiting"):
             while not self.seats.acquire(timeout=0.1):
                 if request.gone():
-                    self.finished["abort"] += 1
                     return False
         try:
             with self._counted("running"):
+                with self.lock:
+                    self.begun += 1
                 end = time.monotonic() + self.behaviour.request_seconds
                 while (left := end - time.monotonic()) > 0:
                     if request.gone():
-                        self.finished["abort"] += 1
                         return False
                     time.sleep(min(left, 0.1))
         finally:
@@ -290,6 +293,7 @@ class Api:
                 "vllm:num_preemptions_total": ("counter", [(own, 0)]),
                 "vllm:prompt_tokens_total": ("counter", [(own, self.prompt_tokens)]),
                 "vllm:generation_tokens_total": ("counter", [(own, self.generated_tokens)]),
+                "vllm:time_to_first_token_seconds_count": ("counter", [(own, self.begun)]),
                 "vllm:request_success_total": (
                     "counter",
                     [({**own, "finished_reason": reason}, count) for reason, count in self.finished.items()],

@@ -31,6 +31,8 @@ REPEATED = frozenset({"--middleware"})
 ACTIVATIONS_BYTES = GIB
 GRAPHS_BYTES = GIB
 SHM_TENSOR_PARALLEL_BYTES = 2 * GIB
+# What prometheusrule.yaml.j2 compares with.
+ALERT_THRESHOLDS = ("waiting", "kv_cache_usage", "preemptions_per_second", "aborted_share", "errors_per_second")
 
 
 # --- Sizes of models -----------------------------------------------------------------------------
@@ -225,6 +227,10 @@ def _templates(settings: Settings, cache: Mapping) -> list[str]:
     if cache["create"]:
         own.append("cache-claim.yaml.j2")
     if workload.flag(settings, "alerts_enabled"):
+        thresholds = workload.dictionary(settings, "alert_thresholds")
+        for key in ALERT_THRESHOLDS:
+            if thresholds.get(key) is None:
+                settings.wrong(None, "must be set", "alert_thresholds", key)
         own.append("prometheusrule.yaml.j2")
     return own
 
