@@ -61,10 +61,14 @@ env: .venv/.ready ## Install the tools from the lock file into .venv
 	@cd .venv/lib/python3*/site-packages && "$(CURDIR)/$(BIN)/python" -m compileall -q -j 0 $(COMPILED)
 	@touch $@
 
-lock: ## Update uv.lock and the image's requirements after a change of pyproject.toml
+LOCK_IMAGE = $(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+	--no-header --no-annotate --no-emit-index-url
+
+lock: ## Update uv.lock and the images' requirements after a change of pyproject.toml or images/mlserver
 	@$(UV) lock
-	@$(UV) pip compile --quiet --group mlflow2 --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-		--no-header --no-annotate --no-emit-index-url --output-file images/vllm-deployment-tools/requirements.txt
+	@$(LOCK_IMAGE) --group mlflow2 --output-file images/vllm-deployment-tools/requirements.txt
+	@$(LOCK_IMAGE) images/mlserver/requirements.in --excludes images/mlserver/excludes.txt \
+		--output-file images/mlserver/requirements.txt
 
 lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@$(BIN)/yamllint --strict .

@@ -111,3 +111,26 @@ def test_redact_hides_credentials(line):
 def test_redact_leaves_an_ordinary_line():
     line = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB; max_num_batched_tokens=2048"
     assert rollout.redact(line) == line
+
+
+def test_an_error_far_above_the_end_of_a_log_is_told():
+    """As MLServer's: its traceback, then an orderly end."""
+    log = [
+        "[mlserver][bad] INFO - Couldn't load model 'bad'. Model will be removed from registry.",
+        "[mlserver] ERROR - Some of the models failed to load during startup!",
+        "Traceback (most recent call last):",
+        '  File "server.py", line 125, in start',
+        "_pickle.UnpicklingError: pickle exhausted before end of frame",
+        *[f"INFO: shutting down {number}" for number in range(rollout.LOG_LINES)],
+    ]
+    assert rollout.excerpt(log) == [log[0], log[1], log[4], *log[5:]]
+
+
+def test_a_short_log_is_told_as_it_is():
+    log = ["ERROR one", "two", "ERROR three"]
+    assert rollout.excerpt(log) == log
+
+
+def test_the_last_errors_are_enough():
+    log = [*[f"ERROR {number}" for number in range(100)], *["end"] * rollout.LOG_LINES]
+    assert rollout.excerpt(log)[: rollout.TELLING_LINES + 1] == [*log[100 - rollout.TELLING_LINES : 100], "end"]

@@ -14,6 +14,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 LOG_LINES = 20
+# What a program says of an error may stand far above the end of its log, when it shuts down in order afterwards.
+SEARCHED_LINES, TELLING_LINES = 300, 6
+TELLING = re.compile(r"\b(?:ERROR|CRITICAL|FATAL)\b|^\S*(?:Error|Exception)\b|(?i:couldn't|could not|failed)")
 EVENTS = 6
 # A fault must last this long before it counts: a missing ConfigMap may be on its way, a registry may answer the
 # second time. What passes it does not heal by itself (field notes 19).
@@ -42,6 +45,12 @@ class Failed(Failure):
 def redact(text: str) -> str:
     """Hide what looks like a credential in a log line."""
     return SECRET.sub("(hidden)", text)
+
+
+def excerpt(log: list[str]) -> list[str]:
+    """Choose the last lines of a log, and before them those above that tell of an error."""
+    telling = [line for line in log[:-LOG_LINES] if TELLING.search(line)]
+    return [*telling[-TELLING_LINES:], *log[-LOG_LINES:]]
 
 
 def is_complete(deployment: dict) -> bool:
@@ -250,15 +259,18 @@ class Watch:
         ]
         if unschedulable(pod):
             lines.append(f"    scheduler: {unschedulable(pod)}")
+        initial = {state["name"] for state in pod.get("status", {}).get("initContainerStatuses", [])}
         for state in container_states(pod):
-            if state.get("ready") or (state.get("state", {}).get("terminated") or {}).get("reason") == "Completed":
+            ended = (state.get("state", {}).get("terminated") or {}).get("reason") == "Completed"
+            # A server that ends is at fault, whatever its exit code.
+            if state.get("ready") or (ended and state["name"] in initial):
                 continue
             lines.append("    " + _container_line(state))
             lines += self._log(namespace, name, state)
         return lines + self._events(namespace, name, "Pod")
 
     def _log(self, namespace: str, pod: str, state: dict) -> list[str]:
-        query = {"container": state["name"], "tailLines": LOG_LINES, "previous": "true"}
+        query = {"container": state["name"], "tailLines": SEARCHED_LINES, "previous": "true"}
         if not state.get("restartCount"):
             del query["previous"]
         try:
@@ -266,7 +278,7 @@ class Watch:
         except (ApiError, Unreachable) as error:
             # A container that never started has no log; simulated nodes have no kubelet to ask.
             return [f"      (no log: {error})"]
-        return [f"      | {redact(line)}" for line in str(text).splitlines()[-LOG_LINES:]]
+        return [f"      | {redact(line)}" for line in excerpt(str(text).splitlines())]
 
     def _events(self, namespace: str, name: str, kind: str) -> list[str]:
         found = self.cluster.list(
