@@ -32,6 +32,7 @@ REPEATED = frozenset({"--middleware"})
 ACTIVATIONS_BYTES = GIB
 GRAPHS_BYTES = GIB
 SHM_TENSOR_PARALLEL_BYTES = 2 * GIB
+DOWN_SECONDS = 300
 # What prometheusrule.yaml.j2 compares with.
 ALERT_THRESHOLDS = ("waiting", "kv_cache_usage", "preemptions_per_second", "aborted_share", "errors_per_second")
 
@@ -196,6 +197,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     mlflow_ports = (
         workload.listed(settings, "network_policy_mlflow_ports", (int,), "ports") if adapters["slots"] else []
     )
+    init_seconds = workload.whole(settings, "adapters_seconds", least=1) if adapters["slots"] else 0
     server = workload.compute(
         settings,
         platform,
@@ -210,12 +212,14 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         ephemeral=ephemeral,
         own_templates=_templates(settings, cache),
         inside=_inside(settings),
-        init_seconds=workload.whole(settings, "adapters_seconds", least=1) if adapters["slots"] else 0,
+        init_seconds=init_seconds,
         exclusive_claim=exclusive,
     )
     # The metrics have a port of their own at the Service alone.
     server["network_policy"] = workload.network_policy(settings, platform, [server["http_port"]], mlflow_ports)
     server.update(adapters=adapters, cache=cache)
+    # Prometheus asks a pod from its first second on, and a pod that starts does not answer.
+    server["down_seconds"] = max(DOWN_SECONDS, init_seconds + server["startup_allowance_seconds"])
     if adapters["slots"]:
         known = (models.get(settings["model"]) or {}).get("base_models", [])
         server["init"] = _init(settings, pool, platform, adapters, known)
