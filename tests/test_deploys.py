@@ -296,7 +296,9 @@ def test_a_further_vllm_server_comes_and_goes_without_touching_the_first(deploys
 
 
 def test_an_mlserver_comes_and_goes(deploys):
-    assert {"Deployment mlserver", "Service mlserver", "ConfigMap mlserver"} <= deploys["woken"].marks("mlserver").keys()
+    assert {"Deployment mlserver", "Service mlserver", "ConfigMap mlserver"} <= deploys["woken"].marks(
+        "mlserver"
+    ).keys()
     assert deploys["parked"].marks("mlserver") == deploys["none"].marks("mlserver") == {}
 
 

@@ -87,7 +87,9 @@ def test_variables_exist(document):
         name
         for code in CODE.findall(FENCE.sub("", without_former_names(document)))
         for name in VARIABLE.findall(code)
-        if not re.search(rf"[\w/<.]{re.escape(name)}|{re.escape(name)}_?[*<>/]|{re.escape(name)}\.(yml|py|md|[A-Z])", code)
+        if not re.search(
+            rf"[\w/<.]{re.escape(name)}|{re.escape(name)}_?[*<>/]|{re.escape(name)}\.(yml|py|md|[A-Z])", code
+        )
         and check.owner(name, roles)
         and name not in known
     ]

@@ -104,6 +104,12 @@ def test_startup_allowance_follows_the_model(vllm: Any, platform: dict) -> None:
     assert server["progress_deadline_seconds"] == 600 + 600 + 120 + 660 + 120
 
 
+def test_a_server_that_may_still_be_starting_is_not_called_down(vllm: Any, judge: Any) -> None:
+    assert vllm()[0]["down_seconds"] == 120 + 300  # adapters, start
+    assert judge("judge-large")[0][0]["down_seconds"] == 960
+    assert judge("judge", startup_seconds=60)[0][0]["down_seconds"] == 300
+
+
 def test_ephemeral_storage_is_what_the_volumes_may_hold(vllm: Any) -> None:
     assert vllm()[0]["resources"]["requests"]["ephemeral-storage"] == "13Gi"
     claim = {"type": "claim", "size": "20Gi"}

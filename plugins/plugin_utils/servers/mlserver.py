@@ -17,6 +17,8 @@ MODELS_FOLDER = f"{STARTUP_FOLDER}/models"
 MLFLOW_RUNTIME = "mlserver_mlflow.MLflowRuntime"
 # What runs: over HTTP a gauge, over gRPC what began without what ended.
 RUNNING = ("rest_server_requests_in_progress", "grpc_server_started_total", "-grpc_server_handled_total")
+# What prometheusrule.yaml.j2 compares with.
+ALERT_THRESHOLDS = ("failures_per_second", "errors_per_second")
 _BUCKET = re.compile(r"s3://[^/\s]+/\S+")
 _PATH = re.compile(r"/\S*")
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
@@ -48,7 +50,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         own_environment=_environment(settings),
         own_volumes=_volumes(settings, models, scripts, path if sources else ""),
         ephemeral=[settings["models_size"]] if sources else [],
-        own_templates=_templates(settings),
+        own_templates=["configmap.yaml.j2", *workload.alerts(settings, ALERT_THRESHOLDS)],
         inside=loader.inside(settings),
         init_seconds=workload.whole(settings, "models_seconds", least=1) if sources else 0,
     )
@@ -162,11 +164,6 @@ def _volumes(settings: Settings, models: Mapping, scripts: list[str], path: str)
     if path:
         volumes.append((workload.empty_dir("models", settings["models_size"]), path))
     return [*volumes, *workload.scratch(settings)]
-
-
-def _templates(settings: Settings) -> list[str]:
-    alerts = ["prometheusrule.yaml.j2"] if workload.flag(settings, "alerts_enabled") else []
-    return ["configmap.yaml.j2", *alerts]
 
 
 def _further(profile: str, own: Mapping) -> dict:

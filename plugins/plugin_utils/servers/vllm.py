@@ -226,13 +226,7 @@ def _templates(settings: Settings, cache: Mapping) -> list[str]:
     own = ["startup-configmap.yaml.j2"]
     if cache["create"]:
         own.append("cache-claim.yaml.j2")
-    if workload.flag(settings, "alerts_enabled"):
-        thresholds = workload.dictionary(settings, "alert_thresholds")
-        for key in ALERT_THRESHOLDS:
-            if thresholds.get(key) is None:
-                settings.wrong(None, "must be set", "alert_thresholds", key)
-        own.append("prometheusrule.yaml.j2")
-    return own
+    return [*own, *workload.alerts(settings, ALERT_THRESHOLDS)]
 
 
 def _check_download(settings: Settings, platform: Mapping, server: Mapping, weights: float | None) -> None:

@@ -25,6 +25,8 @@ GPU = "nvidia.com/gpu"
 METADATA_ADDRESSES = ["169.254.169.254/32", "fd00:ec2::254/128"]
 POD_IDENTITY_ADDRESSES = ["169.254.170.23/32", "fd00:ec2::23/128"]
 CA_FOLDER = "/etc/modelyard/ca"
+# A server that does not answer is down after these, unless its start may take longer.
+DOWN_SECONDS = 300
 # Names of variables whose value is a credential; a path to one ends otherwise (HF_TOKEN_PATH).
 _CREDENTIAL = re.compile(r"(?i)(.*_)?(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY(_ID)?|PRIVATE_KEY)")
 _FOLDER = re.compile(r"(/[\w.-]+)+", re.ASCII)
@@ -744,6 +746,17 @@ def templates(server: Mapping, settings: Settings, *own: str) -> list[str]:
     return ["serviceaccount.yaml.j2", *own, "service.yaml.j2", "deployment.yaml.j2", *wanted]
 
 
+def alerts(settings: Settings, thresholds: Iterable[str]) -> list[str]:
+    """Give the template of the alerts, where they are on; note a threshold that is missing."""
+    if not flag(settings, "alerts_enabled"):
+        return []
+    given = dictionary(settings, "alert_thresholds")
+    for key in thresholds:
+        if given.get(key) is None:
+            settings.wrong(None, "must be set", "alert_thresholds", key)
+    return ["prometheusrule.yaml.j2"]
+
+
 def compute(
     settings: Settings,
     platform: Mapping,
@@ -810,6 +823,8 @@ def compute(
         startup_probe=start["probe"],
         startup_allowance_seconds=start["seconds"],
         progress_deadline_seconds=progress_deadline(settings, platform, start["seconds"], init_seconds),
+        # Prometheus asks a pod from its first second on, and one that starts does not answer.
+        down_seconds=max(DOWN_SECONDS, init_seconds + start["seconds"]),
         environment=environment(settings, platform, own_environment or {}, inside),
         volumes=found_volumes,
         volume_mounts=mounts,
