@@ -841,6 +841,24 @@ def test_without_one_of_its_models_the_server_does_not_start(load, registered, s
     assert run.events[-1]["empty"] == ["bad"]
 
 
+@pytest.mark.parametrize("change", ["no answer", "alias gone", "broken"])
+def test_a_restarted_pod_serves_again_what_it_has(load, mlflow, registered, change):
+    name = f"restarted, {change}"
+    mlflow.model(name)
+    mlflow.version(PICKLED, ("live",), name, "{run}/adapter")
+    slots = {"one": {"model": name, "alias": "live"}}
+    run = load_models(load, slots)
+    more = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MODELS_RETRIES": "0"} if change == "no answer" else {}
+    if change == "alias gone":
+        mlflow.alias("live", None, name)
+    elif change == "broken":
+        mlflow.version({"model.safetensors": b"x"}, ("live",), name, "{run}/adapter")
+    again = load_models(load, slots, run.folder, **more)
+    assert (again.code, again.files("one")) == (EXIT["ok"], PICKLED), again.text
+    # A pod without the volume does not start.
+    assert load_models(load, slots, **more).code != EXIT["ok"]
+
+
 def test_without_an_answer_the_server_does_not_start(load, registered):
     run = load_models(load, {"one": registered}, MLFLOW_TRACKING_URI="http://127.0.0.1:9", MODELS_RETRIES="0")
     assert (run.code, run.of("unavailable")[0]["what"]) == (EXIT["unavailable"], "MLflow"), run.text

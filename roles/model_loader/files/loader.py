@@ -581,6 +581,8 @@ class Loader:
 
     def code(self, late=UNAVAILABLE):
         """Choose the exit code."""
+        if self.settings.kind == "model" and self.filled >= {*self.settings.slots}:
+            return OK  # a restarted pod has its volume: what it served before it can serve again
         if self.refused and self.settings.strict:
             return REFUSED
         return late if self.settings.required and (self.unavailable or late == DEADLINE) else OK
@@ -603,7 +605,7 @@ class Loader:
         for slot, source in slots.items():
             # MLflow says that the alias is gone: so is what it filled. What was copied by hand is not ours to remove.
             if source in found and not found[source] and kept.get(slot, {}).get("version"):
-                self.discard(slot, "its alias is gone")
+                self.outdate(slot, "its alias is gone")
         return self.code()
 
     def survey(self):
@@ -707,7 +709,7 @@ class Loader:
             log("error", "refused", slots=wanted, **content, reason=str(error))
             for slot in wanted:
                 if kept.get(slot, {}).get("version"):
-                    self.discard(slot, f"version {content.get('version')} is refused")
+                    self.outdate(slot, f"version {content.get('version')} is refused")
         except Unavailable as error:
             self.unavailable = True
             log("error", "unavailable", what="artifacts", slots=wanted, **content, reason=str(error))
@@ -785,6 +787,11 @@ class Loader:
         folder = self.staging / str(self.count)
         folder.mkdir(parents=True)
         return folder
+
+    def outdate(self, slot, reason):
+        """Empty a slot whose content is not wanted any more. A model stays, since without it there is no server."""
+        if self.settings.kind == "adapter":
+            self.discard(slot, reason)
 
     def discard(self, slot, reason):
         """Empty a slot."""
