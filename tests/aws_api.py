@@ -223,7 +223,7 @@ class Watch:
 
     Attributes:
         calls: "service:Operation", in order.
-        denied: IAM actions, or operations, that are refused.
+        denied: IAM actions, or operations, that are refused; "iam:ACTION ROLE" for one role alone.
     """
 
     def __init__(self, account, denied: tuple = ()):
@@ -241,7 +241,9 @@ class Watch:
     def seen(self, model, params):
         name = f"{model.service_model.service_name}:{model.name}"
         self.calls.append(name)
-        if {name, self._actions.get(name, name)} & self.denied:
+        action = self._actions.get(name, name)
+        subject = params["body"].get("RoleName", "") if isinstance(params["body"], dict) else ""
+        if {name, action, f"{action} {subject}"} & self.denied:
             error = {"Code": "AccessDenied", "Message": "not authorized"}
             return type("Response", (), {"status_code": 403})(), {"Error": error, "ResponseMetadata": {}}
         change = re.fullmatch(r"(Add|Remove)ClientID\w+", model.name)
@@ -327,6 +329,7 @@ def options(cluster="staging", account=ACCOUNT, **given):
         "max_session_seconds": 3600,
         "tags": {"team": "ml"},
         "adopt": [],
+        "prune": True,
         "strict": True,
     }
     assert given.keys() <= found.keys()

@@ -10,7 +10,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import DEL
 
 
 class Associations(Part):
-    """The Pod Identity associations of a cluster's namespace."""
+    """The Pod Identity associations of a cluster."""
 
     def compare(self) -> None:
         """See Part."""
@@ -20,7 +20,7 @@ class Associations(Part):
         if self.present and self.options["pod_identity"]:
             wanted = {(item["namespace"], item["name"]): item["role_arn"] for item in self.here()}
         cluster = {"clusterName": self.options["eks_cluster_name"]}
-        live = live_associations(self.account, self.options["eks_cluster_name"], self.options["namespace"])
+        live = live_associations(self.account, self.options["eks_cluster_name"])
         for (namespace, name), role in sorted(wanted.items()):
             found = live.get((namespace, name))
             if found is None:
@@ -53,6 +53,11 @@ class Associations(Part):
             return
         if cluster_tags(found["tags"]) - mine:
             self._tag(found, {}, mine)
+            return
+        if self.present and namespace != self.options["namespace"] and not self.options["prune"]:
+            self.plan.notices.append(
+                f"Pod Identity association of {namespace}/{name}: the inventory no longer names its namespace: kept, because irsa_prune is false"
+            )
             return
         again = {"namespace": namespace, "serviceAccount": name, "roleArn": found["roleArn"], "tags": found["tags"]}
         self.write(
@@ -96,12 +101,10 @@ class Associations(Part):
         )
 
 
-def live_associations(account: Account, cluster: str, namespace: str) -> dict[tuple[str, str], dict]:
-    """Read the Pod Identity associations of a namespace, each with its tags, by namespace and ServiceAccount."""
+def live_associations(account: Account, cluster: str, **only: str) -> dict[tuple[str, str], dict]:
+    """Read the Pod Identity associations of a cluster, or ``only`` of one namespace, each with its tags, by namespace and ServiceAccount."""
     try:
-        found = account.pages(
-            "eks", "list_pod_identity_associations", "associations", clusterName=cluster, namespace=namespace
-        )
+        found = account.pages("eks", "list_pod_identity_associations", "associations", clusterName=cluster, **only)
     except AwsError as error:
         if error.code in ABSENT:  # not an EKS cluster, or one that is gone
             return {}

@@ -14,7 +14,7 @@ def of(rendered: Mapping) -> dict:
     Returns:
         what to make (``state``, ``service_accounts`` each with its ``access`` and the ``variable`` that sets it, ``role_arns``, ``buckets``),
         where (``profile``, ``account_id``, ``cluster_account_id``, ``partition``, ``region``, ``eks_cluster_name``, ``oidc_issuer``, ``api_server``, ``namespace``), and how
-        (``pod_identity``, ``permissions_boundary``, ``max_session_seconds``, ``tags``, ``adopt``); ``strict`` is the report's.
+        (``pod_identity``, ``permissions_boundary``, ``max_session_seconds``, ``tags``, ``adopt``, ``prune``); ``strict`` is the report's.
     """
     cluster, settings = rendered["cluster"], rendered["settings"]["irsa"]
     return {
@@ -37,5 +37,6 @@ def of(rendered: Mapping) -> dict:
         "max_session_seconds": settings["max_session_seconds"],
         "tags": settings["tags"],
         "adopt": settings["adopt"],
+        "prune": settings["prune"],
         "strict": settings["report_strict"],
     }

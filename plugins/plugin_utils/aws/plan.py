@@ -9,7 +9,13 @@ from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import account_of
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import MANAGED_BY, Owner, is_ours, own_tags
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    MANAGED_BY,
+    Owner,
+    is_ours,
+    own_tags,
+    pairs_of,
+)
 
 # What undoes a write that has no inverse of its own: a search for what was made.
 DELETE_ASSOCIATION = "delete_pod_identity_association"
@@ -106,3 +112,26 @@ class Part:
     def missing_tags(self, live: Mapping[str, str]) -> dict[str, str]:
         """Give those of our tags that something has not, or with another value."""
         return {key: value for key, value in self.tags.items() if live.get(key) != value}
+
+
+class Tagged(Part):
+    """A part whose things IAM tags key by key."""
+
+    def _tag(self, kind: str, key: dict, name: str, live: Mapping[str, str], missing: Mapping[str, str]) -> None:
+        changed = {tag: live[tag] for tag in missing if tag in live}
+        new = [tag for tag in missing if tag not in live]
+        undo = (f"untag_{kind}", {**key, "TagKeys": new})
+        for part, back in ((new, undo), (changed, (f"tag_{kind}", {**key, "Tags": pairs_of(changed)}))):
+            if part:
+                arguments = {**key, "Tags": pairs_of({tag: missing[tag] for tag in part})}
+                after = {**live, **{tag: missing[tag] for tag in part}}
+                self.write("iam", f"tag_{kind}", arguments, f"tag {name}", back, dict(live), after)
+
+    def _untag(self, kind: str, key: dict, name: str, live: Mapping[str, str], gone: set[str]) -> None:
+        if not gone:
+            return
+        again = pairs_of({tag: live[tag] for tag in gone})
+        after = {tag: value for tag, value in live.items() if tag not in gone}
+        undo = (f"tag_{kind}", {**key, "Tags": again})
+        arguments = {**key, "TagKeys": sorted(gone)}
+        self.write("iam", f"untag_{kind}", arguments, f"untag {name}", undo, dict(live), after)

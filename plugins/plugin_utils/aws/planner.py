@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks, iam, names
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import Associations
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.buckets import Buckets
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import Owner
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Plan
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.roles import Provider, Roles, role_arns
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.providers import OldProviders, Provider
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.roles import Roles
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
 
@@ -37,11 +37,16 @@ class Planner:
         if problems:
             raise Refused(problems)
         present = self.options["state"] == "present"
-        issuer = self.options["oidc_issuer"] or (self._issuer() if present else self._issuer_of_old())
+        needed = present and self.options["service_accounts"]
+        issuer = self.options["oidc_issuer"] or (self._issuer() if needed else self._issuer_of_old())
         options = {**self.options, "oidc_issuer": issuer}
-        parts = [Buckets, Provider, Roles, Associations]
-        # Access ends before what it leads to.
-        for part in parts if present else reversed(parts):
+        self.plan.roles = self._roles()
+        # Access begins after what it needs, and ends before.
+        made, left = (
+            [Buckets, Provider, Roles, Associations, OldProviders],
+            [Associations, Roles, OldProviders, Buckets],
+        )
+        for part in made if present else left:
             part(self.account, options, self.plan).compare()
         if self.plan.problems:
             raise Refused(self.plan.problems)
@@ -49,6 +54,11 @@ class Planner:
 
     def _check_identity(self) -> list[str]:
         wanted = self.options["account_id"]
+        if not wanted:
+            return [
+                f"irsa_account_id is empty (the credentials lead to {self.account.id}): set platform_aws_account_id to the account whose "
+                "AWS side is meant"
+            ]
         if self.account.id != wanted:
             return [
                 f"the AWS credentials lead to account {self.account.id} ({self.account.caller}), but irsa_account_id is {wanted}: "
@@ -93,18 +103,18 @@ class Planner:
         return issuer
 
     def _issuer_of_old(self) -> str:
-        """Find the issuer for a teardown: the cluster may be gone, and then the roles still say it."""
+        """Ask for the issuer where nothing needs it: the cluster may be gone, and then the roles still say it."""
         try:
             return self._issuer()
         except Refused:
-            name = Owner(self.options["cluster_account_id"], self.options["region"], self.options["cluster_name"]).sid
-            for arn in role_arns(self.options, self.account.id):
-                live = self.account.find("iam", "get_role", RoleName=names.role_name_of(arn))
-                for statement in iam.listed(live["Role"]["AssumeRolePolicyDocument"]["Statement"]) if live else []:
-                    provider = statement.get("Principal", {}).get("Federated", "")
-                    if statement.get("Sid") == name and provider:
-                        return f"https://{provider.partition('/')[2]}"
-        self.plan.notices.append(
-            "the cluster's OIDC issuer is not known, so its provider stays: set irsa_oidc_issuer to remove it"
-        )
-        return ""
+            return ""
+
+    def _roles(self) -> list[dict] | None:
+        """Read whom the account's roles trust; those that may not list them go on with the roles that the inventory names."""
+        try:
+            return self.account.pages("iam", "list_roles", "Roles")
+        except AwsError as error:
+            if error.code not in DENIED:
+                raise
+            self.plan.notices.append(f"{error}. Roles that the inventory no longer names are not found")
+            return None

@@ -156,7 +156,7 @@ class Reporter:
     def _association(self, item: Mapping, chain: Chain) -> None:
         if self._associations is None:
             self._associations = live_associations(
-                self.account, self.options["eks_cluster_name"], self.options["namespace"]
+                self.account, self.options["eks_cluster_name"], namespace=self.options["namespace"]
             )
         found = self._associations.get((item["namespace"], item["name"]))
         if found is None:

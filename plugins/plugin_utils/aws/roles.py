@@ -1,12 +1,14 @@
-"""Plans the OIDC provider and the IAM roles of a cluster: trust, permissions, limits; never sends a write."""
+"""Plans the IAM roles of a cluster: trust, permissions, limits; never sends a write."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    MANAGED_BY,
     cluster_tags,
     is_ours,
     named,
@@ -16,7 +18,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership impor
     shared_name,
     tags_of,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Part
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Tagged
 
 # Characters by default: of a trust policy, and of all inline policies of a role. AWS raises the first on request.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
@@ -29,106 +31,7 @@ def role_arns(options: Mapping, account: str) -> list[str]:
     return sorted(arn for arn in named if names.account_of(arn) == account)
 
 
-class _Tagged(Part):
-    """A part whose things IAM tags key by key."""
-
-    def _tag(self, kind: str, key: dict, name: str, live: Mapping[str, str], missing: Mapping[str, str]) -> None:
-        changed = {tag: live[tag] for tag in missing if tag in live}
-        new = [tag for tag in missing if tag not in live]
-        undo = (f"untag_{kind}", {**key, "TagKeys": new})
-        for part, back in ((new, undo), (changed, (f"tag_{kind}", {**key, "Tags": pairs_of(changed)}))):
-            if part:
-                arguments = {**key, "Tags": pairs_of({tag: missing[tag] for tag in part})}
-                after = {**live, **{tag: missing[tag] for tag in part}}
-                self.write("iam", f"tag_{kind}", arguments, f"tag {name}", back, dict(live), after)
-
-    def _untag(self, kind: str, key: dict, name: str, live: Mapping[str, str], gone: set[str]) -> None:
-        if not gone:
-            return
-        again = pairs_of({tag: live[tag] for tag in gone})
-        after = {tag: value for tag, value in live.items() if tag not in gone}
-        undo = (f"tag_{kind}", {**key, "Tags": again})
-        arguments = {**key, "TagKeys": sorted(gone)}
-        self.write("iam", f"untag_{kind}", arguments, f"untag {name}", undo, dict(live), after)
-
-
-class Provider(_Tagged):
-    """The OIDC provider of a cluster's issuer."""
-
-    def compare(self) -> None:
-        """See Part."""
-        if not self.options["oidc_issuer"]:
-            return
-        arn = names.provider_arn(self.options["oidc_issuer"], self.account.id, self.account.partition)
-        live = self.account.find("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)
-        tags = tags_of((live or {}).get("Tags"))
-        if self.present and not self.options["pod_identity"] and self.here():
-            self._ensure(arn, live, tags)
-        elif live is not None and is_ours(tags):
-            # It is this cluster's issuer, so what 0.1.0 wrote means this cluster too.
-            mine = {self.tag, self.owner.old_tag} & tags.keys()
-            if cluster_tags(tags) - mine:
-                key = {"OpenIDConnectProviderArn": arn}
-                self._untag("open_id_connect_provider", key, f"OIDC provider {arn}", tags, mine)
-            else:
-                self._remove(arn, live, tags)
-
-    def _ensure(self, arn: str, live: Mapping | None, tags: Mapping[str, str]) -> None:
-        if live is None:
-            arguments = {
-                "Url": self.options["oidc_issuer"],
-                "ClientIDList": [policies.AUDIENCE],
-                "Tags": pairs_of(self.tags),
-            }
-            self.write(
-                "iam",
-                "create_open_id_connect_provider",
-                arguments,
-                f"create OIDC provider {arn}",
-                ("delete_open_id_connect_provider", {"OpenIDConnectProviderArn": arn}),
-                after={"url": self.options["oidc_issuer"], "audiences": [policies.AUDIENCE], "tags": self.tags},
-            )
-            return
-        audiences = live.get("ClientIDList") or []
-        adopted = is_ours(tags) or arn in self.options["adopt"]
-        if policies.AUDIENCE not in audiences:
-            # Without the audience it is of no use, and it is not ours to change.
-            if not adopted and not self.may_touch("OIDC provider", arn, tags):
-                return
-            arguments = {"OpenIDConnectProviderArn": arn, "ClientID": policies.AUDIENCE}
-            self.write(
-                "iam",
-                "add_client_id_to_open_id_connect_provider",
-                arguments,
-                f"change OIDC provider {arn}: audience {policies.AUDIENCE}",
-                ("remove_client_id_from_open_id_connect_provider", arguments),
-                before={"audiences": audiences},
-                after={"audiences": [*audiences, policies.AUDIENCE]},
-            )
-        if adopted:
-            kind, key, name = "open_id_connect_provider", {"OpenIDConnectProviderArn": arn}, f"OIDC provider {arn}"
-            missing = self.missing_tags(tags)
-            self._tag(kind, key, name, tags, missing)
-            self._untag(kind, key, name, {**tags, **missing}, {self.owner.old_tag} & tags.keys())
-
-    def _remove(self, arn: str, live: Mapping, tags: Mapping[str, str]) -> None:
-        again = {
-            "Url": f"https://{live['Url'].removeprefix('https://')}",
-            "ClientIDList": live.get("ClientIDList") or [],
-            "ThumbprintList": live.get("ThumbprintList") or [],
-            "Tags": pairs_of(tags),
-        }
-        self.write(
-            "iam",
-            "delete_open_id_connect_provider",
-            {"OpenIDConnectProviderArn": arn},
-            f"delete OIDC provider {arn}",
-            ("create_open_id_connect_provider", again),
-            before={"url": live["Url"], "audiences": live.get("ClientIDList"), "tags": dict(tags)},
-        )
-
-
-class Roles(_Tagged):
+class Roles(Tagged):
     """The roles that ServiceAccounts name, each with a cluster's statement in its trust policy, its policy, and its tag."""
 
     def compare(self) -> None:
@@ -143,14 +46,52 @@ class Roles(_Tagged):
                     f"{item['role_arn']} is in account {account}: run this playbook with the credential of that account too, "
                     f"with -e irsa_account_id={account}"
                 )
-        # A role that nobody carries any more loses this cluster.
-        for arn in role_arns(self.options, self.account.id):
+        known = role_arns(self.options, self.account.id)
+        for arn in known:
             carriers = wanted.get(arn, []) if self.present else []
             live = self.account.find("iam", "get_role", RoleName=names.role_name_of(arn))
+            if live:
+                self._looked_at(live["Role"], live["Role"]["AssumeRolePolicyDocument"])
             if carriers:
                 self._ensure(arn, carriers, live["Role"] if live else None)
             elif live:
+                # Nobody carries it any more.
                 self._remove(arn, live["Role"])
+        for role in self._left_over({names.role_name_of(arn) for arn in known}):
+            if self.present and not self.options["prune"]:
+                self.plan.notices.append(
+                    f"role {role['RoleName']} still trusts this cluster, and the inventory no longer names it: kept, because irsa_prune is false"
+                )
+            else:
+                self._looked_at(role, role["AssumeRolePolicyDocument"])
+                self._remove(role["Arn"], role)
+
+    def _looked_at(self, live: Mapping, trust: Mapping) -> None:
+        """Note what a role's trust policy is to be."""
+        self.plan.trust[live["Arn"]] = (live["AssumeRolePolicyDocument"], trust)
+
+    def _left_over(self, known: set[str]) -> Iterator[Mapping]:
+        """Read the roles that are ours and trust this cluster, whatever the inventory says; a trust policy tells it, and its tags whose it is."""
+        for role in self.plan.roles or []:
+            sids = [item.get("Sid") for item in iam.listed(role["AssumeRolePolicyDocument"]["Statement"])]
+            if role["RoleName"] in known or self.owner.sid not in sids:
+                continue
+            try:
+                live = self.account.find("iam", "get_role", RoleName=role["RoleName"])
+            except AwsError as error:
+                if error.code not in DENIED:
+                    raise
+                self.plan.notices.append(
+                    f"role {role['RoleName']} trusts this cluster, the inventory does not name it, and {error}"
+                )
+                continue
+            if live and is_ours(tags_of(live["Role"].get("Tags"))):
+                yield live["Role"]
+            elif live:
+                self.plan.notices.append(
+                    f"role {role['RoleName']} trusts this cluster, the inventory does not name it, and it is not ours "
+                    f"(no tag {MANAGED_BY[0]}={MANAGED_BY[1]}): kept"
+                )
 
     def _statement(self, carriers: list[Mapping]) -> dict:
         if self.options["pod_identity"]:
@@ -197,7 +138,7 @@ class Roles(_Tagged):
         # The policy before the trust: who comes to be trusted finds the right one.
         self._put_policy(name, policy)
         if not policies.same(before, trust):
-            self._put_trust(name, before, trust)
+            self._put_trust(live, trust)
         # What 0.1.0 wrote goes last, when all that it was for is there under the new names.
         self._delete_policies(name, old - {self.owner.policy})
         self._untag(
@@ -300,7 +241,9 @@ class Roles(_Tagged):
             after=policy,
         )
 
-    def _put_trust(self, name: str, before: Mapping, trust: Mapping) -> None:
+    def _put_trust(self, live: Mapping, trust: Mapping) -> None:
+        name, before = live["RoleName"], live["AssumeRolePolicyDocument"]
+        self._looked_at(live, trust)
         self.write(
             "iam",
             "update_assume_role_policy",
@@ -333,7 +276,8 @@ class Roles(_Tagged):
         trusted = any(item.get("Sid") == self.owner.sid for item in iam.listed(trust["Statement"]))
         if not is_ours(tags) or live["Arn"] != arn:
             return
-        if self.tag not in tags and not (trusted and self.owner.old_tag in tags):
+        # The statement's name alone tells the cluster too, should somebody have removed the tag.
+        if self.tag not in tags and not trusted:
             if self.owner.old_tag in tags:
                 self.plan.notices.append(
                     f"role {name} has the tag {self.owner.old_tag}, but no statement of this cluster, and is left: "
@@ -352,13 +296,14 @@ class Roles(_Tagged):
                 )
                 return
             if not policies.same(trust, rest):
-                self._put_trust(name, trust, rest)
+                self._put_trust(live, rest)
             self._delete_policies(name, own)
             self._untag("role", {"RoleName": name}, f"role {name}", tags, mine)
             return
         if others:
             self.plan.problems.append(
                 f"role {name} has policies that are not ours, so it can't be deleted: detach them first: {', '.join(others)}"
+                f"{' (or keep the role, with irsa_prune: false)' if self.present else ''}"
             )
             return
         self._delete_policies(name, own)
@@ -372,6 +317,7 @@ class Roles(_Tagged):
         boundary = (live.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn")
         if boundary:
             again["PermissionsBoundary"] = boundary
+        self._looked_at(live, policies.document([]))
         self.write("iam", "delete_role", {"RoleName": name}, f"delete role {arn}", ("create_role", again), before=trust)
 
     def _delete_policies(self, name: str, gone: set[str]) -> None:
