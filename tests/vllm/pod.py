@@ -6,14 +6,17 @@ machine's.
 """
 
 import contextlib
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 ENTER = Path(__file__).with_name("enter")
+ADAPTERS = "/mnt/adapters"
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
 
 
@@ -66,13 +69,28 @@ class Pod:
                 start_new_session=True,
             )
 
-    def run(self, command: list[str]) -> subprocess.CompletedProcess:
+    def run(self, command: list[str], given: bytes = b"") -> subprocess.CompletedProcess:
         """Run a command in the main container, as kubectl exec and hooks do."""
         inside = ["nsenter", f"--target={self.first()}", "--user", "--preserve-credentials", "--mount", "--pid"]
         user = [f"--setuid={self._id('User')}", f"--setgid={self._id('Group')}"]
         return subprocess.run(
-            [*inside, *user, *command], env=self._environment(self.main), capture_output=True, text=True, check=False
+            [*inside, *user, *command], env=self._environment(self.main), input=given, capture_output=True, check=False
         )
+
+    def copy_in(self, slot: str, files: dict[str, bytes]) -> str:
+        """Copy files into an adapter's slot as kubectl cp does, with the image's tar; the path in the container."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            folder = tarfile.TarInfo(slot)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(folder)
+            for name, content in files.items():
+                entry = tarfile.TarInfo(f"{slot}/{name}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+        done = self.run(["tar", "xmf", "-", "-C", ADAPTERS], packed.getvalue())
+        assert done.returncode == 0, done.stderr
+        return f"{ADAPTERS}/{slot}"
 
     def first(self) -> int:
         """The main container's process 1, by its number on the machine."""

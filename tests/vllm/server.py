@@ -41,15 +41,18 @@ class Server(model_servers.Client):
 
     Attributes:
         url: where it answers. model: the base model's name. adapters: names of those that it was started with.
-        pod: its pod. init: the adapter loader's run, or None. replaced: flags that need a GPU.
+        questions: what smoke asks it. pod: its pod. init: the adapter loader's run, or None. replaced: flags that need a GPU.
     """
 
-    def __init__(self, objects: list, name: str, folder: Path, python: Path, port: int):
+    def __init__(self, part: dict, folder: Path, python: Path, port: int):
+        name, self.questions = part["name"], part["questions"]
         self.url, self.port, self.init = f"http://127.0.0.1:{port}", str(port), None
         kept = prepared(python)
         images = {name: python, "load-adapters": services.python_of("mlflow2")}
         paths = {f"/cache/{part}": kept / part for part in KEPT}
-        self.pod = Pod(objects, name, folder, images, {name: ENVIRONMENT, "load-adapters": services.CREDENTIALS}, paths)
+        self.pod = Pod(
+            part["objects"], name, folder, images, {name: ENVIRONMENT, "load-adapters": services.CREDENTIALS}, paths
+        )
         arguments = self.pod.main["args"]
         self.replaced = [word for word in arguments if word.partition("=")[0] in WITHOUT_GPU]
         for word in self.replaced:
@@ -82,6 +85,12 @@ def model_files() -> dict[str, bytes]:
 
 
 @functools.cache
+def installed() -> Path:
+    # Once: a second time would undo what `prepared` does.
+    return services.python_of("vllm")
+
+
+@functools.cache
 def prepared(python: Path) -> Path:
     """Prepare an environment for a read-only root; the folder of what outlives a pod. Each version of vLLM has its own."""
     home = Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard")
@@ -107,13 +116,13 @@ def started(folder: Path, profile: str = "vllm", python: Path | None = None, wai
         variables: of the role, for the rendering (its port is chosen here).
     """
     judge = profile != "vllm"
-    role, name = ("vllm_judge", "judge-vllm") if judge else ("vllm", "vllm")
+    role = "vllm_judge" if judge else "vllm"
     port = services.free_port()
     variables |= {f"{role}_http_port": port} | ({"vllm_judge_variant": profile} if judge else {})
     result = rendered((role,), **variables)
     assert result["problems"] == []
-    objects = [item for part in result["parts"] if part["enabled"] for item in part["objects"]]
-    server = Server(objects, name, folder, python or services.python_of("vllm"), port)
+    (part,) = [part for part in result["parts"] if part["enabled"] and part["questions"]]
+    server = Server(part, folder, python or installed(), port)
     try:
         server.start(wait)
         yield server
@@ -133,3 +142,14 @@ def variables(mlflow) -> dict:
         "vllm_mlflow_tracking_uri": mlflow.mlflow,
         "vllm_init_env": {"MLFLOW_S3_ENDPOINT_URL": mlflow.s3},
     }
+
+
+QUESTION = {"prompt": "One word:", "max_tokens": 16, "temperature": 0}
+
+
+def said(server, model: str) -> str:
+    answer = server.ask("/v1/completions", {"model": model, **QUESTION})
+    assert answer.status == 200, answer.data
+    (choice,) = answer.json()["choices"]
+    assert (choice["finish_reason"], len(choice["text"])) == ("length", 16)
+    return choice["text"]
