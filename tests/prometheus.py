@@ -11,7 +11,6 @@ from pathlib import Path
 
 import urllib3
 import yaml
-
 from services import ROOT, free_port, stop, wait_for
 
 # The label that says which of a Service's ports a target is, and the others that prometheus-operator makes of what it discovers.

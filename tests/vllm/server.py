@@ -41,11 +41,12 @@ class Server(model_servers.Client):
 
     Attributes:
         url: where it answers. model: the base model's name. adapters: names of those that it was started with.
-        pod: its pod. init: the adapter loader's run, or None. replaced: flags that need a GPU.
+        objects: what the role rendered. pod: its pod. init: the adapter loader's run, or None. replaced: flags that need a GPU.
     """
 
     def __init__(self, objects: list, name: str, folder: Path, python: Path, port: int):
         self.url, self.port, self.init = f"http://127.0.0.1:{port}", str(port), None
+        self.objects = objects
         kept = prepared(python)
         images = {name: python, "load-adapters": services.python_of("mlflow2")}
         paths = {f"/cache/{part}": kept / part for part in KEPT}
