@@ -41,7 +41,8 @@ class Server(model_servers.Client):
 
     Attributes:
         url: where it answers. model: the base model's name. adapters: names of those that it was started with.
-        questions: what smoke asks it. objects: what the role rendered. pod: its pod. init: the adapter loader's run, or None. replaced: flags that need a GPU.
+        questions: what smoke asks it. objects: what the role rendered. pod: its pod. init: the adapter loader's run, or None.
+        replaced: flags that need a GPU.
     """
 
     def __init__(self, part: dict, folder: Path, python: Path, port: int):
