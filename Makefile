@@ -11,7 +11,7 @@ CLUSTER := local
 CONTROL := controlplane/$(or $(if $(filter local,$(CLUSTER)),cluster),$(filter kind,$(CLUSTER)),$(error CLUSTER=$(CLUSTER): must be local or kind))
 # Both inventories read the location of their cluster from the environment.
 PLAY := MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/ansible-playbook -i inventories/$(CLUSTER)
-SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard images/*/prepare standins/*/prepare) tests/vllm/enter tests/vllm_flags/ask tools/uv .ci/run
+SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard images/*/prepare standins/*/prepare) tests/vllm/ask tests/vllm/enter tests/vllm_flags/ask tools/uv .ci/run
 
 # Where Python may not write bytecode, every play spends seconds compiling its imports. Compiling the whole environment would
 # take minutes and half a gigabyte, so only these.

@@ -41,11 +41,12 @@ class Server(model_servers.Client):
 
     Attributes:
         url: where it answers. model: the base model's name. adapters: names of those that it was started with.
-        questions: what smoke asks it. pod: its pod. init: the adapter loader's run, or None. replaced: flags that need a GPU.
+        questions: what smoke asks it. objects: what the role rendered. pod: its pod. init: the adapter loader's run, or None.
+        replaced: flags that need a GPU.
     """
 
     def __init__(self, part: dict, folder: Path, python: Path, port: int):
-        name, self.questions = part["name"], part["questions"]
+        name, self.questions, self.objects = part["name"], part["questions"], part["objects"]
         self.url, self.port, self.init = f"http://127.0.0.1:{port}", str(port), None
         kept, bytecode = prepared(python)
         images = {name: python, "load-adapters": services.python_of("mlflow2")}
