@@ -76,10 +76,11 @@ def test_the_drain_loses_no_request(server, twenty):
 
 
 def test_without_the_drain_requests_are_lost(start, twenty):
-    with start("judge") as judge:
+    # vLLM then neither answers them nor ends: a shorter grace, several times what they take, spares a minute.
+    with start("judge", vllm_judge_drain_seconds=30, vllm_judge_termination_grace_seconds=60) as judge:
         starts(judge, [])
         load = twenty(judge)
-        assert judge.pod.stop(hook=False) == 0
+        judge.pod.stop(hook=False)
         answers = load.join()
         assert len(answers) == 20
         assert [answer for answer in answers if answer != TOKENS]
