@@ -164,11 +164,14 @@ def test_a_version_that_mlserver_cannot_load_leaves_the_old_one_serving(served):
     served.register("iris", truncated, "broken")
     done = served.deploy(models={"iris": {"alias": "broken"}}, check=False)
     assert done.returncode != 0
-    assert "container mlserver: CrashLoopBackOff" in done.stdout
-    assert "last exit Completed (code 0)" in done.stdout
-    assert "Couldn't load model 'iris'" in done.stdout
-    assert "UnpicklingError" in done.stdout
-    assert "1 replica(s) still serve." in done.stdout
+    told = [
+        "container mlserver: ",
+        "(code 0)",
+        "Couldn't load model 'iris'",
+        "UnpicklingError",
+        "1 replica(s) still serve.",
+    ]
+    assert [text for text in told if text not in done.stdout] == [], done.stdout
     assert served.flowers() == before
 
 
@@ -177,9 +180,8 @@ def test_a_version_that_is_not_in_the_store_leaves_the_old_one_serving(served):
     served.services.alias("nowhere", served.register("iris", {}), "iris")
     done = served.deploy(models={"iris": {"alias": "nowhere"}}, check=False)
     assert done.returncode != 0
-    assert "container load-models: " in done.stdout
-    assert "refused" in done.stdout
-    assert "1 replica(s) still serve." in done.stdout
+    told = ["container load-models: ", "refused", "holds no file", "1 replica(s) still serve."]
+    assert [text for text in told if text not in done.stdout] == [], done.stdout
     assert served.flowers() == before
     served.deploy()
     assert served.flowers() == before
