@@ -11,7 +11,7 @@ import pytest
 import urllib3
 from vllm.server import LIVE, MODEL, TOO_HIGH
 
-TOKENS = 300
+TOKENS = 200
 
 
 class Load:
