@@ -11,14 +11,14 @@ CLUSTER := local
 CONTROL := controlplane/$(or $(if $(filter local,$(CLUSTER)),cluster),$(filter kind,$(CLUSTER)),$(error CLUSTER=$(CLUSTER): must be local or kind))
 # Both inventories read the location of their cluster from the environment.
 PLAY := MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/ansible-playbook -i inventories/$(CLUSTER)
-SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard images/*/prepare standins/*/prepare) tests/vllm_flags/ask tools/uv .ci/run
+SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard images/*/prepare standins/*/prepare) tests/vllm/ask tests/vllm/enter tests/vllm_flags/ask tools/uv .ci/run
 
 # Where Python may not write bytecode, every play spends seconds compiling its imports. Compiling the whole environment would
 # take minutes and half a gigabyte, so only these.
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke render specs bench kubeconfig env build lock lint test test-kind test-gitops test-aws molecule clean
+.PHONY: help deploy destroy check smoke render specs bench kubeconfig env build lock lint test test-kind test-vllm test-gitops test-aws molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -78,7 +78,7 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_INVENTORY=inventories/local $(BIN)/ansible-lint --offline
 
 # pytest runs the molecule scenarios too, so its last line covers everything. Three workers, since tests mostly
-# wait; each worker has its own cluster and runs whole files, and one worker runs all of tests/kind.
+# wait; each worker has its own cluster and runs whole files, and one worker runs all of tests/kind, one all of tests/vllm.
 test: env build lint ## Lint, then run every test; ARGS are given to pytest
 	@controlplane/kind prepare
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=30 $(ARGS)
@@ -86,6 +86,10 @@ test: env build lint ## Lint, then run every test; ARGS are given to pytest
 test-kind: env build ## Run the tests on a kind cluster alone
 	@controlplane/kind prepare
 	@$(BIN)/pytest tests/kind $(ARGS)
+
+# A part of make test. One server at a time takes 3 GB and both cores.
+test-vllm: env ## Run the tests of vLLM itself alone, on a tiny model: make test-vllm MODEL=llama, qwen2 or mistral
+	@MODELYARD_TEST_MODEL=$(MODEL) $(BIN)/pytest tests/vllm $(ARGS)
 
 # A part of make test.
 test-gitops: env build ## Run the tests of GitOps alone

@@ -349,15 +349,29 @@ def other_cluster():
         unused.control("down", check=False)
 
 
-class OneKindCluster(LoadFileScheduling):
-    """Distribute files to the workers; all files that need a kind cluster count as one."""
+# Files that one worker runs, one after the other: a folder's tests share a kind cluster, or a server that fills the machine.
+TOGETHER = ("tests/kind", "tests/vllm")
+
+
+def together(nodeid: str) -> str:
+    """The folder of TOGETHER that a test is in, or ''."""
+    return next((folder for folder in TOGETHER if nodeid.startswith(f"{folder}/")), "")
+
+
+class Scheduling(LoadFileScheduling):
+    """Distribute files to the workers; all files of a folder of TOGETHER count as one."""
 
     def _split_scope(self, nodeid):
-        return "tests/kind" if nodeid.startswith("tests/kind/") else super()._split_scope(nodeid)
+        return together(nodeid) or super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config, log):
-    return OneKindCluster(config, log)
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    # First what takes longest: begun last, it would keep one worker busy while the others wait.
+    items.sort(key=lambda item: not together(item.nodeid))
 
 
 def _strict(schema: dict | list) -> dict | list:

@@ -127,8 +127,9 @@ class Services:
         model: str = MODEL,
         source: str = "{run}",
         experiment: str = "0",
+        folder: str = "adapter",
     ) -> str:
-        """Log a run whose artifacts are `files` below adapter/, and register it.
+        """Log a run whose artifacts are `files` below a folder, and register it.
 
         Args:
             files: name to content.
@@ -136,15 +137,16 @@ class Services:
             model: the registered model.
             source: of the version; {run} is the run's artifact folder, {id} its ID.
             experiment: the run's.
+            folder: the artifacts'.
 
         Returns:
             the version.
         """
         run = self.api("runs/create", experiment_id=experiment, start_time=1)["run"]["info"]
         # A server that hands artifacts out itself keeps them below its own destination.
-        folder = run["artifact_uri"].replace("mlflow-artifacts:/", f"s3://{BUCKET}/proxied/")
+        place = run["artifact_uri"].replace("mlflow-artifacts:/", f"s3://{BUCKET}/proxied/")
         for name, content in files.items():
-            self.put(f"{folder.removeprefix(f's3://{BUCKET}/')}/adapter/{name}", content)
+            self.put(f"{place.removeprefix(f's3://{BUCKET}/')}/{folder}/{name}", content)
         where = source.format(run=run["artifact_uri"], id=run["run_id"])
         made = self.api("model-versions/create", name=model, source=where, run_id=run["run_id"])["model_version"]
         for alias in aliases:

@@ -216,7 +216,8 @@ class _Handler(BaseHTTPRequestHandler):
             for part in answer.stream:
                 self.wfile.write(part.encode())
             return
-        self.send_header("Content-Type", kind)
+        if kind:
+            self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A stand-in for ``vllm serve``, for tests: vLLM's command line, endpoints, failures and shutdown, without a model.
 
-Status codes and messages are from the sources of the version in flags.json. It does not read the model, check what needs the
-model's configuration, or verify adapters' modules. STANDIN_* variables set its behaviour, see standin.py.
+Status codes, messages and the keys of answers are those of the version in flags.json, which tests/vllm compares with the real
+server. It does not read the model, check what needs the model's configuration, or verify adapters' modules. STANDIN_* variables set its behaviour, see standin.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,29 @@ DEAD_MESSAGE = "EngineCore encountered an issue. See stack trace (above) for the
 WATCHDOG_SECONDS = 5
 # vLLM's own default is larger on large GPUs.
 MAX_NUM_SEQS = 256
+# What vLLM says of every model.
+PERMISSION = {
+    "object": "model_permission",
+    "allow_create_engine": False,
+    "allow_sampling": True,
+    "allow_logprobs": True,
+    "allow_search_indices": False,
+    "allow_view": True,
+    "allow_fine_tuning": False,
+    "organization": "*",
+    "group": None,
+    "is_blocking": False,
+}
+# What is null in an answer to a plain question.
+NO_CHOICE = dict.fromkeys(("logprobs", "stop_reason", "token_ids"))
+NO_PROMPT = dict.fromkeys(("prompt_logprobs", "prompt_token_ids"))
+NO_ANSWER = dict.fromkeys(("service_tier", "system_fingerprint", "kv_transfer_params"))
+NO_MESSAGE = dict.fromkeys(("refusal", "annotations", "audio", "function_call", "reasoning", "reasoning_content"))
 REASONS = ("stop", "length", "abort", "error", "repetition")
+
+
+class Broken(Exception):
+    """A request that vLLM itself stumbles over."""
 
 
 class Refused(Exception):
@@ -70,6 +92,8 @@ def check_adapter(name: str, path: str, args: Namespace) -> None:
 
 def unfit(config: dict, max_rank: int) -> str:
     """Tell why vLLM can't serve an adapter of this configuration, or ''."""
+    if isinstance(config, list):
+        return "list indices must be integers or slices, not str"
     if missing := {"r", "lora_alpha", "target_modules"} - set(config):
         return f"Missing required configuration fields: {missing}"
     wrong = {
@@ -98,6 +122,38 @@ def check_safetensors(file: Path, call: str) -> None:
             raise Refused(f"{call}Error while deserializing header: invalid JSON in header") from None
     if 8 + length + max(ends, default=0) != size:
         raise Refused(f"{call}Error while deserializing header: incomplete metadata, file not fully covered")
+
+
+def invalid(kind: str, what: str) -> Refused:
+    """Give the refusal of a body that vLLM's schema does not take; what follows the first line is pydantic's."""
+    return Refused(f"1 validation error:\n  {{'type': '{kind}', {what}}}", "Bad Request")
+
+
+def empty(status: int) -> Answer:
+    """Give an answer without a body, and without its type."""
+    return Answer(status, kind="")
+
+
+def parts(shared: dict, words: list[str], reason: str, *, chat: bool) -> list[str]:
+    """Write an answer as a stream, a word each time."""
+    rows: list[dict] = []
+    if chat:
+        role = {"role": "assistant", "content": "", "reasoning_content": None}
+        first = {"index": 0, "delta": role, "logprobs": None, "finish_reason": None}
+        rows.append({"choices": [first], "prompt_token_ids": None})
+    for number, word in enumerate(words):
+        text, last = (f" {word}" if number else word), number == len(words) - 1
+        choice: dict[str, Any] = {"index": 0, "finish_reason": reason if last else None, **NO_CHOICE}
+        if chat:
+            choice["delta"] = {"content": text, "reasoning_content": None}
+            if not last:
+                del choice["stop_reason"]
+            rows.append({"choices": [choice]})
+        else:
+            rows.append({"choices": [choice | {"text": text, "prompt_token_ids": None}], "usage": None})
+    kind = "chat.completion.chunk" if chat else "text_completion"
+    lines = [json.dumps({**shared, "object": kind, **row}) for row in rows]
+    return [f"data: {line}\n\n" for line in [*lines, "[DONE]"]]
 
 
 class Api:
@@ -151,6 +207,8 @@ class Api:
             found = self._route(request)
         except Refused as refused:
             found = refused.answer
+        except Broken:
+            found = Answer(500, "Internal Server Error")
         if path not in ("/metrics", "/health", "/load", "/ping", "/version"):
             key = (path if found.status != 404 or path.startswith("/v1") else "none", request.method, found.status)
             with self.lock:
@@ -162,8 +220,8 @@ class Api:
         if request.path.startswith("/v1") and not authorised:
             return Answer(401, {"error": "Unauthorized"})
         routes: dict[str, tuple[str, Any]] = {
-            "/health": ("GET", lambda: Answer(503 if self.dead else 200)),
-            "/ping": ("GET", lambda: Answer(503 if self.dead else 200)),
+            "/health": ("GET", lambda: empty(503 if self.dead else 200)),
+            "/ping": ("GET", lambda: empty(503 if self.dead else 200)),
             "/version": ("GET", lambda: Answer(body={"version": arguments.FLAGS["version"]})),
             "/metrics": ("GET", self.metrics),
             "/v1/models": ("GET", self.models),
@@ -182,24 +240,24 @@ class Api:
 
     def _body(self, request: Request) -> dict:
         if request.headers.get_content_type() != "application/json":
-            raise Refused("Unsupported Media Type: Only 'application/json' is allowed", "Bad Request", 415)
+            told = "Unsupported Media Type: Only 'application/json' is allowed"
+            raise Refused(f'1 validation error:\n  {told} ["{told}"]', "Bad Request")
         try:
             body = request.json()
         except ValueError as error:
-            raise Refused(f"JSON decode error: {error}", "Bad Request") from None
+            raise invalid("json_invalid", f"'loc': ('body', 1), 'msg': 'JSON decode error: {error}'") from None
         if not isinstance(body, dict):
-            raise Refused("Input should be a valid dictionary", "Bad Request")
+            # One of vLLM's own validators takes it for a dictionary.
+            raise Broken
         return body
 
     def _adapter(self, request: Request, *keys: str) -> Answer:
         body = self._body(request)
         for key in keys:
             if not isinstance(body.get(key), str):
-                raise Refused(
-                    f"1 validation error: {{'loc': ('body', '{key}'), 'msg': 'Field required'}}", "Bad Request"
-                )
+                raise invalid("missing", f"'loc': ('body', '{key}'), 'msg': 'Field required'")
         values = [body[key] for key in keys]
-        return Answer(body=self.load(*values) if len(values) == 2 else self.unload(*values))
+        return Answer(body=self.load(*values) if len(values) == 2 else self.unload(*values), kind="")
 
     def models(self) -> Answer:
         """List the model under each of its names, and the adapters, whose parent it is."""
@@ -208,7 +266,8 @@ class Api:
         with self.lock:
             cards += [(name, one["path"], one["parent"], None) for name, one in self.adapters.items()]
         keys = ("id", "root", "parent", "max_model_len")
-        shared = {"object": "model", "created": self.created, "owned_by": "vllm", "permission": []}
+        permission = {**PERMISSION, "id": "modelperm-standin", "created": self.created}
+        shared = {"object": "model", "created": self.created, "owned_by": "vllm", "permission": [permission]}
         return Answer(
             body={"object": "list", "data": [{**shared, **dict(zip(keys, card, strict=True))} for card in cards]}
         )
@@ -218,15 +277,18 @@ class Api:
         body = self._body(request)
         prompt = body.get("messages" if chat else "prompt")
         if not prompt:
-            raise Refused("1 validation error: {'msg': 'Field required'}", "Bad Request")
+            raise invalid("missing", "'loc': ('body',), 'msg': 'Field required'")
         limit = body.get("max_tokens") or body.get("max_completion_tokens") or 16
-        if not isinstance(limit, int) or limit < 1:
-            raise Refused(f"max_tokens must be at least 1, got {limit}.")
+        if not isinstance(limit, int):
+            raise invalid("int_parsing", "'loc': ('body', 'max_tokens'), 'msg': 'Input should be a valid integer'")
         model = body.get("model") or self.names[0]
         with self.lock:
             known = model in self.names or model in self.adapters
         if not known:
             raise Refused(f"The model `{model}` does not exist.", "NotFoundError", 404, "model")
+        if limit < 1:
+            told = f"max_tokens must be at least 1, got {limit}. (parameter=max_tokens, value={limit})"
+            raise Refused(told, param="max_tokens")
         if self.dead:
             # 0.14.1 returns the error of a completion as if it were an answer.
             raised = Refused(DEAD_MESSAGE, "Internal Server Error" if chat else "InternalServerError", 500)
@@ -241,17 +303,17 @@ class Api:
             self.finished[reason] += 1
             self.prompt_tokens += used["prompt_tokens"]
             self.generated_tokens += used["completion_tokens"]
-        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
-        shared = {"id": "cmpl-standin", "created": self.created, "model": model}
+        shared = {"id": "chatcmpl-standin" if chat else "cmpl-standin", "created": self.created, "model": model}
         if body.get("stream"):
-            choice |= {"delta": {"role": "assistant", "content": text}} if chat else {"text": text}
-            kind = "chat.completion.chunk" if chat else "text_completion"
-            chunk = json.dumps({**shared, "object": kind, "choices": [choice]})
-            return Answer(stream=[f"data: {chunk}\n\n", "data: [DONE]\n\n"])
-        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        used["total_tokens"] = sum(used.values())
-        kind = "chat.completion" if chat else "text_completion"
-        return Answer(body={**shared, "object": kind, "choices": [choice], "usage": used})
+            return Answer(stream=parts(shared, words, reason, chat=chat))
+        choice = {"index": 0, "finish_reason": reason, **NO_CHOICE}
+        used |= {"total_tokens": sum(used.values()), "prompt_tokens_details": None}
+        if chat:
+            message = {"role": "assistant", "content": text, "tool_calls": [], **NO_MESSAGE}
+            found = {"object": "chat.completion", "choices": [choice | {"message": message}], **NO_PROMPT}
+        else:
+            found = {"object": "text_completion", "choices": [choice | {"text": text, **NO_PROMPT}]}
+        return Answer(body={**shared, **found, "usage": used, **NO_ANSWER})
 
     def _generate(self, request: Request) -> bool:
         """Wait for a seat and for the request's time; False where the client hung up, which vLLM does not count."""

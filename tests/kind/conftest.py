@@ -2,8 +2,10 @@
 
 import json
 import time
+from urllib.parse import urlsplit
 
 import pytest
+import services as real
 
 NAMESPACE = "ml-models"
 
@@ -44,6 +46,26 @@ class Platform:
         """Run a shell script in the server's main container."""
         return self.kubectl("exec", self.pod(app), "--", "sh", "-c", script, check=check)
 
+    def expose_mlflow(self, url: str, port: int | None = None) -> None:
+        """Let mlflow.ai-platform:80 lead to a server on this machine, or to another port there."""
+        place = urlsplit(url)
+        service = {"name": "mlflow", "namespace": "ai-platform"}
+        slices = {**service, "labels": {"kubernetes.io/service-name": "mlflow"}}
+        ports = [{"name": "http", "port": 80}]
+        objects = [
+            {"apiVersion": "v1", "kind": "Service", "metadata": service, "spec": {"ports": ports}},
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": slices,
+                "addressType": "IPv4",
+                "ports": [{"name": "http", "port": port or place.port}],
+                "endpoints": [{"addresses": [place.hostname]}],
+            },
+        ]
+        listed = {"apiVersion": "v1", "kind": "List", "items": objects}
+        self.kind.kubectl("apply", "--filename", "-", input=json.dumps(listed))
+
     def until(self, condition, what: str, seconds: float = 120):
         """Poll until the condition holds and return its result; the deadline allows for slow machines."""
         deadline = time.monotonic() + seconds
@@ -54,9 +76,21 @@ class Platform:
 
 
 @pytest.fixture(scope="module")
-def platform(kind):
-    """The platform, freshly deployed with inventories/kind."""
+def empty(kind):
+    """The cluster with nothing on it."""
     kind.reset()
-    platform = Platform(kind)
-    platform.deploy()
-    return platform
+    return Platform(kind)
+
+
+@pytest.fixture(scope="module")
+def platform(empty):
+    """The platform, freshly deployed with inventories/kind."""
+    empty.deploy()
+    return empty
+
+
+@pytest.fixture(scope="session")
+def services(kind, tmp_path_factory):
+    """A real MLflow and a real S3 API, at an address of this machine that pods reach."""
+    with real.running(tmp_path_factory.mktemp("services"), kind.control("gateway").stdout.strip()) as found:
+        yield found

@@ -3,6 +3,10 @@
 The pods of a ServiceAccount get a token for STS, and the environment that makes every AWS SDK exchange it.
 """
 
+import json
+
+# The annotation that names an account's role.
+ROLE = "eks.amazonaws.com/role-arn"
 TOKEN_PATH = "/var/run/secrets/eks.amazonaws.com/serviceaccount"
 
 # In both lists of containers: what each gets, by name. An SDK finds STS at the endpoint.
@@ -37,7 +41,7 @@ def webhook(namespace: str, account: dict, region: str, endpoint: str) -> list[d
         endpoint: URL of the server that stands in for STS and S3.
     """
     values = {
-        "role": account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"],
+        "role": account["metadata"]["annotations"][ROLE],
         "token": f"{TOKEN_PATH}/token",
         "path": TOKEN_PATH,
         "region": region,
@@ -75,3 +79,27 @@ def webhook(namespace: str, account: dict, region: str, endpoint: str) -> list[d
             "spec": {"policyName": name},
         },
     ]
+
+
+def give(platform, app: str, account: dict, endpoint: str) -> None:
+    """Let new pods of a server get a token for its role; return when they do.
+
+    Args:
+        platform: the platform on the kind cluster.
+        app: the server's Deployment.
+        account: its ServiceAccount, whose annotation names the role.
+        endpoint: URL of the server that stands in for STS and S3.
+    """
+    kind = platform.kind
+    policy = webhook("ml-models", account, "eu-central-1", endpoint)
+    kind.kubectl("apply", "--filename", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": policy}))
+    probe = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "probe-", "namespace": "ml-models"},
+        "spec": platform.get("deployment", app)["spec"]["template"]["spec"],
+    }
+    path = "/api/v1/namespaces/ml-models/pods?dryRun=All"
+    platform.until(
+        lambda: "aws-iam-token" in json.dumps(kind.api("POST", path, probe)), "pods get a token for their role"
+    )

@@ -15,33 +15,15 @@ BASE = "TheBloke/Mistral-7B-v0.1-AWQ"
 V1 = "/api/v1/namespaces/ml-models/services/vllm-service:http/proxy/v1"
 
 
-def expose(kind, address: str, port: int) -> None:
-    """Let mlflow.ai-platform:80 lead to a port of this machine."""
-    service = {"name": "mlflow", "namespace": "ai-platform"}
-    slices = {**service, "labels": {"kubernetes.io/service-name": "mlflow"}}
-    objects = [
-        {"apiVersion": "v1", "kind": "Service", "metadata": service, "spec": {"ports": [{"name": "http", "port": 80}]}},
-        {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": slices,
-            "addressType": "IPv4",
-            "ports": [{"name": "http", "port": port}],
-            "endpoints": [{"addresses": [address]}],
-        },
-    ]
-    kind.kubectl("apply", "--filename", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-
-
 class Adapters:
     """vLLM, MLflow and S3, and what tests do to them."""
 
-    def __init__(self, platform, services, address):
-        self.platform, self.services, self.address = platform, services, address
+    def __init__(self, platform, services):
+        self.platform, self.services = platform, services
 
     def reach_mlflow(self, port: int | None = None) -> None:
         """Let MLflow's name lead to the server, or to another port."""
-        expose(self.platform.kind, self.address, port or int(self.services.mlflow.rpartition(":")[2]))
+        self.platform.expose_mlflow(self.services.mlflow, port)
 
     def restart(self) -> str:
         """Delete vLLM's pod, wait for the next one to serve, and give its loader's log."""
@@ -64,35 +46,16 @@ class Adapters:
 
 
 @pytest.fixture(scope="module")
-def adapters(platform, tmp_path_factory):
-    kind = platform.kind
-    address = kind.control("gateway").stdout.strip()
-    with real.running(tmp_path_factory.mktemp("services"), address) as services:
-        account = platform.get("serviceaccount", "vllm-sa")
-        policy = identity.webhook("ml-models", account, "eu-central-1", services.s3)
-        kind.kubectl(
-            "apply", "--filename", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": policy})
-        )
-        probe = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"generateName": "probe-", "namespace": "ml-models"},
-            "spec": {
-                **platform.get("deployment", "vllm")["spec"]["template"]["spec"],
-            },
-        }
-        path = "/api/v1/namespaces/ml-models/pods?dryRun=All"
-        platform.until(
-            lambda: "aws-iam-token" in json.dumps(kind.api("POST", path, probe)), "pods get a token for their role"
-        )
-        found = Adapters(platform, services, address)
-        found.reach_mlflow()
-        services.model()
-        services.version(real.adapter(base=BASE, fill=1), aliases=("live",))
-        services.version(real.adapter(base=BASE, fill=2), aliases=("staged",))
-        # Long enough for an importing client on a machine that is busy.
-        platform.deploy("vllm", vllm_adapters_seconds=60, vllm_adapters_retries=4)
-        yield found
+def adapters(platform, services):
+    identity.give(platform, "vllm", platform.get("serviceaccount", "vllm-sa"), services.s3)
+    found = Adapters(platform, services)
+    found.reach_mlflow()
+    services.model()
+    services.version(real.adapter(base=BASE, fill=1), aliases=("live",))
+    services.version(real.adapter(base=BASE, fill=2), aliases=("staged",))
+    # Long enough for an importing client on a machine that is busy.
+    platform.deploy("vllm", vllm_adapters_seconds=60, vllm_adapters_retries=4)
+    return found
 
 
 def test_the_slots_are_filled_and_served(adapters):

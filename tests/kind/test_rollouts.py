@@ -2,81 +2,9 @@
 
 import json
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 
-CONFINED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
-
-# Asks until its file "stop" appears, over a new connection each time, and counts.
-ASK = """
-import http.client, json, os, sys, time
-host, path, body = sys.argv[1:4]
-counts = {"answered": 0, "failed": 0}
-while not os.path.exists("/tmp/stop"):
-    try:
-        connection = http.client.HTTPConnection(host, 8000, timeout=30)
-        connection.request("POST" if body else "GET", path, body or None, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-        ok = answer.status == 200
-    except OSError as error:
-        print(error, file=sys.stderr, flush=True)
-        ok = False
-    finally:
-        connection.close()
-    counts["answered" if ok else "failed"] += 1
-    with open("/tmp/counts.new", "w") as file:
-        json.dump(counts, file)
-    os.replace("/tmp/counts.new", "/tmp/counts")
-    time.sleep(0.02)
-time.sleep(3600)
-"""
-
-
-class Client:
-    """A pod that sends requests to a Service without a pause and counts the results."""
-
-    def __init__(self, platform, host, path, body=""):
-        self.platform, self.name = platform, f"client-{host}"
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": self.name},
-            "spec": {
-                "restartPolicy": "Never",
-                "terminationGracePeriodSeconds": 0,
-                "securityContext": {
-                    "runAsNonRoot": True,
-                    "runAsUser": 1000,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
-                "volumes": [{"name": "tmp", "emptyDir": {}}],
-                "containers": [
-                    {
-                        "name": "client",
-                        "image": platform.image("vllm"),
-                        "imagePullPolicy": "Never",
-                        "command": ["python3", "-c", ASK, host, path, body],
-                        "securityContext": CONFINED,
-                        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-                    }
-                ],
-            },
-        }
-        platform.kubectl("apply", "--filename", "-", input=json.dumps(pod))
-        platform.until(lambda: self.counts().get("answered", 0) >= 5, "five answers for the client")
-
-    def counts(self):
-        done = self.platform.kubectl("exec", self.name, "--", "cat", "/tmp/counts", check=False)
-        return json.loads(done.stdout) if done.returncode == 0 and done.stdout else {}
-
-    def stop(self):
-        """Stop it; return the counts and its log of failures."""
-        self.platform.kubectl("exec", self.name, "--", "touch", "/tmp/stop")
-        time.sleep(1)
-        counts, said = self.counts(), self.platform.kubectl("logs", self.name).stdout
-        self.platform.kubectl("delete", "pod", self.name, "--wait=false")
-        return counts, said
+from kind.client import Client
 
 
 def uids(platform, app):
@@ -85,7 +13,7 @@ def uids(platform, app):
 
 def test_a_rolling_update_of_triton_loses_no_request(platform):
     infer = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [0]}]})
-    client = Client(platform, "triton-inference", "/v2/models/resnet18_imagenette/infer", infer)
+    client = Client(platform, "triton-inference", 8000, "/v2/models/resnet18_imagenette/infer", infer)
     before, old = client.counts()["answered"], uids(platform, "triton-inference")
     platform.deploy("triton", triton_pod_annotations={"roll": "me"}, triton_env={"STANDIN_REQUEST_SECONDS": "0.2"})
     platform.until(lambda: not old & uids(platform, "triton-inference"), "all pods replaced")

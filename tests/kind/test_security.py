@@ -7,7 +7,13 @@ import pytest
 import yaml
 from workflow_rights import deviations
 
-SERVERS = {"triton-inference": "triton", "triton-inference-gpu": "triton", "vllm": "vllm", "judge-vllm": "judge-vllm"}
+SERVERS = {
+    "triton-inference": "triton",
+    "triton-inference-gpu": "triton",
+    "vllm": "vllm",
+    "judge-vllm": "judge-vllm",
+    "mlserver": "mlserver",
+}
 
 # The capability sets, no_new_privs and seccomp mode of the container's first process, one a line.
 STATUS = "grep -E '^(Cap...|NoNewPrivs|Seccomp):' /proc/1/status | tr -d '\\t'"

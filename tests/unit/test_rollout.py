@@ -77,6 +77,10 @@ def test_the_budget_is_longer_than_the_deadline_and_grows_with_replicas():
             ("c", "OOMKilled"),
         ),
         (pod(state={"running": {}}, restartCount=1, lastState={"terminated": {"reason": "Error"}}), ("", "")),
+        (pod(state={"terminated": {"reason": "Error"}}), ("", "")),
+        (pod(state={"terminated": {"reason": "Error"}}, restartCount=1), ("c", "Error")),
+        (pod(state={"terminated": {"reason": "Completed"}}, restartCount=1), ("c", "ended, with exit code 0")),
+        (pod(state={"terminated": {"reason": "Completed"}}, restartCount=1, ready=True), ("", "")),
         ({"status": {"phase": "Failed", "reason": "Evicted"}}, ("", "Evicted")),
     ],
 )

