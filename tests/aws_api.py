@@ -1,7 +1,7 @@
 """An AWS to test against: moto's server for IAM, STS and S3, and a stand-in for EKS, whose Pod Identity moto lacks.
 
-`running()` starts both on free ports of the loopback. `Watch` counts what one boto3 client sends, and can refuse an action as
-AWS refuses it.
+`running()` starts both on free ports of the loopback. `Watch` counts what one boto3 client sends, and can refuse an action or lose
+an answer as AWS and networks do.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import Owner
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.planner import Planner
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.writes import written
+from botocore.exceptions import ConnectionClosedError
 from services import CREDENTIALS, python_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +54,12 @@ class Eks(http.server.ThreadingHTTPServer):
         self.reset()
 
     def reset(self):
-        self.clusters, self.associations = {}, {}
+        self.clusters, self.associations, self.tokens = {}, {}, {}
+
+    def association(self, *place: str) -> str:
+        """The id of the association of a cluster, namespace and ServiceAccount, or nothing."""
+        keys = ("clusterName", "namespace", "serviceAccount")
+        return next((key for key, item in self.associations.items() if tuple(item[k] for k in keys) == place), "")
 
     def cluster(self, name: str, account: str = ACCOUNT, region: str = REGION) -> str:
         """Make a cluster; returns its issuer."""
@@ -97,7 +103,12 @@ class _EksCall(http.server.BaseHTTPRequestHandler):
         if self.command == "DELETE":
             return self._answer(200, {"association": eks.associations.pop(key)})
         if self.command == "POST":
+            if not key and (live := eks.association(name, body["namespace"], body["serviceAccount"])):
+                if eks.tokens[live] == body["clientRequestToken"]:
+                    return self._answer(200, {"association": eks.associations[live]})
+                return self._answer(409, {"message": f"Association already exists: {live}"}, "ResourceInUseException")
             key = key or f"a-{len(eks.associations)}{time.monotonic_ns()}"
+            eks.tokens.setdefault(key, body.get("clientRequestToken"))
             kept = eks.associations.setdefault(key, {"clusterName": name, "associationId": key})
             kept["associationArn"] = f"arn:aws:eks:{REGION}:{ACCOUNT}:podidentityassociation/{name}/{key}"
             kept.update({k: v for k, v in body.items() if k != "clientRequestToken"})
@@ -218,36 +229,71 @@ def account_of(region: str) -> Account:
     return _ACCOUNTS[key]
 
 
+class Killed(BaseException):
+    """The process ends here, and nothing of it runs any more."""
+
+
 class Watch:
-    """Sees each call of an account's clients before it is sent, and refuses those of `denied`.
+    """Sees each call of an account's clients before it is sent, and answers for AWS where a test says so.
 
     Attributes:
         calls: "service:Operation", in order.
         denied: IAM actions, or operations, that are refused; "iam:ACTION ROLE" for one role alone.
+        faults: what happens to the calls of an operation, one after the other: "CODE" or "CODE: message" is answered by AWS; "lost" is done
+            by AWS, and the answer never comes; "repeated" is done, and boto3 sends it again; a function is called first; "" nothing special.
     """
 
-    def __init__(self, account, denied: tuple = ()):
+    def __init__(self, account, denied: tuple = (), faults: dict | None = None):
         self.calls: list[str] = []
         self.denied = set(denied)
+        self.faults = {name: list(found) for name, found in (faults or {}).items()}
+        self._lost = self._repeated = self._sent = False
+        self._tags: list[tuple[bytes, bytes]] = []
         self._actions = account.actions
         if not hasattr(account, "watch"):
-            account.unwatched_iam = boto3.client("iam", region_name=account.region)
+            account.unwatched = {name: boto3.client(name, region_name=account.region) for name in ("iam", "s3")}
             for service in ("sts", "iam", "s3", "eks"):
-                seen = functools.partial(_seen, account)
-                account.client(service).meta.events.register("before-call", seen)
+                for event in ("before-call", "before-send", "after-call"):
+                    seen = functools.partial(_seen, account, event.replace("-", "_"))
+                    account.client(service).meta.events.register(event, seen)
         account.watch = self
-        self._iam = account.unwatched_iam
+        self._unwatched = account.unwatched
+        self._iam = account.unwatched["iam"]
 
-    def seen(self, model, params):
+    def before_call(self, model, params, **_more):
         name = f"{model.service_model.service_name}:{model.name}"
         self.calls.append(name)
         action = self._actions.get(name, name)
         subject = params["body"].get("RoleName", "") if isinstance(params["body"], dict) else ""
         if {name, action, f"{action} {subject}"} & self.denied:
-            error = {"Code": "AccessDenied", "Message": "not authorized"}
-            return type("Response", (), {"status_code": 403})(), {"Error": error, "ResponseMetadata": {}}
+            return _answer(403, "AccessDenied", "not authorized")
+        fault = self.faults[name].pop(0) if self.faults.get(name) else ""
+        if callable(fault):
+            fault = fault(params)
+        self._lost, self._repeated, self._sent = fault == "lost", fault == "repeated", False
+        if fault and not (self._lost or self._repeated):
+            code, _, message = fault.partition(": ")
+            return _answer(500 if code == "InternalFailure" else 400, code, message or "no")
+        if model.name == "CreateBucket":
+            self._tags = re.findall(rb"<Tag><Key>(.*?)</Key><Value>(.*?)</Value></Tag>", params["body"])
         change = re.fullmatch(r"(Add|Remove)ClientID\w+", model.name)
         return self._audience(change[1] == "Add", params["body"]) if change else None
+
+    def before_send(self, request, **_more):
+        if self._repeated:
+            self._repeated, self._sent = False, True
+            urllib3.request(request.method, request.url, headers=dict(request.headers), body=request.body)
+            raise ConnectionClosedError(endpoint_url=request.url)
+
+    def after_call(self, model, http_response, context, **_more):
+        if model.name == "CreateBucket" and (http_response.status_code < 300 or self._sent):
+            # moto drops them.
+            pairs = [{"Key": key.decode(), "Value": value.decode()} for key, value in self._tags]
+            bucket = context["input_params"]["Bucket"]
+            self._unwatched["s3"].put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": pairs})
+        if self._lost:
+            self._lost = False
+            raise ConnectionClosedError(endpoint_url="AWS")
 
     def _audience(self, add: bool, body: dict):
         """Stand in for the two operations on providers that moto lacks: the provider is made anew, with the other list."""
@@ -270,8 +316,14 @@ class Watch:
         return [name for name in self.calls if not re.match(r"\w+:(Get|List|Head|Describe)", name)]
 
 
-def _seen(account, model, params, **_more):
-    return account.watch.seen(model, params)
+def _seen(account, event, **more):
+    return getattr(account.watch, event)(**more)
+
+
+def _answer(status, code, message):
+    error = {"Code": code, "Message": message}
+    metadata = {"HTTPStatusCode": status}
+    return type("Response", (), {"status_code": status})(), {"Error": error, "ResponseMetadata": metadata}
 
 
 # --- A cluster's AWS side, planned and written as the action does --------------------------------------
@@ -341,11 +393,11 @@ def policy_name(cluster="staging", account=ACCOUNT, region=REGION):
     return Owner(account, region, cluster).policy
 
 
-def run(check=False, denied=(), **given):
+def run(check=False, denied=(), faults=None, **given):
     """Plan and write as the action does; returns the account's watch, the changes and the notices."""
     wanted = options(**given)
     account = account_of(wanted["region"])
-    watch = Watch(account, denied)
+    watch = Watch(account, denied, faults)
     plan = Planner(account, wanted).make()
     if not check:
         written(account, plan.writes)
@@ -354,10 +406,12 @@ def run(check=False, denied=(), **given):
     return watch
 
 
-def replay(cloud, *situations):
+def replay(cloud, *situations, about=lambda _service, _arguments: True):
     """Do what a run of 0.1.0 did, in order: the requests that it sent, recorded at commit 70a930e."""
     recorded = json.loads((ROOT / "tests" / "aws_before.json").read_text(encoding="utf-8"))
     for service, operation, arguments in (write for name in situations for write in recorded[name]):
+        if not about(service, arguments):
+            continue
         # Its other region's bucket is made there.
         place = (arguments.get("CreateBucketConfiguration") or {}).get("LocationConstraint", REGION)
         getattr(cloud.client(service, region=place), operation)(**arguments)

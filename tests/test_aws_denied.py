@@ -15,8 +15,8 @@ LISTED = {
     for statement in RIGHTS["Statement"]
     for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
 }
-# AWS asks for these along with another call, moto never does: CreateBucket with ObjectOwnership, associations with a role and tags.
-ALONG = {"s3:PutBucketOwnershipControls", "iam:PassRole"}
+# AWS asks for these along with another call, moto never does: CreateBucket with ObjectOwnership and tags, associations with a role.
+ALONG = {"s3:PutBucketOwnershipControls", "s3:TagResource", "iam:PassRole"}
 REPORT = {"iam:GetPolicy", "iam:GetPolicyVersion"}
 # A run does without: tests/test_aws_leftovers.py.
 OPTIONAL = {"iam:ListOpenIDConnectProviders", "iam:ListRoles"}

@@ -108,7 +108,9 @@ def test_without_the_clusters_issuer_it_is_found_too(cloud):
 def test_a_role_with_policies_of_others_is_refused_with_the_ways_out(cloud):
     run(**PROD)
     cloud.client("iam").put_role_policy(
-        RoleName=ROLES[1], PolicyName="theirs", PolicyDocument=json.dumps(policies.permissions([{"bucket": "x"}], ACCOUNT, "aws"))
+        RoleName=ROLES[1],
+        PolicyName="theirs",
+        PolicyDocument=json.dumps(policies.permissions([{"bucket": "x"}], ACCOUNT, "aws")),
     )
     before = everything(cloud)
     with pytest.raises(Refused, match=r"detach them first: theirs \(or keep the role, with irsa_prune: false\)"):

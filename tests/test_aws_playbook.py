@@ -1,12 +1,20 @@
 """playbooks/aws.yml and playbooks/identity.yml as an operator runs them, or their actions alone, against the stand-in for AWS."""
 
+import contextlib
+import http.server
 import os
 import re
+import signal
 import subprocess
+import threading
+import time
+from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import parse_qs
 
 import aws_api
 import pytest
+import urllib3
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.loader import action_loader
@@ -134,6 +142,77 @@ def test_two_hosts_that_are_one_cluster_to_aws_are_refused(cloud, play):
         "prod": {**HOST_VARIABLES, "platform_cluster_name": "ml", "platform_aws_region": "eu-west-1"},
     }
     assert act("aws", hosts=others, platform_cluster_name="ml")["changed"]
+
+
+class _Between(http.server.BaseHTTPRequestHandler):
+    """Hands requests on to moto; `server.seen` is called before each."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.seen(body)
+        kept = {key: value for key, value in self.headers.items() if key != "Host"}
+        answer = urllib3.request(self.command, self.server.target + self.path, headers=kept, body=body, redirect=False)
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.headers["Content-Type"])
+        self.send_header("Content-Length", str(len(answer.data)))
+        self.end_headers()
+        self.wfile.write(answer.data)
+
+    def log_message(self, *_):
+        pass
+
+
+def _processes(inventory):
+    """Numbers of the processes that run a playbook on an inventory."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(inventory) in (entry / "cmdline").read_text():
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_playbook_that_is_interrupted_takes_back_what_it_made(cloud, tmp_path, kind):
+    """The signal reaches ansible-playbook alone, as from a terminal or a supervisor; its worker outlives it until all is taken back."""
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"clusters": {"hosts": {"staging": {**HOST_VARIABLES, "irsa_buckets": {}}}}}))
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("K8S_AUTH_", "KUBECONFIG"))}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Between) as between:
+        between.target = cloud.url
+        seen = []
+
+        def look(body):
+            seen.append(parse_qs(body.decode()).get("Action", [""])[0])
+            if seen.count("PutRolePolicy") == 2 and seen[-1] == "PutRolePolicy":
+                process.send_signal(kind)
+                time.sleep(1)  # for the worker to hear of it; if it does not, the test fails
+
+        between.seen = look
+        threading.Thread(target=between.serve_forever, daemon=True).start()
+        process = subprocess.Popen(
+            [aws_api.BIN / "ansible-playbook", "-i", inventory, "playbooks/aws.yml"],
+            cwd=ROOT,
+            env={**kept, **cloud.env, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{between.server_port}"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            assert process.wait(120) != 0
+            deadline = time.monotonic() + 60
+            # Its worker is alone now, and ends when it has taken everything back.
+            while _processes(inventory) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert _processes(inventory) == []
+        finally:
+            for number in _processes(inventory):
+                os.kill(number, signal.SIGKILL)
+            process.wait()
+            between.shutdown()
+    assert seen.count("CreateRole") == seen.count("DeleteRole") == 2
+    assert everything(cloud) == {"associations": {}}
 
 
 def test_without_credentials_it_says_where_they_come_from(cloud, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 
 from ansible.errors import AnsibleError
@@ -9,8 +10,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Acti
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.planner import Planner
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.writes import written
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.writes import Interrupted, written
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs, variables
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
@@ -32,13 +34,22 @@ class ActionModule(Action):
         for line in changes:
             self.tell(line)
         if not self._task.check_mode:
-            written(account, plan.writes)
+            self._write(account, plan)
         return {
             "changed": bool(changes),
             "changes": changes,
             "warnings": plan.notices,
             "diff": [write.diff() for write in plan.writes],
         }
+
+    def _write(self, account: Account, plan: Plan) -> None:
+        try:
+            written(account, plan.writes)
+        except Interrupted as error:
+            self.tell(str(error))
+            # Ansible's own handler ends this process: nobody reads a result any more, and a long one would be waited for for ever.
+            signal.raise_signal(error.signal)
+            raise
 
 
 def _clusters(hosts: Mapping) -> Iterator[tuple[str, dict[str, str]]]:

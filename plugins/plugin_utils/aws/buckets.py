@@ -57,13 +57,19 @@ class Buckets(Part):
     def _ensure(self, name: str, owner: dict, live: Mapping | None, settings: Mapping) -> None:
         tags = self._tags(owner) if live is not None else {}
         if live is None:
-            arguments: dict[str, Any] = {"Bucket": name, "ObjectOwnership": "BucketOwnerEnforced"}
+            # With its tags, so that it is ours from the start. They are put once more below: some endpoints drop them here.
+            configuration: dict[str, Any] = {"Tags": pairs_of(self.tags)}
             if self.account.region != "us-east-1":
-                arguments["CreateBucketConfiguration"] = {"LocationConstraint": self.account.region}
+                configuration["LocationConstraint"] = self.account.region
+            arguments = {
+                "Bucket": name,
+                "ObjectOwnership": "BucketOwnerEnforced",
+                "CreateBucketConfiguration": configuration,
+            }
             self.write(
                 "s3", "create_bucket", arguments, f"create bucket {name}", ("delete_bucket", owner), after=arguments
             )
-        elif not self.may_touch("bucket", name, tags):
+        elif not self.may_touch("bucket", name, tags, "" if tags else self._cut_off(name, owner)):
             return
         read = self.account.find if live is not None else (lambda *_args, **_more: None)
         self._public_access(name, owner, read, live is None)
@@ -104,6 +110,14 @@ class Buckets(Part):
             self._change(
                 name, owner, "put_bucket_policy", {"Policy": json.dumps(policy)}, "policy", undo, live, before, policy
             )
+
+    def _cut_off(self, name: str, owner: Mapping) -> str:
+        """Explain a bucket without tags that looks like what a run of 0.1.0 left when it was cut off: empty, and with no policy."""
+        read = self.account.find
+        held = read("s3", "list_object_versions", **owner) or {}
+        if held.get("Versions") or held.get("DeleteMarkers") or read("s3", "get_bucket_policy", **owner):
+            return ""
+        return f". It is empty and has neither tags nor a policy, as after a run that was cut off: then take it over with irsa_adopt, or delete it (aws s3api delete-bucket --bucket {name})"
 
     def _region(self, live: Mapping) -> str:
         return live.get("BucketRegion") or self.account.region

@@ -97,15 +97,15 @@ class Part:
         """Give the ServiceAccounts that name a role of this account."""
         return [item for item in self.options["service_accounts"] if account_of(item["role_arn"]) == self.account.id]
 
-    def may_touch(self, kind: str, name: str, tags: Mapping[str, str]) -> bool:
-        """Tell whether something that exists is ours, or may become so; note it where not."""
+    def may_touch(self, kind: str, name: str, tags: Mapping[str, str], more: str = "") -> bool:
+        """Tell whether something that exists is ours, or may become so; note it where not, with ``more`` that explains it."""
         if is_ours(tags):
             return True
         if name in self.options["adopt"]:
             return True
         self.plan.problems.append(
             f"{kind} {name} exists and is not ours (no tag {MANAGED_BY[0]}={MANAGED_BY[1]}): "
-            f"add {name!r} to irsa_adopt to take it over, or choose another name"
+            f"add {name!r} to irsa_adopt to take it over, or choose another name{more}"
         )
         return False
 

@@ -25,10 +25,23 @@ BUSY = frozenset({"ConcurrentModification", "ConcurrentModificationException", "
 EXISTS = frozenset({"BucketAlreadyOwnedByYou", "EntityAlreadyExists", "ResourceInUseException"})
 
 
+class Interrupted(AwsError):
+    """A signal ended the run, and what it had done is taken back, or named.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.signal = number
+
+
 def written(account: Account, writes: list[Write]) -> None:
     """Do the writes, in order; when one fails, or SIGINT or SIGTERM ends the run, take back what was done, newest first.
 
     Raises:
+        Interrupted: a signal ended the run.
         AwsError: a write failed. The text says whether everything is as it was.
     """
     done: list[Write] = []
@@ -39,8 +52,11 @@ def written(account: Account, writes: list[Write]) -> None:
                     raise AwsError(f"{signal.Signals(received[0]).name} ended the run before this")
                 _send(account, write.service, write.operation, write.arguments, _created(done), received)
             except AwsError as error:
-                raise _taken_back(account, done, write, error) from None
+                failed = _taken_back(account, done, write, error)
+                raise (Interrupted(str(failed), received[0]) if received else failed) from None
             done.append(write)
+        if received:
+            raise Interrupted("everything is written, and stays: the signal came with the last request", received[0])
 
 
 def _taken_back(account: Account, done: list[Write], write: Write, error: AwsError) -> AwsError:
