@@ -425,8 +425,9 @@ def everything(cloud, account=ACCOUNT, region=REGION):
         name = role["RoleName"]
         policies = iam_.list_role_policies(RoleName=name)["PolicyNames"]
         live = iam_.get_role(RoleName=name)["Role"]
-        keys = ("Arn", "AssumeRolePolicyDocument", "MaxSessionDuration", "PermissionsBoundary", "Tags")
+        keys = ("Arn", "AssumeRolePolicyDocument", "Description", "MaxSessionDuration", "PermissionsBoundary", "Tags")
         live["Tags"] = sorted(live.get("Tags") or [], key=lambda pair: pair["Key"])
+        live["Description"] = live.get("Description") or None
         found[name] = {key: live.get(key) for key in keys} | {
             policy: iam_.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"] for policy in policies
         }

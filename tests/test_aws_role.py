@@ -380,6 +380,17 @@ def test_a_trust_policy_that_outgrows_iams_quota_is_refused(cloud):
         several(clusters[3:])
 
 
+def test_all_inline_policies_of_a_role_count_together(cloud):
+    access = [{"bucket": "my-mlflow-artifacts", "prefixes": [f"experiment-{number}/" for number in range(70)]}]
+    accounts = [service_account("vllm", "vllm-sa", ROLES[1], access=access)]
+    run(service_accounts=accounts, role_arns=[], buckets={})
+    before = everything(cloud)
+    said = refused(**second(service_accounts=accounts, role_arns=[], buckets={}))
+    assert f"the policy {policy_name('prod-eu')} (with {policy_name()}) of" in said
+    assert "characters, and IAM takes 10240" in said
+    assert everything(cloud) == before
+
+
 def test_a_quota_that_aws_has_raised_for_the_account_counts(cloud, monkeypatch):
     real = Account.call
 
@@ -391,9 +402,9 @@ def test_a_quota_that_aws_has_raised_for_the_account_counts(cloud, monkeypatch):
         return found
 
     monkeypatch.setattr(Account, "call", raised)
-    several([{"cluster": f"cluster-{number}", "oidc_issuer": f"{ISSUER}{number}"} for number in range(6)])
+    several([{"cluster": f"cluster-{number}", "oidc_issuer": f"{ISSUER}{number}"} for number in range(5)])
     trust = cloud.client("iam").get_role(RoleName="my-vllm-s3-read")["Role"]["AssumeRolePolicyDocument"]
-    assert len(trust["Statement"]) == 6
+    assert len(trust["Statement"]) == 5
 
 
 def several(clusters):
@@ -409,6 +420,14 @@ def test_the_credentials_of_another_account_are_refused(cloud):
     assert f"the AWS credentials lead to account {ACCOUNT}" in said
     assert f"irsa_account_id is {OTHER}" in said
     assert everything(cloud) == {"associations": {}}
+
+
+@pytest.mark.parametrize("empty", ["account_id", "cluster_account_id"])
+def test_a_cluster_whose_account_is_not_known_is_refused(cloud, empty):
+    variable = {"account_id": "irsa_account_id", "cluster_account_id": "platform_aws_account_id"}[empty]
+    said = refused(**{empty: ""}, service_accounts=[], role_arns=[])
+    assert f"{variable} is empty" in said
+    assert "set platform_aws_account_id" in said
 
 
 def test_a_cluster_of_another_account_is_let_into_a_role(cloud, monkeypatch):

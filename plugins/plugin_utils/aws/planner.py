@@ -54,10 +54,11 @@ class Planner:
 
     def _check_identity(self) -> list[str]:
         wanted = self.options["account_id"]
-        if not wanted:
+        empty = [name for name in ("account_id", "cluster_account_id") if not self.options[name]]
+        if empty:
             return [
-                f"irsa_account_id is empty (the credentials lead to {self.account.id}): set platform_aws_account_id to the account whose "
-                "AWS side is meant"
+                f"{'irsa_account_id' if empty[0] == 'account_id' else 'platform_aws_account_id'} is empty (the credentials lead to "
+                f"{self.account.id}): set platform_aws_account_id to the cluster's account, also where it has no roles any more"
             ]
         if self.account.id != wanted:
             return [

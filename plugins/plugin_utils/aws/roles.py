@@ -109,9 +109,9 @@ class Roles(Tagged):
         trust, foreign = policies.merge_trust(
             before, self.owner.sid, self._statement(carriers), lambda sid: owned_sid(sid, tags)
         )
-        self._check_size(arn, "trust policy", trust, "AssumeRolePolicySizeQuota")
-        self._check_size(arn, f"policy {self.owner.policy}", policy, "RolePolicySizeQuota")
+        self._check_size(arn, "trust policy", [trust], "AssumeRolePolicySizeQuota")
         if live is None:
+            self._check_size(arn, f"policy {self.owner.policy}", [policy], "RolePolicySizeQuota")
             self._create(arn, trust, policy)
             return
         if live["Arn"] != arn:
@@ -136,7 +136,7 @@ class Roles(Tagged):
         self._tag("role", {"RoleName": name}, f"role {name}", tags, missing)
         self._limits(name, live)
         # The policy before the trust: who comes to be trusted finds the right one.
-        self._put_policy(name, policy)
+        self._put_policy(arn, name, policy)
         if not policies.same(before, trust):
             self._put_trust(live, trust)
         # What 0.1.0 wrote goes last, when all that it was for is there under the new names.
@@ -160,9 +160,9 @@ class Roles(Tagged):
     def _provider_arn(self) -> str:
         return names.provider_arn(self.options["oidc_issuer"], self.account.id, self.account.partition)
 
-    def _check_size(self, arn: str, what: str, document: Mapping, quota: str) -> None:
-        """Compare a document's size without whitespace with IAM's quota; an account's own is asked for what exceeds the default."""
-        size = len(json.dumps(document, separators=(",", ":")))
+    def _check_size(self, arn: str, what: str, documents: list[Mapping], quota: str) -> None:
+        """Compare the size of documents without whitespace with IAM's quota; an account's own is asked for what exceeds the default."""
+        size = sum(len(json.dumps(document, separators=(",", ":"))) for document in documents)
         if size <= QUOTAS[quota]:
             return
         limit = self.account.call("iam", "get_account_summary")["SummaryMap"][quota]
@@ -218,11 +218,21 @@ class Roles(Tagged):
             after={"PermissionsBoundary": boundary},
         )
 
-    def _put_policy(self, name: str, policy: Mapping) -> None:
+    def _put_policy(self, arn: str, name: str, policy: Mapping) -> None:
         live = self.account.find("iam", "get_role_policy", RoleName=name, PolicyName=self.owner.policy)
         before = live["PolicyDocument"] if live else None
-        if before is None or not policies.same(before, policy):
-            self._write_policy(name, before, policy)
+        if before is not None and policies.same(before, policy):
+            return
+        # All of a role's inline policies share the quota, and those of 0.1.0 go only after this.
+        inline = self.account.pages("iam", "list_role_policies", "PolicyNames", RoleName=name)
+        others = sorted({*inline} - {self.owner.policy})
+        documents = [self._document(name, other) for other in others]
+        together = f"policy {self.owner.policy} (with {', '.join(others)})" if others else f"policy {self.owner.policy}"
+        self._check_size(arn, together, [policy, *documents], "RolePolicySizeQuota")
+        self._write_policy(name, before, policy)
+
+    def _document(self, name: str, policy: str) -> dict:
+        return self.account.call("iam", "get_role_policy", RoleName=name, PolicyName=policy)["PolicyDocument"]
 
     def _write_policy(self, name: str, before: Mapping | None, policy: Mapping) -> None:
         key = {"RoleName": name, "PolicyName": self.owner.policy}
@@ -315,15 +325,15 @@ class Roles(Tagged):
             "Tags": pairs_of(tags),
         }
         boundary = (live.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn")
-        if boundary:
-            again["PermissionsBoundary"] = boundary
+        more = {"PermissionsBoundary": boundary, "Description": live.get("Description")}
+        again |= {key: value for key, value in more.items() if value}
         self._looked_at(live, policies.document([]))
         self.write("iam", "delete_role", {"RoleName": name}, f"delete role {arn}", ("create_role", again), before=trust)
 
     def _delete_policies(self, name: str, gone: set[str]) -> None:
         for policy in sorted(gone):
             key = {"RoleName": name, "PolicyName": policy}
-            document = self.account.call("iam", "get_role_policy", **key)["PolicyDocument"]
+            document = self._document(name, policy)
             self.write(
                 "iam",
                 "delete_role_policy",
