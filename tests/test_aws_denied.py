@@ -19,7 +19,7 @@ LISTED = {
 ALONG = {"s3:PutBucketOwnershipControls", "s3:TagResource", "iam:PassRole"}
 REPORT = {"iam:GetPolicy", "iam:GetPolicyVersion"}
 # A run does without: tests/test_aws_leftovers.py.
-OPTIONAL = {"iam:ListOpenIDConnectProviders", "iam:ListRoles"}
+OPTIONAL = {"iam:ListOpenIDConnectProviders", "iam:ListRoles", "tag:GetResources"}
 NOTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
 BOUNDARY = "arn:aws:iam::123456789012:policy/limit"
 ONE = {"service_accounts": [service_account("vllm", "vllm-sa", ROLES[1])], "role_arns": []}

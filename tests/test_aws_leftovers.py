@@ -191,6 +191,23 @@ def test_associations_in_a_namespace_that_the_inventory_left(cloud):
     assert everything(cloud) == NOTHING
 
 
+# --- Buckets ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [{"state": "absent"}, {"prune": False}])
+def test_a_bucket_that_the_inventory_no_longer_names_is_kept_and_named(cloud, given):
+    run(**{**PROD, "buckets": {"my-triton-models": {}}})
+    run(**{**PROD, "cluster": "second", "oidc_issuer": f"{ISSUER}2", "buckets": {"another": {}}})
+    kept = run(**PROD, **given)
+    said = [line for line in kept.notices if line.startswith("bucket ")]
+    assert said == ["bucket my-triton-models is this cluster's by its tags, and irsa_buckets does not name it: kept"]
+    assert "my-triton-models" in everything(cloud)
+    denied = run(**PROD, **given, denied=["tag:GetResources"])
+    assert "tag:GetResources is denied to" in str(denied.notices)
+    # Where that is as the operator wants it, not each run says so.
+    assert run(**PROD, check=True).notices == []
+
+
 # --- Rights that a run does without -----------------------------------------------------------------
 
 

@@ -32,6 +32,7 @@ ABSENT = frozenset(
 DENIED = frozenset({"403", "AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 # Where the action that an operation needs has another name (Service Authorization Reference).
 ACTIONS = {
+    "resourcegroupstaggingapi:GetResources": "tag:GetResources",
     "s3:DeleteBucketLifecycle": "s3:PutLifecycleConfiguration",
     "s3:DeletePublicAccessBlock": "s3:PutBucketPublicAccessBlock",
     "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",

@@ -53,6 +53,23 @@ class Buckets(Part):
                 )
                 continue
             self._ensure(name, owner, live, settings)
+        if not (self.present and self.options["prune"]):
+            self._name_left_over()
+
+    def _name_left_over(self) -> None:
+        """Name the buckets that are this cluster's by their tags alone; taking one out of the inventory keeps it."""
+        tagged = {"TagFilters": [{"Key": self.tag}], "ResourceTypeFilters": ["s3"]}
+        try:
+            found = self.account.pages("resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", **tagged)
+        except AwsError as error:
+            if error.code not in DENIED:
+                raise
+            self.plan.notices.append(f"{error}. Buckets that the inventory no longer names are not found")
+            return
+        for name in sorted({item["ResourceARN"].rpartition(":")[2] for item in found} - self.options["buckets"].keys()):
+            self.plan.notices.append(
+                f"bucket {name} is this cluster's by its tags, and irsa_buckets does not name it: kept"
+            )
 
     def _ensure(self, name: str, owner: dict, live: Mapping | None, settings: Mapping) -> None:
         tags = self._tags(owner) if live is not None else {}
