@@ -17,7 +17,8 @@ PREFIX = "modelyard/cluster/"
 class Owner:
     """A cluster, as tags, Sids and policy names know it: each is made of all three parts, so that no two clusters have the same.
 
-    No part can hold the separators, and the longest tag key has 109 characters of IAM's 128, the longest policy name 101 of 128.
+    No part can hold the separators, and the longest tag key has 118 characters of IAM's 128, the longest policy name 110 of 128.
+    IAM takes tag keys that differ in case alone for one, so a name with capitals has a digest behind it.
 
     Attributes:
         account: the cluster's own, 12 digits.
@@ -32,18 +33,24 @@ class Owner:
     @property
     def tag(self) -> str:
         """Name the tag that says that something stands for this cluster; what several share has one of each."""
-        return f"{PREFIX}{self.account}/{self.region}/{self.name}"
+        return f"{PREFIX}{self.account}/{self.region}/{self.name}{self._capitals('/')}"
 
     @property
     def policy(self) -> str:
         """Name the cluster's inline policy in a role."""
-        return f"modelyard-{self.name}@{self.region}@{self.account}"
+        return f"modelyard-{self.name}@{self.region}@{self.account}{self._capitals('@')}"
 
     @property
     def sid(self) -> str:
         """Name the cluster's statement in a trust policy, where letters and digits alone are allowed."""
-        digest = hashlib.sha256(f"{self.account}:{self.region}:{self.name}".encode()).hexdigest()[:8]
-        return f"Modelyard{camel(self.name)}{digest}"
+        return f"Modelyard{camel(self.name)}{self._digest}"
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(f"{self.account}:{self.region}:{self.name}".encode()).hexdigest()[:8]
+
+    def _capitals(self, separator: str) -> str:
+        return "" if self.name == self.name.lower() else f"{separator}{self._digest}"
 
     # Until 0.1.0, tags and policies said no more than the name: clusters that had it in common had these in common.
 
@@ -108,7 +115,7 @@ def shared_name(owner: Owner, sids: Iterable[str], tags: Iterable[str]) -> bool:
 def _owner(tag: str) -> Owner | str:
     """Give the cluster of a tag; what 0.1.0 wrote tells its name alone."""
     parts = tag.removeprefix(PREFIX).split("/")
-    return Owner(*parts) if len(parts) == 3 else parts[0]
+    return Owner(*parts[:3]) if len(parts) in (3, 4) else parts[0]
 
 
 def _old_sid(sid: str, name: str) -> bool:
