@@ -16,14 +16,15 @@ import sys
 import threading
 import time
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
 import botocore.loaders
 import urllib3
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import written
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import Owner
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.planner import Planner
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.writes import written
 from services import CREDENTIALS, python_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +39,7 @@ botocore.loaders.create_loader = lambda *_args: _LOADER
 
 
 class Eks(http.server.ThreadingHTTPServer):
-    """Stands in for EKS: DescribeCluster, and the five calls of Pod Identity associations, as botocore's model has them.
+    """Stands in for EKS: DescribeCluster, the five calls of Pod Identity associations and those of their tags, as botocore's model has them.
 
     Attributes:
         clusters: name to what DescribeCluster answers. associations: id to association.
@@ -73,6 +74,8 @@ class _EksCall(http.server.BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
         eks, name = self.server, parts[1]
+        if parts[0] == "tags":
+            return self._tags(unquote(name if len(parts) == 2 else "/".join(parts[1:])), body, parse_qs(query))
         if name not in eks.clusters:
             return self._answer(404, {"message": f"No cluster found for name: {name}."}, "ResourceNotFoundException")
         if len(parts) == 2:
@@ -96,10 +99,17 @@ class _EksCall(http.server.BaseHTTPRequestHandler):
         if self.command == "POST":
             key = key or f"a-{len(eks.associations)}{time.monotonic_ns()}"
             kept = eks.associations.setdefault(key, {"clusterName": name, "associationId": key})
+            kept["associationArn"] = f"arn:aws:eks:{REGION}:{ACCOUNT}:podidentityassociation/{name}/{key}"
             kept.update({k: v for k, v in body.items() if k != "clientRequestToken"})
         return self._answer(200, {"association": eks.associations[key]})
 
     do_POST = do_DELETE = do_GET  # noqa: N815
+
+    def _tags(self, arn, body, query):
+        (found,) = (item for item in self.server.associations.values() if item["associationArn"] == arn)
+        kept = {key: value for key, value in found.get("tags", {}).items() if key not in query.get("tagKeys", [])}
+        found["tags"] = kept | body.get("tags", {})
+        return self._answer(200, {})
 
     def _answer(self, status, body, error=""):
         data = json.dumps(body).encode()
@@ -323,6 +333,11 @@ def options(cluster="staging", account=ACCOUNT, **given):
     return {**copy.deepcopy(found), **given}
 
 
+def policy_name(cluster="staging", account=ACCOUNT, region=REGION):
+    """The name of a cluster's inline policy."""
+    return Owner(account, region, cluster).policy
+
+
 def run(check=False, denied=(), **given):
     """Plan and write as the action does; returns the account's watch, the changes and the notices."""
     wanted = options(**given)
@@ -336,6 +351,15 @@ def run(check=False, denied=(), **given):
     return watch
 
 
+def replay(cloud, *situations):
+    """Do what a run of 0.1.0 did, in order: the requests that it sent, recorded at commit 70a930e."""
+    recorded = json.loads((ROOT / "tests" / "aws_before.json").read_text(encoding="utf-8"))
+    for service, operation, arguments in (write for name in situations for write in recorded[name]):
+        # Its other region's bucket is made there.
+        place = (arguments.get("CreateBucketConfiguration") or {}).get("LocationConstraint", REGION)
+        getattr(cloud.client(service, region=place), operation)(**arguments)
+
+
 def everything(cloud, account=ACCOUNT, region=REGION):
     """All that an account holds, for comparing; the region says in which partition."""
     iam_, s3 = cloud.client("iam", account, region), cloud.client("s3", account, region)
@@ -345,11 +369,13 @@ def everything(cloud, account=ACCOUNT, region=REGION):
         policies = iam_.list_role_policies(RoleName=name)["PolicyNames"]
         live = iam_.get_role(RoleName=name)["Role"]
         keys = ("Arn", "AssumeRolePolicyDocument", "MaxSessionDuration", "PermissionsBoundary", "Tags")
+        live["Tags"] = sorted(live.get("Tags") or [], key=lambda pair: pair["Key"])
         found[name] = {key: live.get(key) for key in keys} | {
             policy: iam_.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"] for policy in policies
         }
     for provider in iam_.list_open_id_connect_providers()["OpenIDConnectProviderList"]:
         live = iam_.get_open_id_connect_provider(OpenIDConnectProviderArn=provider["Arn"])
+        live["Tags"] = sorted(live.get("Tags") or [], key=lambda pair: pair["Key"])
         found[provider["Arn"]] = {key: live.get(key) for key in ("ClientIDList", "Tags", "Url")}
     for bucket in s3.list_buckets()["Buckets"]:
         found[bucket["Name"]] = bucket_settings(s3, bucket["Name"])

@@ -7,7 +7,7 @@ import aws_api
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ACTIONS, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
-from aws_api import ROLES, everything, options, run, service_account
+from aws_api import ROLES, everything, options, policy_name, replay, run, service_account
 
 RIGHTS = json.loads((aws_api.ROOT / "docs" / "aws-policy.json").read_text(encoding="utf-8"))
 LISTED = {
@@ -16,7 +16,7 @@ LISTED = {
     for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
 }
 # AWS asks for these along with another call, moto never does: CreateBucket with ObjectOwnership, associations with a role and tags.
-ALONG = {"s3:PutBucketOwnershipControls", "iam:PassRole", "eks:TagResource"}
+ALONG = {"s3:PutBucketOwnershipControls", "iam:PassRole"}
 REPORT = {"iam:GetPolicy", "iam:GetPolicyVersion"}
 NOTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
 BOUNDARY = "arn:aws:iam::123456789012:policy/limit"
@@ -42,7 +42,7 @@ def edited(cloud):
     )
     iam.put_role_policy(
         RoleName=ROLES[1],
-        PolicyName="modelyard-staging",
+        PolicyName=policy_name(),
         PolicyDocument=json.dumps(NOTHING),
     )
     iam.update_role(RoleName=ROLES[1], MaxSessionDuration=7200)
@@ -73,6 +73,16 @@ def associated(cloud):
     run(**POD)
 
 
+def earlier(cloud):
+    """What 0.1.0 wrote."""
+    replay(cloud, "prod")
+
+
+def earlier_associations(cloud):
+    cloud.eks.cluster("prod")
+    replay(cloud, "pods")
+
+
 def elsewhere(cloud):
     """Associated with another role."""
     associated(cloud)
@@ -98,6 +108,8 @@ SITUATIONS = {
     "without a boundary": (bounded, ONE),
     "teardown": (made, {**ONE, "state": "absent"}),
     "teardown of one of two": (shared, {**ONE, "state": "absent"}),
+    "taken over": (earlier, {"cluster": "prod"}),
+    "associations taken over": (earlier_associations, {**POD, "cluster": "prod"}),
     "first association": (cluster, POD),
     "another association": (elsewhere, POD),
     "no association": (associated, {**POD, "state": "absent"}),
@@ -123,12 +135,18 @@ CASES = {
         "s3:ListBucketMultipartUploads",
     ],
     "teardown of one of two": ["iam:UntagRole"],
+    "associations taken over": ["eks:TagResource"],
     "first association": ["eks:DescribeCluster", "eks:CreatePodIdentityAssociation"],
     "another association": ["eks:DescribePodIdentityAssociation", "eks:UpdatePodIdentityAssociation"],
     "no association": ["eks:DeletePodIdentityAssociation"],
 }  # fmt: skip
+# Taking back needs it too, so what came before it stays.
+UNTAG = {
+    "taken over": "iam:UntagOpenIDConnectProvider",
+    "associations taken over": "eks:UntagResource",
+}
 # Used only to take back.
-UNDO = {"iam:RemoveClientIDFromOpenIDConnectProvider", "iam:UntagOpenIDConnectProvider", "s3:DeleteBucketPolicy"}
+UNDO = {"iam:RemoveClientIDFromOpenIDConnectProvider", "s3:DeleteBucketPolicy"}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +162,17 @@ def test_a_denied_right_changes_nothing(cloud, situation, action):
     assert without_ids(everything(cloud)) == without_ids(before)
 
 
+@pytest.mark.parametrize("situation", UNTAG)
+def test_without_the_right_to_untag_what_stays_is_named(cloud, situation):
+    prepare, given = SITUATIONS[situation]
+    prepare(cloud)
+    with pytest.raises(AwsError, match=rf"{UNTAG[situation]}.* Not taken back: tag ") as error:
+        run(**given, denied=[UNTAG[situation]])
+    assert "aws-policy.json" in str(error.value)
+    run(**given)
+    assert run(**given).writes == []
+
+
 def without_ids(found):
     """An association that was deleted and made again has another id."""
     return {
@@ -156,7 +185,7 @@ def without_ids(found):
 
 def test_the_listed_rights_are_those_that_are_denied():
     tried = {action for actions in CASES.values() for action in actions}
-    assert tried | UNDO | ALONG | REPORT == LISTED
+    assert tried | {*UNTAG.values()} | UNDO | ALONG | REPORT == LISTED
 
 
 def test_what_could_not_be_taken_back_is_named(cloud):

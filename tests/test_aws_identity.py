@@ -6,7 +6,7 @@ import aws_api
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import report as identity_report
-from aws_api import ACCOUNT, ISSUER, OTHER, REGION, ROLES, options, run, service_account
+from aws_api import ACCOUNT, ISSUER, OTHER, REGION, ROLES, options, policy_name, run, service_account
 
 KEY = "eks.amazonaws.com/role-arn"
 PROVIDER = names.provider_arn(ISSUER, ACCOUNT, "aws")
@@ -55,7 +55,7 @@ HOST = ISSUER.removeprefix("https://")
 
 def role_gone(cloud):
     client = cloud.client("iam")
-    client.delete_role_policy(RoleName=ROLES[1], PolicyName="modelyard-staging")
+    client.delete_role_policy(RoleName=ROLES[1], PolicyName=policy_name())
     client.delete_role(RoleName=ROLES[1])
 
 
@@ -66,7 +66,7 @@ def other_audience(cloud):
 
 
 def policy_with(cloud, change):
-    client, key = cloud.client("iam"), {"RoleName": ROLES[1], "PolicyName": "modelyard-staging"}
+    client, key = cloud.client("iam"), {"RoleName": ROLES[1], "PolicyName": policy_name()}
     document = client.get_role_policy(**key)["PolicyDocument"]
     document["Statement"] = [item for item in document["Statement"] if change(item)]
     client.put_role_policy(**key, PolicyDocument=json.dumps(document))

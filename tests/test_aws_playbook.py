@@ -54,7 +54,7 @@ def play(cloud, tmp_path):
     return run
 
 
-def act(name, host="staging", arguments=None, **changes):
+def act(name, host="staging", arguments=None, hosts=None, **changes):
     """Render a host and run an action on it as the playbook of its name does, in this process."""
     second = {"irsa_oidc_issuer": f"{aws_api.ISSUER}2"} if host != "staging" else {}
     found = rendered(inventory_hostname=host, **{**HOST_VARIABLES, **second, **changes})
@@ -63,7 +63,7 @@ def act(name, host="staging", arguments=None, **changes):
     )
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="never used"))
     parts = {"connection": connection, "play_context": None, "loader": None, "templar": None, "shared_loader_obj": None}
-    return action_loader.get(f"modelyard.core.{name}", task=task, **parts).run(task_vars={})
+    return action_loader.get(f"modelyard.core.{name}", task=task, **parts).run(task_vars={"hostvars": hosts or {}})
 
 
 def changes_of(said):
@@ -119,6 +119,21 @@ def test_wrong_inputs_are_refused_before_anything_is_written(cloud, play):
     assert "irsa_vllm_access[0].buckets" in str(error.value)
     assert "vllm_judge_access[0].buckets" in str(error.value)
     assert everything(cloud) == {"associations": {}}
+
+
+def test_two_hosts_that_are_one_cluster_to_aws_are_refused(cloud, play):
+    said = play("aws", hosts=("one", "two", "three"), check=False, platform_cluster_name="ml")
+    refusals = re.findall(
+        r"platform_cluster_name is 'ml': must differ from that of ([\w, ]+), of the same account", said
+    )
+    assert set(refusals) == {"three, two", "one, three", "one, two"}
+    assert everything(cloud) == {"associations": {}}
+    # Another region tells them apart.
+    others = {
+        "staging": HOST_VARIABLES,
+        "prod": {**HOST_VARIABLES, "platform_cluster_name": "ml", "platform_aws_region": "eu-west-1"},
+    }
+    assert act("aws", hosts=others, platform_cluster_name="ml")["changed"]
 
 
 def test_without_credentials_it_says_where_they_come_from(cloud, monkeypatch):

@@ -6,8 +6,9 @@ import aws_api
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import Owner
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
-from aws_api import everything, options, run, service_account
+from aws_api import everything, options, policy_name, run, service_account
 
 ACCOUNT, OTHER, REGION = aws_api.ACCOUNT, aws_api.OTHER, aws_api.REGION
 ROLES, ISSUER = aws_api.ROLES, aws_api.ISSUER
@@ -18,7 +19,7 @@ def trust_of(cloud, role, account=ACCOUNT):
 
 
 def policy_of(cloud, role, cluster="staging", account=ACCOUNT):
-    found = cloud.client("iam", account).get_role_policy(RoleName=role, PolicyName=f"modelyard-{cluster}")
+    found = cloud.client("iam", account).get_role_policy(RoleName=role, PolicyName=policy_name(cluster))
     return found["PolicyDocument"]
 
 
@@ -41,7 +42,7 @@ def test_a_first_run_makes_everything(cloud):
     assert {*ROLES, provider, "my-triton-models"} == set(found) - {"associations"}
     assert found[provider]["ClientIDList"] == ["sts.amazonaws.com"]
     tags = {pair["Key"]: pair["Value"] for pair in found[ROLES[0]]["Tags"]}
-    assert tags == {"managed-by": "modelyard", "modelyard/cluster/staging": "true", "team": "ml"}
+    assert tags == {"managed-by": "modelyard", f"modelyard/cluster/{ACCOUNT}/{REGION}/staging": "true", "team": "ml"}
     bucket = found["my-triton-models"]
     assert bucket["get_bucket_versioning"]["Status"] == "Enabled"
     assert set(bucket["get_public_access_block"]["PublicAccessBlockConfiguration"].values()) == {True}
@@ -157,7 +158,7 @@ def test_a_manual_edit_is_taken_back_with_a_notice(cloud):
     trust["Statement"].append(hole)
     client.update_assume_role_policy(RoleName=ROLES[1], PolicyDocument=json.dumps(trust))
     client.put_role_policy(
-        RoleName=ROLES[1], PolicyName="modelyard-staging", PolicyDocument=json.dumps(policy_of(cloud, ROLES[2]))
+        RoleName=ROLES[1], PolicyName=policy_name(), PolicyDocument=json.dumps(policy_of(cloud, ROLES[2]))
     )
     client.update_role(RoleName=ROLES[0], MaxSessionDuration=7200)
     client.untag_role(RoleName=ROLES[0], TagKeys=["team"])
@@ -200,7 +201,7 @@ def test_foreign_statements_rules_and_tags_of_a_bucket_stay(cloud):
     }
     assert {pair["Key"] for pair in s3.get_bucket_tagging(Bucket=name)["TagSet"]} >= {
         "cost",
-        "modelyard/cluster/staging",
+        f"modelyard/cluster/{ACCOUNT}/{REGION}/staging",
     }
     assert run().writes == []
 
@@ -364,7 +365,7 @@ def test_clusters_may_have_roles_of_their_own(cloud):
 
 def test_clusters_whose_names_look_alike_have_statements_of_their_own():
     found = {
-        names.sid(name, account, region)
+        Owner(account, region, name).sid
         for name in ("ml-a", "mla", "ml_a")
         for account in (ACCOUNT, OTHER)
         for region in ("eu-west-1", "eu-west-2")
@@ -581,7 +582,7 @@ def test_other_partitions(cloud, partition, region):
         statement["Principal"]["Federated"]
         == f"arn:{partition}:iam::{ACCOUNT}:oidc-provider/{issuer.removeprefix('https://')}"
     )
-    policy = client.get_role_policy(RoleName="vllm", PolicyName="modelyard-staging")["PolicyDocument"]
+    policy = client.get_role_policy(RoleName="vllm", PolicyName=policy_name(region=region))["PolicyDocument"]
     assert all(
         resource.startswith(f"arn:{partition}:s3:::")
         for item in policy["Statement"]

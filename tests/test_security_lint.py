@@ -12,7 +12,7 @@ import subprocess
 import aws_api
 import pytest
 import yaml
-from aws_api import ACCOUNT, everything, service_account
+from aws_api import ACCOUNT, everything, policy_name, service_account
 from rendering import rendered
 from services import ROOT, python_of
 
@@ -213,7 +213,7 @@ def of_an_account(cloud, cluster):
     found = everything(cloud, region=region)
     documents = {("bucket", "my-triton-models"): json.loads(found["my-triton-models"]["get_bucket_policy"]["Policy"])}
     for role, arn in zip(roles.values(), arns.values(), strict=True):
-        documents["permissions", role] = found[role]["modelyard-staging"]
+        documents["permissions", role] = found[role][policy_name(region=region)]
         trust = found[role]["AssumeRolePolicyDocument"]
         # A trust policy's resource is the role that carries it; parliament wants it written down.
         trust["Statement"] = [{**statement, "Resource": arn} for statement in trust["Statement"]]

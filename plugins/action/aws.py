@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+from ansible.errors import AnsibleError
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import written
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.planner import Planner
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.writes import written
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs, variables
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
 
 class ActionModule(Action):
@@ -17,6 +23,9 @@ class ActionModule(Action):
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
         settings = asked.of(checked(options["rendered"]))
+        twins = checks.twins(options["rendered"]["cluster"], _clusters(task_vars.get("hostvars") or {}))
+        if twins:
+            raise Refused(twins)
         account = Account(settings["profile"], settings["region"])
         plan = Planner(account, settings).make()
         changes = [write.summary for write in plan.writes]
@@ -30,3 +39,17 @@ class ActionModule(Action):
             "warnings": plan.notices,
             "diff": [write.diff() for write in plan.writes],
         }
+
+
+def _clusters(hosts: Mapping) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give what tells the cluster of each host of the inventory from others."""
+    brought = variables.written(specs.load({"platform"}))
+    for host in hosts:
+        defaults = {**brought, "platform_cluster_name": host}
+        try:
+            found = {
+                key: str(hosts[host].get(f"platform_{key}", defaults[f"platform_{key}"])) for key in checks.IDENTITY
+            }
+        except AnsibleError:  # of another host's variables; its own run says so
+            continue
+        yield host, found

@@ -136,19 +136,24 @@ def empty(status: int) -> Answer:
 
 def parts(shared: dict, words: list[str], reason: str, *, chat: bool) -> list[str]:
     """Write an answer as a stream, a word each time."""
-    choices: list[dict] = []
-    for number, word in enumerate(words):
-        text = word if number == 0 else f" {word}"
-        last = reason if number == len(words) - 1 else None
-        part = {"delta": {"content": text}} if chat else {"text": text}
-        stop = {} if chat and last is None else {"stop_reason": None}
-        choices.append({"index": 0, "logprobs": None, "finish_reason": last, **stop, **part})
-    kind = "chat.completion.chunk" if chat else "text_completion"
+    rows: list[dict] = []
     if chat:
-        first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
-        choices.insert(0, first)
-    rows = [json.dumps({**shared, "object": kind, "choices": [choice]}) for choice in choices]
-    return [f"data: {row}\n\n" for row in [*rows, "[DONE]"]]
+        role = {"role": "assistant", "content": "", "reasoning_content": None}
+        first = {"index": 0, "delta": role, "logprobs": None, "finish_reason": None}
+        rows.append({"choices": [first], "prompt_token_ids": None})
+    for number, word in enumerate(words):
+        text, last = (f" {word}" if number else word), number == len(words) - 1
+        choice: dict[str, Any] = {"index": 0, "finish_reason": reason if last else None, **NO_CHOICE}
+        if chat:
+            choice["delta"] = {"content": text, "reasoning_content": None}
+            if not last:
+                del choice["stop_reason"]
+            rows.append({"choices": [choice]})
+        else:
+            rows.append({"choices": [choice | {"text": text, "prompt_token_ids": None}], "usage": None})
+    kind = "chat.completion.chunk" if chat else "text_completion"
+    lines = [json.dumps({**shared, "object": kind, **row}) for row in rows]
+    return [f"data: {line}\n\n" for line in [*lines, "[DONE]"]]
 
 
 class Api:

@@ -1,7 +1,8 @@
 """The computed AWS side: names, policies, merges; and the inputs that are refused."""
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks, iam, names, policies
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks, iam, names, ownership, policies
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import Owner
 
 ACCOUNT = "123456789012"
 KEY = f"arn:aws:kms:eu-central-1:{ACCOUNT}:key/1"
@@ -30,27 +31,38 @@ def test_s3_locations(url, found):
 
 def statement(name, host="h/id/A", account=ACCOUNT):
     return policies.web_identity_statement(
-        names.sid(name, account, "eu-central-1"),
+        Owner(account, "eu-central-1", name).sid,
         f"arn:aws:iam::{account}:oidc-provider/{host}",
         ["system:serviceaccount:ml:a"],
     )
 
 
+def merged(live, sid, statement_, *tags):
+    return policies.merge_trust(live, sid, statement_, lambda found: ownership.owned_sid(found, tags))
+
+
 def test_statements_are_merged_by_cluster_sorted_and_stable():
     one, two = statement("b-cluster"), statement("a-cluster", "h/id/B")
-    merged, foreign = policies.merge_trust(policies.document([one]), two["Sid"], two)
-    assert [item["Sid"] for item in merged["Statement"]] == sorted([one["Sid"], two["Sid"]])
+    tag = Owner(ACCOUNT, "eu-central-1", "b-cluster").tag
+    both, foreign = merged(policies.document([one]), two["Sid"], two, tag)
+    assert [item["Sid"] for item in both["Statement"]] == sorted([one["Sid"], two["Sid"]])
     assert foreign == []
-    assert policies.merge_trust(merged, two["Sid"], two)[0] == merged
-    assert policies.merge_trust(merged, two["Sid"], None)[0] == policies.document([one])
+    assert merged(both, two["Sid"], two, tag)[0] == both
+    assert merged(both, two["Sid"], None, tag)[0] == policies.document([one])
 
 
-def test_a_statement_that_only_looks_like_ours_is_foreign():
-    for sid in ("ModelyardStaging", "Modelyardzzzzzzzz", "xModelyarda1b2c3d4", None):
+@pytest.mark.parametrize("tag", ["", Owner(ACCOUNT, "eu-west-1", "x").tag, "modelyard/cluster/y", "x"])
+def test_a_statement_of_no_cluster_that_the_tags_name_is_foreign(tag):
+    for sid in ("ModelyardStaging", "Modelyardzzzzzzzz", "xModelyarda1b2c3d4", statement("x")["Sid"], None):
         other = {**statement("x"), "Sid": sid} if sid else {k: v for k, v in statement("x").items() if k != "Sid"}
         mine = statement("mine")
-        merged, foreign = policies.merge_trust(policies.document([other]), mine["Sid"], mine)
-        assert (merged, foreign) == (policies.document([mine]), [other])
+        found = merged(policies.document([other]), mine["Sid"], mine, tag)
+        assert found == (policies.document([mine]), [other])
+
+
+def test_the_tag_of_an_earlier_version_stands_for_all_clusters_of_its_name():
+    mine, other = statement("mine"), statement("x", account="210987654321")
+    assert merged(policies.document([other]), mine["Sid"], mine, "modelyard/cluster/x")[1] == []
 
 
 def test_subjects_are_sorted_and_alone_when_one():

@@ -58,7 +58,7 @@ def server(shared):
 def until():
     """Poll until a condition holds, and give its result."""
 
-    def until_(condition, what: str, seconds: float = 120):
+    def until_(condition, what: str, seconds: float = 600):
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"

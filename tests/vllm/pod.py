@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import urllib3
@@ -123,31 +124,34 @@ class Pod:
             return False
         return 200 <= answer.status < 400
 
-    def stop(self, hook: bool = True) -> int:
+    def stop(self, hook: bool = True) -> int | None:
         """Stop the main container as the kubelet does: the preStop hook to its end, SIGTERM, SIGKILL when the grace is over.
 
         Args:
             hook: False leaves the hook out.
 
         Returns:
-            the exit status, negative where a signal ended it.
+            the exit status; None where it took SIGKILL.
         """
+        # The hook is a part of the grace.
+        end = time.monotonic() + self.spec["terminationGracePeriodSeconds"]
         if hook:
             done = self.run(self.main["lifecycle"]["preStop"]["exec"]["command"])
             assert done.returncode == 0, done.stderr
         if self.running():
             os.kill(self.first(), signal.SIGTERM)
         try:
-            return self.process.wait(self.spec["terminationGracePeriodSeconds"])
+            return self.process.wait(max(end - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
-            return self.kill()
+            self.kill()
+            return None
 
-    def kill(self) -> int:
+    def kill(self) -> None:
         """End the main container at once."""
         if self.running():
             with contextlib.suppress(ProcessLookupError, IndexError):
                 os.kill(self.first(), signal.SIGKILL)
-        return self.process.wait()
+        self.process.wait()
 
     def remove(self) -> None:
         """End what runs, and remove the volumes."""

@@ -24,8 +24,8 @@ MEANS = {
     "an adapter's folder does not exist": "refused by both",
     "a model is asked for that is none": "refused by both",
     "a client hangs up": "`VLLMRequestsAborted` asks for what began and did not finish",
-    "SIGTERM while a request runs": "",
-    "SIGTERM while a request runs, with --shutdown-timeout=600": "",
+    "SIGTERM while a request runs": "the drain has waited for it before; what is longer hangs until the pod is killed (0.14.1), or is cut off as if all were well (0.32.0)",
+    "SIGTERM while a request runs, with --shutdown-timeout=600": "with `vllm_extra_args: {shutdown-timeout: 600}` nothing is cut off where the drain is too short; the grace period must hold both",
     "the engine is dead: a completion": "`VLLMServerErrors` does not see it in 0.14.1",
     "the engine is dead: the server": "the kubelet starts the container again",
 }

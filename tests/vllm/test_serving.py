@@ -1,6 +1,8 @@
 """The built-in server `vllm`: it starts as it is rendered, and serves the model and its adapters."""
 
+import yaml
 from ansible_collections.modelyard.core.plugins.action import smoke
+from model_servers import ROOT
 from vllm.server import LIVE, STAGED, said
 
 
@@ -10,6 +12,15 @@ def test_it_is_healthy_and_lists_model_and_adapters(server):
     assert set(models) == {server.model, LIVE, STAGED}
     assert models[server.model]["max_model_len"] == 4096
     assert {models[name]["parent"] for name in (LIVE, STAGED)} == {server.model}
+
+
+def test_every_built_in_server_is_started_by_a_test():
+    """`vllm` here, the judges in test_stopping.py: whoever adds one starts it there."""
+    built_in = {}
+    for role, key in (("vllm", "profiles"), ("vllm_judge", "variants")):
+        axis = yaml.safe_load((ROOT / f"roles/{role}/meta/inputs.yml").read_text())["axis"]
+        built_in[role] = set(axis[key]["builtin"])
+    assert built_in == {"vllm": {"vllm"}, "vllm_judge": {"judge", "judge-large"}}
 
 
 def test_each_adapter_answers_otherwise_than_the_base(server):

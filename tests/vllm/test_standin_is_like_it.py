@@ -107,10 +107,11 @@ def both(shared, tmp_path_factory):
         shared.pod.copy_in(f"standin-{slot}", files)
     twin = Twin(shared, tmp_path_factory.mktemp("twin"))
     try:
-        found = {
-            name: [one.ask(path, body, **more) for one in (shared, twin)]
-            for name, (path, body, more) in REQUESTS.items()
-        }
+        found = {}
+        for name, (path, body, more) in REQUESTS.items():
+            # After a 500 the real server hangs up.
+            model_servers.HTTP.clear()
+            found[name] = [one.ask(path, body, **more) for one in (shared, twin)]
         yield found, (shared, twin)
     finally:
         twin.pod.kill()

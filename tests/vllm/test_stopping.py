@@ -11,7 +11,7 @@ import pytest
 import urllib3
 from vllm.server import LIVE, MODEL, TOO_HIGH
 
-TOKENS = 300
+TOKENS = 200
 
 
 class Load:
@@ -100,16 +100,18 @@ def test_an_engine_that_is_killed_fails_the_liveness_probe_and_ends_the_containe
 
 
 def test_a_stop_while_it_loads_ends_within_the_grace(start, until):
-    with start("judge", wait=False, vllm_judge_drain_seconds=6, vllm_judge_termination_grace_seconds=30) as judge:
+    grace = {"vllm_judge_drain_seconds": 6, "vllm_judge_termination_grace_seconds": 30}
+    with start("judge", wait=False, **grace) as judge:
         until(lambda: "vLLM API server version" in judge.log, "it has begun to load")
-        # Nobody listens yet, so the hook has nothing to wait for. vLLM hears no SIGTERM while its engine starts: it is killed
-        # when the grace is over, unless it was up by then.
-        assert judge.pod.stop() in (0, -signal.SIGKILL)
+        # Nobody listens yet: the hook has nothing to wait for. SIGTERM alone would not do: vLLM does not hear it while its
+        # engine starts, and is killed when the grace is over.
+        judge.pod.stop()
+        assert not judge.pod.running()
 
 
 def test_an_adapter_that_the_loader_keeps_away_would_keep_vllm_from_starting(start, until):
     slots = {LIVE: TOO_HIGH.files(MODEL)}
     with start("vllm", wait=False, by_hand=slots) as server:
-        until(lambda: not server.pod.running(), "it has ended", 600)
+        until(lambda: not server.pod.running(), "it has ended")
         assert server.pod.process.returncode == 1
         assert "Call to add_lora method failed: LoRA rank 64 is greater than max_lora_rank 32." in server.log

@@ -18,7 +18,7 @@ ARCHITECTURES = {
     "llama": ("LlamaForCausalLM", {}),
     "qwen2": ("Qwen2ForCausalLM", {}),
     # Shorter than what the tests let it write.
-    "mistral": ("MistralForCausalLM", {"sliding_window": 256}),
+    "mistral": ("MistralForCausalLM", {"sliding_window": 128}),
 }
 BIASED = {"qwen2": ("q_proj", "k_proj", "v_proj")}
 ATTENTION, MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")

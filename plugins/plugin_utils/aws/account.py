@@ -12,7 +12,7 @@ import boto3
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import partition_of
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 CONFIG = Config(connect_timeout=10, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4})
@@ -62,11 +62,13 @@ class AwsError(Failure):
 
     Attributes:
         code: AWS's own code of the error, '' where there was no answer.
+        answered: whether it is known that AWS did nothing: it said so, or was not asked.
     """
 
-    def __init__(self, text: str, code: str = "") -> None:
+    def __init__(self, text: str, code: str = "", answered: bool = True) -> None:
         super().__init__(text)
         self.code = code
+        self.answered = answered
 
 
 class Account:
@@ -117,9 +119,9 @@ class Account:
             raise self._failed(service, operation, arguments, error) from None
         except BotoCoreError as error:
             hint = "; give the job an AWS credential, or set irsa_aws_profile" if "credential" in str(error) else ""
-            raise AwsError(f"{service}: {error}{hint}") from None
+            raise AwsError(f"{service}: {error}{hint}", answered=not isinstance(error, HTTPClientError)) from None
         except ResponseParserError as error:
-            raise AwsError(f"{service}: what answers is not AWS: {error}") from None
+            raise AwsError(f"{service}: what answers is not AWS: {error}", answered=False) from None
 
     def find(self, service: str, operation: str, **arguments: Any) -> dict | None:
         """Call a reading operation; None where there is no such thing."""
@@ -151,4 +153,6 @@ class Account:
                 f"{action}{on} is denied to {self.caller or 'the credentials'}: docs/aws-policy.json lists what a run needs",
                 code,
             )
-        return AwsError(f"{action}{on} failed: {error.response['Error'].get('Message') or code}", code)
+        text = f"{action}{on} failed: {error.response['Error'].get('Message') or code}"
+        # A server's own fault may come after the work.
+        return AwsError(text, code, error.response["ResponseMetadata"].get("HTTPStatusCode", 400) < 500)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, Account, AwsError
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import is_ours
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import cluster_tags, is_ours
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import DELETE_ASSOCIATION, Part
 
 
@@ -25,9 +25,11 @@ class Associations(Part):
             found = live.get((namespace, name))
             if found is None:
                 self._create(cluster, namespace, name, role)
-            elif found["roleArn"] != role and self.may_touch(
-                "Pod Identity association", f"{namespace}/{name}", found["tags"]
-            ):
+                continue
+            adopted = is_ours(found["tags"]) or f"{namespace}/{name}" in self.options["adopt"]
+            if found["roleArn"] != role:
+                if not self.may_touch("Pod Identity association", f"{namespace}/{name}", found["tags"]):
+                    continue
                 key = {**cluster, "associationId": found["associationId"]}
                 self.write(
                     "eks",
@@ -38,22 +40,49 @@ class Associations(Part):
                     before={"roleArn": found["roleArn"]},
                     after={"roleArn": role},
                 )
-        for (namespace, name), found in sorted(live.items()):
-            if (namespace, name) not in wanted and is_ours(found["tags"]):
-                again = {
-                    "namespace": namespace,
-                    "serviceAccount": name,
-                    "roleArn": found["roleArn"],
-                    "tags": found["tags"],
-                }
-                self.write(
-                    "eks",
-                    "delete_pod_identity_association",
-                    {**cluster, "associationId": found["associationId"]},
-                    f"delete Pod Identity association of {namespace}/{name}",
-                    ("create_pod_identity_association", {**cluster, **again}),
-                    before=again,
-                )
+            if adopted:
+                self._tag(found, self.missing_tags(found["tags"]), {self.owner.old_tag})
+        for key, found in sorted(live.items()):
+            if key not in wanted and is_ours(found["tags"]):
+                self._remove(cluster, *key, found)
+
+    def _remove(self, cluster: Mapping, namespace: str, name: str, found: Mapping) -> None:
+        # It is this cluster's EKS, so what 0.1.0 wrote means this cluster too.
+        mine = {self.tag, self.owner.old_tag} & found["tags"].keys()
+        if not mine:
+            return
+        if cluster_tags(found["tags"]) - mine:
+            self._tag(found, {}, mine)
+            return
+        again = {"namespace": namespace, "serviceAccount": name, "roleArn": found["roleArn"], "tags": found["tags"]}
+        self.write(
+            "eks",
+            "delete_pod_identity_association",
+            {**cluster, "associationId": found["associationId"]},
+            f"delete Pod Identity association of {namespace}/{name}",
+            ("create_pod_identity_association", {**cluster, **again}),
+            before=again,
+        )
+
+    def _tag(self, found: Mapping, missing: Mapping[str, str], gone: set[str]) -> None:
+        """Give an association tags, and take some away."""
+        tags, key = found["tags"], {"resourceArn": found["associationArn"]}
+        name = f"Pod Identity association of {found['namespace']}/{found['serviceAccount']}"
+        new = [tag for tag in missing if tag not in tags]
+        if missing:
+            changed = {tag: tags[tag] for tag in missing if tag in tags}
+            undo = (
+                ("tag_resource", {**key, "tags": changed}) if changed else ("untag_resource", {**key, "tagKeys": new})
+            )
+            self.write(
+                "eks", "tag_resource", {**key, "tags": dict(missing)}, f"tag {name}", undo, tags, {**tags, **missing}
+            )
+        gone = gone & tags.keys()
+        if gone:
+            undo = ("tag_resource", {**key, "tags": {tag: tags[tag] for tag in gone}})
+            after = {tag: value for tag, value in {**tags, **missing}.items() if tag not in gone}
+            arguments = {**key, "tagKeys": sorted(gone)}
+            self.write("eks", "untag_resource", arguments, f"untag {name}", undo, {**tags, **missing}, after)
 
     def _create(self, cluster: Mapping, namespace: str, name: str, role: str) -> None:
         arguments = {"namespace": namespace, "serviceAccount": name, "roleArn": role, "tags": self.tags}

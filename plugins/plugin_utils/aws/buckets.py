@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
-    clusters_of,
+    cluster_tags,
     is_ours,
     pairs_of,
     tags_of,
@@ -43,9 +43,9 @@ class Buckets(Part):
                 continue
             if not self.present:
                 if live is not None:
-                    self._remove(name, owner)
+                    self._remove(name, owner, live)
                 continue
-            region = (live or {}).get("BucketRegion") or self.account.region
+            region = self._region(live or {})
             if region != self.account.region:
                 self.plan.problems.append(
                     f"irsa_buckets.{name}: the bucket is in {region}, and this run works in {self.account.region}: "
@@ -67,9 +67,10 @@ class Buckets(Part):
             return
         read = self.account.find if live is not None else (lambda *_args, **_more: None)
         self._public_access(name, owner, read, live is None)
-        missing = self.missing_tags(tags)
-        if missing:
-            new = {**tags, **missing}
+        new = {**tags, **self.missing_tags(tags)}
+        if live is not None:
+            new = {key: value for key, value in new.items() if key not in self._old_tags(live)}
+        if new != tags:
             undo = (
                 ("put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(tags)}})
                 if tags
@@ -103,6 +104,14 @@ class Buckets(Part):
             self._change(
                 name, owner, "put_bucket_policy", {"Policy": json.dumps(policy)}, "policy", undo, live, before, policy
             )
+
+    def _region(self, live: Mapping) -> str:
+        return live.get("BucketRegion") or self.account.region
+
+    def _old_tags(self, live: Mapping) -> set[str]:
+        """Give the tag of 0.1.0, where it means this cluster: it says no more than the name, and clusters manage buckets of their region."""
+        here = (self.options["cluster_account_id"], self.options["region"])
+        return {self.owner.old_tag} if here == (self.account.id, self._region(live)) else set()
 
     def _tags(self, owner: Mapping) -> dict[str, str]:
         return tags_of((self.account.find("s3", "get_bucket_tagging", **owner) or {}).get("TagSet"))
@@ -178,12 +187,13 @@ class Buckets(Part):
         operation = "put_bucket_lifecycle_configuration"
         self._change(name, owner, operation, arguments, "lifecycle", undo, live, rules, wanted)
 
-    def _remove(self, name: str, owner: dict) -> None:
+    def _remove(self, name: str, owner: dict, live: Mapping) -> None:
         tags = self._tags(owner)
-        if not is_ours(tags) or self.tag not in tags:
+        mine = {self.tag, *self._old_tags(live)} & tags.keys()
+        if not is_ours(tags) or not mine:
             return
-        if clusters_of(tags) - {self.options["cluster_name"]}:
-            rest = {key: value for key, value in tags.items() if key != self.tag}
+        if cluster_tags(tags) - mine:
+            rest = {key: value for key, value in tags.items() if key not in mine}
             undo = ("put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(tags)}})
             self._change(
                 name, owner, "put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(rest)}}, "tags", undo, {}, tags, rest

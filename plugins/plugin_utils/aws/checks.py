@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
@@ -14,11 +14,29 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import MANAGED_BY
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.policies import folders
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, problem
 
 BUCKET = re.compile(r"(?!xn--|sthree-)(?=.{3,63}$)[a-z0-9]([a-z0-9-]|\.(?!\.))*[a-z0-9]", re.ASCII)
 BOUNDARY = re.compile(r"arn:(aws(?:-cn|-us-gov)?):iam::(\d{12}|aws):policy/([!-.0-~]+/)*[\w+=,.@-]{1,128}", re.ASCII)
 ISSUER = re.compile(r"https://[^\s?#]*[^\s?#/]")
+
+# Variables of the role platform, without its prefix: what no two clusters have in common.
+IDENTITY = ("aws_account_id", "aws_region", "cluster_name")
+
+
+def twins(cluster: Mapping, others: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:
+    """Refuse a cluster that no tag, Sid or policy name could tell from that of another host.
+
+    Args:
+        cluster: the rendering's.
+        others: the inventory's hosts, each with the values of ``IDENTITY``.
+    """
+    mine = dict(zip(IDENTITY, (cluster["account_id"], cluster["region"], cluster["name"]), strict=True))
+    hosts = sorted(host for host, values in others if host != cluster["host"] and dict(values) == mine)
+    if not hosts:
+        return []
+    allowed = f"must differ from that of {', '.join(hosts)}, of the same account and region, or each would take the other's AWS side for its own"
+    return [problem("platform_cluster_name", cluster["name"], allowed)]
 
 
 def check(options: Mapping) -> list[str]:

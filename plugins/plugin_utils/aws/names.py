@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 ROLE_ARN = re.compile(r"arn:aws(-cn|-us-gov)?:iam::\d{12}:role/([!-.0-~]+/)*[\w+=,.@-]{1,64}", re.ASCII)
 ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 ACCOUNT = re.compile(r"\d{12}", re.ASCII)
 KEY_ARN = re.compile(r"arn:(aws(?:-cn|-us-gov)?):kms:([a-z0-9-]+):\d{12}:key/[\w-]+", re.ASCII)
-# What :func:`sid` composes.
-SID = re.compile(r"Modelyard\w*[0-9a-f]{8}", re.ASCII)
 
 
 def role_name_error(role_name: object) -> str | None:
@@ -85,17 +82,6 @@ def role_path_of(arn: str) -> str:
     """Give the path in a role's ARN."""
     inside = arn.partition(":role")[2]
     return inside[: inside.rindex("/") + 1]
-
-
-def sid(cluster_name: str, account: str, region: str) -> str:
-    """Name a cluster's statement in a trust policy: readable, and different for every cluster."""
-    digest = hashlib.sha256(f"{account}:{region}:{cluster_name}".encode()).hexdigest()[:8]
-    return f"Modelyard{camel(cluster_name)}{digest}"
-
-
-def policy_name(cluster_name: str) -> str:
-    """Name a cluster's inline policy in a role."""
-    return f"modelyard-{cluster_name}"
 
 
 def camel(text: str) -> str:

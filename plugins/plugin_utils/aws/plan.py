@@ -1,4 +1,4 @@
-"""Holds what a run would change in AWS, carries it out, and takes it back where that fails; never decides what is wanted."""
+"""Holds what a run would change in AWS, and whether it may touch what is there; never decides what is wanted, and never sends a write."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import account_of
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
-    MANAGED_BY,
-    cluster_tag,
-    is_ours,
-    own_tags,
-)
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import MANAGED_BY, Owner, is_ours, own_tags
 
 # What undoes a write that has no inverse of its own: a search for what was made.
 DELETE_ASSOCIATION = "delete_pod_identity_association"
@@ -54,11 +49,15 @@ class Plan:
         writes: in order.
         problems: what is in the way; with any, nothing is written.
         notices: what the operator should know.
+        roles: the account's roles with their trust policies; None where the credentials may not list them.
+        trust: the trust policies of the roles that the run looks at, by ARN, before it and after it.
     """
 
     writes: list[Write] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    roles: list[dict] | None = None
+    trust: dict[str, tuple[Mapping, Mapping]] = field(default_factory=dict)
 
 
 class Part:
@@ -73,8 +72,8 @@ class Part:
     def __init__(self, account: Account, options: Mapping, plan: Plan) -> None:
         self.account, self.options, self.plan = account, options, plan
         self.present = options["state"] == "present"
-        self.tag = cluster_tag(options["cluster_name"])
-        self.tags = own_tags(options["cluster_name"], options["tags"])
+        self.owner = Owner(options["cluster_account_id"], options["region"], options["cluster_name"])
+        self.tag, self.tags = self.owner.tag, own_tags(self.owner, options["tags"])
 
     def compare(self) -> None:
         """Compare what is wanted with what is there, and note the writes; sends none.
@@ -107,47 +106,3 @@ class Part:
     def missing_tags(self, live: Mapping[str, str]) -> dict[str, str]:
         """Give those of our tags that something has not, or with another value."""
         return {key: value for key, value in self.tags.items() if live.get(key) != value}
-
-
-def written(account: Account, writes: list[Write]) -> None:
-    """Do the writes, in order; when one fails, take those before it back, newest first.
-
-    Raises:
-        AwsError: a write failed. The text says whether everything is as it was.
-    """
-    done: list[Write] = []
-    for write in writes:
-        try:
-            account.call(write.service, write.operation, **write.arguments)
-        except AwsError as error:
-            left = _undo(account, done)
-            end = (
-                f"Not taken back: {'; '.join(left)}"
-                if left
-                else "Nothing else has changed: what came before it is taken back"
-            )
-            raise AwsError(f"{write.summary}: {error}. {end if done else 'Nothing has changed'}.", error.code) from None
-        done.append(write)
-
-
-def _undo(account: Account, done: list[Write]) -> list[str]:
-    left = []
-    for write in reversed(done):
-        if write.undo is None:
-            left.append(write.summary)
-            continue
-        operation, arguments = write.undo
-        try:
-            if operation == DELETE_ASSOCIATION and "associationId" not in arguments:
-                arguments = _association(account, arguments)
-            if operation:
-                account.call(write.service, operation, **arguments)
-        except AwsError as error:
-            left.append(f"{write.summary} ({error})")
-    return left
-
-
-def _association(account: Account, arguments: Mapping) -> dict:
-    """Find the association that was made: its id is known only by then."""
-    found = account.call("eks", "list_pod_identity_associations", **arguments)["associations"]
-    return {"clusterName": arguments["clusterName"], "associationId": found[0]["associationId"]}

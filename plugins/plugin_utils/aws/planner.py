@@ -8,6 +8,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks, 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import Associations
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.buckets import Buckets
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import Owner
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.roles import Provider, Roles, role_arns
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
@@ -96,7 +97,7 @@ class Planner:
         try:
             return self._issuer()
         except Refused:
-            name = names.sid(self.options["cluster_name"], self.options["cluster_account_id"], self.options["region"])
+            name = Owner(self.options["cluster_account_id"], self.options["region"], self.options["cluster_name"]).sid
             for arn in role_arns(self.options, self.account.id):
                 live = self.account.find("iam", "get_role", RoleName=names.role_name_of(arn))
                 for statement in iam.listed(live["Role"]["AssumeRolePolicyDocument"]["Statement"]) if live else []:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import KEY_ARN, SID, camel
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import KEY_ARN, camel
 
 # What the token of a pod is for; EKS's webhook asks for this audience in every partition.
 AUDIENCE = "sts.amazonaws.com"
@@ -59,21 +59,24 @@ def pod_identity_statement(sid_: str, cluster: str, accounts: Iterable[tuple[str
     }
 
 
-def merge_trust(live: Mapping | None, sid_: str, statement: Mapping | None) -> tuple[dict, list[dict]]:
+def merge_trust(
+    live: Mapping | None, sid_: str, statement: Mapping | None, owned: Callable[[str], bool]
+) -> tuple[dict, list[dict]]:
     """Put a cluster's statement into a role's trust policy, or take it out.
 
     Args:
         live: the role's trust policy, or None.
         sid_: the name of the cluster's statement.
         statement: it, or None to take it out.
+        owned: tells by its Sid whether a statement is of a cluster that the role stands for.
 
     Returns:
-        the new policy, its statements sorted by name: ours and those of other clusters; and the statements that no cluster of
-        this project made, which are not in it.
+        the new policy, its statements sorted by name: ours and those of other clusters; and the statements of no cluster that
+        the role stands for, which are not in it.
     """
-    found = iam.listed((live or {}).get("Statement") or [])
-    others = [dict(item) for item in found if SID.fullmatch(str(item.get("Sid", ""))) and item["Sid"] != sid_]
-    foreign = [dict(item) for item in found if not SID.fullmatch(str(item.get("Sid", "")))]
+    found = [dict(item) for item in iam.listed((live or {}).get("Statement") or []) if item.get("Sid") != sid_]
+    others = [item for item in found if owned(str(item.get("Sid", "")))]
+    foreign = [item for item in found if not owned(str(item.get("Sid", "")))]
     kept = [*others, *([dict(statement)] if statement else [])]
     return document(sorted(kept, key=lambda item: item["Sid"])), foreign
 

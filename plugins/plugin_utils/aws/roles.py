@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import names, policies
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
-    clusters_of,
+    cluster_tags,
     is_ours,
+    named,
+    owned_sid,
     pairs_of,
+    policies_of,
+    shared_name,
     tags_of,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Part, Plan
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Part
 
 # Characters by default: of a trust policy, and of all inline policies of a role. AWS raises the first on request.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
@@ -39,6 +42,15 @@ class _Tagged(Part):
                 after = {**live, **{tag: missing[tag] for tag in part}}
                 self.write("iam", f"tag_{kind}", arguments, f"tag {name}", back, dict(live), after)
 
+    def _untag(self, kind: str, key: dict, name: str, live: Mapping[str, str], gone: set[str]) -> None:
+        if not gone:
+            return
+        again = pairs_of({tag: live[tag] for tag in gone})
+        after = {tag: value for tag, value in live.items() if tag not in gone}
+        undo = (f"tag_{kind}", {**key, "Tags": again})
+        arguments = {**key, "TagKeys": sorted(gone)}
+        self.write("iam", f"untag_{kind}", arguments, f"untag {name}", undo, dict(live), after)
+
 
 class Provider(_Tagged):
     """The OIDC provider of a cluster's issuer."""
@@ -52,8 +64,14 @@ class Provider(_Tagged):
         tags = tags_of((live or {}).get("Tags"))
         if self.present and not self.options["pod_identity"] and self.here():
             self._ensure(arn, live, tags)
-        elif live is not None and is_ours(tags) and clusters_of(tags) <= {self.options["cluster_name"]}:
-            self._remove(arn, live, tags)
+        elif live is not None and is_ours(tags):
+            # It is this cluster's issuer, so what 0.1.0 wrote means this cluster too.
+            mine = {self.tag, self.owner.old_tag} & tags.keys()
+            if cluster_tags(tags) - mine:
+                key = {"OpenIDConnectProviderArn": arn}
+                self._untag("open_id_connect_provider", key, f"OIDC provider {arn}", tags, mine)
+            else:
+                self._remove(arn, live, tags)
 
     def _ensure(self, arn: str, live: Mapping | None, tags: Mapping[str, str]) -> None:
         if live is None:
@@ -87,11 +105,11 @@ class Provider(_Tagged):
                 before={"audiences": audiences},
                 after={"audiences": [*audiences, policies.AUDIENCE]},
             )
-        missing = self.missing_tags(tags) if adopted else {}
-        if missing:
-            self._tag(
-                "open_id_connect_provider", {"OpenIDConnectProviderArn": arn}, f"OIDC provider {arn}", tags, missing
-            )
+        if adopted:
+            kind, key, name = "open_id_connect_provider", {"OpenIDConnectProviderArn": arn}, f"OIDC provider {arn}"
+            missing = self.missing_tags(tags)
+            self._tag(kind, key, name, tags, missing)
+            self._untag(kind, key, name, {**tags, **missing}, {self.owner.old_tag} & tags.keys())
 
     def _remove(self, arn: str, live: Mapping, tags: Mapping[str, str]) -> None:
         again = {
@@ -112,11 +130,6 @@ class Provider(_Tagged):
 
 class Roles(_Tagged):
     """The roles that ServiceAccounts name, each with a cluster's statement in its trust policy, its policy, and its tag."""
-
-    def __init__(self, account: Account, options: Mapping, plan: Plan) -> None:
-        super().__init__(account, options, plan)
-        self.sid = names.sid(options["cluster_name"], options["cluster_account_id"], options["region"])
-        self.policy_name = names.policy_name(options["cluster_name"])
 
     def compare(self) -> None:
         """See Part."""
@@ -142,20 +155,21 @@ class Roles(_Tagged):
     def _statement(self, carriers: list[Mapping]) -> dict:
         if self.options["pod_identity"]:
             accounts = [(item["namespace"], item["name"]) for item in carriers]
-            return policies.pod_identity_statement(self.sid, self._cluster_arn(), accounts)
-        provider = names.provider_arn(self.options["oidc_issuer"], self.account.id, self.account.partition)
+            return policies.pod_identity_statement(self.owner.sid, self._cluster_arn(), accounts)
         subjects = [names.subject(item["namespace"], item["name"]) for item in carriers]
-        return policies.web_identity_statement(self.sid, provider, subjects)
+        return policies.web_identity_statement(self.owner.sid, self._provider_arn(), subjects)
 
     def _ensure(self, arn: str, carriers: list[Mapping], live: Mapping | None) -> None:
         name = names.role_name_of(arn)
         access = [entry for item in carriers for entry in item["access"]]
         policy = policies.permissions(access, self.account.id, self.account.partition)
+        tags = tags_of((live or {}).get("Tags"))
+        before = live and live["AssumeRolePolicyDocument"]
         trust, foreign = policies.merge_trust(
-            live and live["AssumeRolePolicyDocument"], self.sid, self._statement(carriers)
+            before, self.owner.sid, self._statement(carriers), lambda sid: owned_sid(sid, tags)
         )
         self._check_size(arn, "trust policy", trust, "AssumeRolePolicySizeQuota")
-        self._check_size(arn, f"policy {self.policy_name}", policy, "RolePolicySizeQuota")
+        self._check_size(arn, f"policy {self.owner.policy}", policy, "RolePolicySizeQuota")
         if live is None:
             self._create(arn, trust, policy)
             return
@@ -164,23 +178,46 @@ class Roles(_Tagged):
                 f"role {name} is {live['Arn']}, but the ServiceAccounts name {arn}: set platform_irsa_role_path to its path"
             )
             return
-        tags = tags_of(live.get("Tags"))
         if not self.may_touch("role", name, tags):
             return
         if foreign:
             sids = ", ".join(str(item.get("Sid") or "one without a Sid") for item in foreign)
             self.plan.notices.append(
-                f"role {name}: its trust policy had statements that no cluster here made, and loses them: {sids}"
+                f"role {name}: its trust policy had statements of no cluster that its tags name, and loses them: {sids}"
             )
-        self._note_other_policies(name)
+        self._note_other_names(name, trust, tags)
+        others, old = self._policies(name, before, tags)
+        if others:
+            self.plan.notices.append(
+                f"role {name} has policies that are not ours, and are left: {', '.join(others)}. What they allow, it may do too"
+            )
         missing = self.missing_tags(tags)
-        if missing:
-            self._tag("role", {"RoleName": name}, f"role {name}", tags, missing)
+        self._tag("role", {"RoleName": name}, f"role {name}", tags, missing)
         self._limits(name, live)
         # The policy before the trust: who comes to be trusted finds the right one.
         self._put_policy(name, policy)
-        if not policies.same(live["AssumeRolePolicyDocument"], trust):
-            self._put_trust(name, live["AssumeRolePolicyDocument"], trust)
+        if not policies.same(before, trust):
+            self._put_trust(name, before, trust)
+        # What 0.1.0 wrote goes last, when all that it was for is there under the new names.
+        self._delete_policies(name, old - {self.owner.policy})
+        self._untag(
+            "role", {"RoleName": name}, f"role {name}", {**tags, **missing}, self._my_tags(before, tags) - {self.tag}
+        )
+
+    def _note_other_names(self, name: str, trust: Mapping, tags: Mapping[str, str]) -> None:
+        """Say under which other names a role trusts this very cluster: it was renamed, or two hosts of the inventory mean one cluster."""
+        here = self._cluster_arn() if self.options["pod_identity"] else self._provider_arn()
+        sids = [item["Sid"] for item in trust["Statement"] if f'"{here}"' in json.dumps(item)]
+        other = {tag for tag in cluster_tags(tags) - {self.tag} if any(owned_sid(sid, [tag]) for sid in sids)}
+        other -= self._my_tags(trust, tags)
+        if other:
+            self.plan.notices.append(
+                f"role {name} trusts this cluster as {named(other)} too: if that was its name, remove it with "
+                "-e platform_cluster_name=NAME -e irsa_state=absent"
+            )
+
+    def _provider_arn(self) -> str:
+        return names.provider_arn(self.options["oidc_issuer"], self.account.id, self.account.partition)
 
     def _check_size(self, arn: str, what: str, document: Mapping, quota: str) -> None:
         """Compare a document's size without whitespace with IAM's quota; an account's own is asked for what exceeds the default."""
@@ -241,13 +278,13 @@ class Roles(_Tagged):
         )
 
     def _put_policy(self, name: str, policy: Mapping) -> None:
-        live = self.account.find("iam", "get_role_policy", RoleName=name, PolicyName=self.policy_name)
+        live = self.account.find("iam", "get_role_policy", RoleName=name, PolicyName=self.owner.policy)
         before = live["PolicyDocument"] if live else None
         if before is None or not policies.same(before, policy):
             self._write_policy(name, before, policy)
 
     def _write_policy(self, name: str, before: Mapping | None, policy: Mapping) -> None:
-        key = {"RoleName": name, "PolicyName": self.policy_name}
+        key = {"RoleName": name, "PolicyName": self.owner.policy}
         undo = (
             ("put_role_policy", {**key, "PolicyDocument": json.dumps(before)})
             if before
@@ -257,7 +294,7 @@ class Roles(_Tagged):
             "iam",
             "put_role_policy",
             {**key, "PolicyDocument": json.dumps(policy)},
-            f"{'change' if before else 'create'} policy {self.policy_name} of role {name}",
+            f"{'change' if before else 'create'} policy {self.owner.policy} of role {name}",
             undo,
             before=before,
             after=policy,
@@ -274,56 +311,57 @@ class Roles(_Tagged):
             after=trust,
         )
 
-    def _other_policies(self, name: str) -> list[str]:
+    def _my_tags(self, trust: Mapping, tags: Mapping[str, str]) -> set[str]:
+        """Give the tags of a role that stand for this cluster alone: 0.1.0's is that of all clusters of the name."""
+        sids = [str(item.get("Sid", "")) for item in iam.listed(trust["Statement"])]
+        old = set() if shared_name(self.owner, sids, tags) else {self.owner.old_tag}
+        return ({self.tag} | old) & tags.keys()
+
+    def _policies(self, name: str, trust: Mapping, tags: Mapping[str, str]) -> tuple[list[str], set[str]]:
+        """Name the policies of a role that are of no cluster that it stands for, and those of this cluster alone."""
         inline = self.account.pages("iam", "list_role_policies", "PolicyNames", RoleName=name)
         attached = self.account.pages("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=name)
-        prefix = names.policy_name("")
-        return [item for item in inline if not item.startswith(prefix)] + [item["PolicyArn"] for item in attached]
-
-    def _note_other_policies(self, name: str) -> None:
-        others = self._other_policies(name)
-        if others:
-            self.plan.notices.append(
-                f"role {name} has policies that are not ours, and are left: {', '.join(others)}. What they allow, it may do too"
-            )
+        mine = policies_of(self._my_tags(trust, tags)) | {self.owner.policy}
+        ours = policies_of(cluster_tags(tags)) | mine
+        others = [item for item in inline if item not in ours] + [item["PolicyArn"] for item in attached]
+        return others, mine & set(inline)
 
     def _remove(self, arn: str, live: Mapping) -> None:
         name = names.role_name_of(arn)
         tags = tags_of(live.get("Tags"))
         trust = live["AssumeRolePolicyDocument"]
-        rest, _ = policies.merge_trust(trust, self.sid, None)
-        if not is_ours(tags) or live["Arn"] != arn or self.tag not in tags:
+        trusted = any(item.get("Sid") == self.owner.sid for item in iam.listed(trust["Statement"]))
+        if not is_ours(tags) or live["Arn"] != arn:
             return
-        policy = self.account.find("iam", "get_role_policy", RoleName=name, PolicyName=self.policy_name)
-        sharing = clusters_of(tags) - {self.options["cluster_name"]}
-        if sharing and not rest["Statement"]:
-            self.plan.problems.append(
-                f"role {name} is shared with {', '.join(sorted(sharing))}, but its trust policy has no statement of theirs: "
-                "run this playbook for them first"
-            )
+        if self.tag not in tags and not (trusted and self.owner.old_tag in tags):
+            if self.owner.old_tag in tags:
+                self.plan.notices.append(
+                    f"role {name} has the tag {self.owner.old_tag}, but no statement of this cluster, and is left: "
+                    "the tag may be of another cluster of this name"
+                )
             return
+        mine = self._my_tags(trust, tags)
+        sharing = cluster_tags(tags) - mine
+        others, own = self._policies(name, trust, tags)
         if sharing:
+            rest, _ = policies.merge_trust(trust, self.owner.sid, None, lambda sid: owned_sid(sid, tags))
+            if not rest["Statement"]:
+                self.plan.problems.append(
+                    f"role {name} is shared with {named(sharing)}, but its trust policy has no statement of theirs: "
+                    "run this playbook for them first"
+                )
+                return
             if not policies.same(trust, rest):
                 self._put_trust(name, trust, rest)
-            self._delete_policy(name, policy)
-            key = {"RoleName": name}
-            self.write(
-                "iam",
-                "untag_role",
-                {**key, "TagKeys": [self.tag]},
-                f"untag role {name}",
-                ("tag_role", {**key, "Tags": pairs_of({self.tag: tags[self.tag]})}),
-                before=tags,
-                after={tag: value for tag, value in tags.items() if tag != self.tag},
-            )
+            self._delete_policies(name, own)
+            self._untag("role", {"RoleName": name}, f"role {name}", tags, mine)
             return
-        others = self._other_policies(name)
         if others:
             self.plan.problems.append(
                 f"role {name} has policies that are not ours, so it can't be deleted: detach them first: {', '.join(others)}"
             )
             return
-        self._delete_policy(name, policy)
+        self._delete_policies(name, own)
         again = {
             "RoleName": name,
             "Path": live["Path"],
@@ -336,18 +374,18 @@ class Roles(_Tagged):
             again["PermissionsBoundary"] = boundary
         self.write("iam", "delete_role", {"RoleName": name}, f"delete role {arn}", ("create_role", again), before=trust)
 
-    def _delete_policy(self, name: str, policy: Mapping | None) -> None:
-        if policy is None:
-            return
-        key = {"RoleName": name, "PolicyName": self.policy_name}
-        self.write(
-            "iam",
-            "delete_role_policy",
-            key,
-            f"delete policy {self.policy_name} of role {name}",
-            ("put_role_policy", {**key, "PolicyDocument": json.dumps(policy["PolicyDocument"])}),
-            before=policy["PolicyDocument"],
-        )
+    def _delete_policies(self, name: str, gone: set[str]) -> None:
+        for policy in sorted(gone):
+            key = {"RoleName": name, "PolicyName": policy}
+            document = self.account.call("iam", "get_role_policy", **key)["PolicyDocument"]
+            self.write(
+                "iam",
+                "delete_role_policy",
+                key,
+                f"delete policy {policy} of role {name}",
+                ("put_role_policy", {**key, "PolicyDocument": json.dumps(document)}),
+                before=document,
+            )
 
     def _cluster_arn(self) -> str:
         options = self.options
