@@ -18,12 +18,12 @@ PORT = "__meta_kubernetes_endpointslice_port_name"
 DISCOVERED = {"namespace": "namespace", "service_name": "service", "pod_name": "pod", "pod_container_name": "container"}
 
 
-def shortened(groups: list[dict], seconds: int) -> list[dict]:
-    """Rules whose windows and `for` are SECONDS: what a rule asks, for a test that can't wait ten minutes for the answer."""
+def shortened(groups: list[dict], window: int, pending: int) -> list[dict]:
+    """Rules with windows of WINDOW seconds and a `for` of PENDING: what they ask, for a test that can't wait ten minutes for it."""
     groups = copy.deepcopy(groups)
     for rule in [rule for group in groups for rule in group["rules"]]:
-        rule["for"] = f"{seconds}s"
-        rule["expr"] = re.sub(r"\[\d+[smh]\]", f"[{seconds}s]", rule["expr"])
+        rule["for"] = f"{pending}s"
+        rule["expr"] = re.sub(r"\[\d+[smh]\]", f"[{window}s]", rule["expr"])
     return groups
 
 
@@ -111,7 +111,7 @@ class Prometheus:
 
     def wait(self, what: str, true) -> None:
         """Wait until something is true; the time only ends a test that fails."""
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 300
         while not true():
             assert time.monotonic() < deadline, f"{what}: {self.alerts()}"
             time.sleep(0.5)

@@ -355,7 +355,7 @@ class Api:
                 "vllm:num_preemptions_total": ("counter", [(own, 0)]),
                 "vllm:prompt_tokens_total": ("counter", [(own, self.prompt_tokens)]),
                 "vllm:generation_tokens_total": ("counter", [(own, self.generated_tokens)]),
-                "vllm:time_to_first_token_seconds_count": ("counter", [(own, self.begun)]),
+                "vllm:time_to_first_token_seconds": ("histogram", [(own, self.begun)]),
                 "vllm:request_success_total": (
                     "counter",
                     [({**own, "finished_reason": reason}, count) for reason, count in self.finished.items()],

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,9 @@ MODELS = {
     "diabetes": {"registered_model": "diabetes", "alias": "live"},
     "doubler": {"uri": f"s3://{real.BUCKET}/models/doubler", "implementation": "doubler.Doubler"},
 }
-# A runtime of one's own, which reads a file that lies beside it.
+# A runtime of one's own, which reads a file that lies beside it, and takes as long as it is told.
 DOUBLER = """
-import json, pathlib
+import asyncio, json, pathlib
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceResponse
@@ -35,9 +37,40 @@ class Doubler(MLModel):
         return True
 
     async def predict(self, payload):
+        await asyncio.sleep(getattr(payload.parameters, "seconds", 0))
         doubled = NumpyCodec.decode_input(payload.inputs[0]) * self.factor
         return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("doubled", doubled)])
 """
+
+# Two requests of twelve seconds from within the pod, one over HTTP and one over gRPC: prints what they bring.
+LONG = """
+import json, threading, urllib.request
+import grpc
+from mlserver.grpc import dataplane_pb2 as pb, dataplane_pb2_grpc as api
+
+def http():
+    body = {"parameters": {"seconds": 12}, "inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [21]}]}
+    url, kind = "http://127.0.0.1:8080/v2/models/doubler/infer", {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), kind)) as answer:
+        print("http", json.load(answer)["outputs"][0]["data"], flush=True)
+
+def rpc():
+    numbers = pb.InferTensorContents(fp64_contents=[21])
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", shape=[1], datatype="FP64", contents=numbers)
+    seconds = {"seconds": pb.InferParameter(int64_param=12)}
+    with grpc.insecure_channel("127.0.0.1:8081") as channel:
+        asked = pb.ModelInferRequest(model_name="doubler", parameters=seconds, inputs=[tensor])
+        answer = api.GRPCInferenceServiceStub(channel).ModelInfer(asked)
+        print("grpc", list(answer.outputs[0].contents.fp64_contents), flush=True)
+
+for thread in [threading.Thread(target=http), threading.Thread(target=rpc)]:
+    thread.start()
+"""
+METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8082/metrics').read().decode())"
+RUNNING = (
+    r'^rest_server_requests_in_progress\{.*method="POST"\} 1',
+    r'^grpc_server_started_total\{.*"ModelInfer".*\} 1',
+)
 
 
 def question(rows, *outputs) -> dict:
@@ -142,6 +175,23 @@ def test_no_credential_is_in_the_cluster(served):
     assert "ACCESS_KEY" not in pods
     assert served.platform.get("secrets")["items"] == []
     assert served.platform.get("serviceaccount", "mlserver")["metadata"]["annotations"][identity.ROLE] == ROLE
+
+
+def test_running_requests_outlive_their_pod(served):
+    """Which MLServer itself would drop."""
+    platform = served.platform
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(platform.inside, "mlserver", f"python3 -c '{LONG}'", check=False)
+
+        def both():
+            text = platform.inside("mlserver", f'python3 -c "{METRICS}"').stdout
+            return all(re.search(pattern, text, re.MULTILINE) for pattern in RUNNING)
+
+        platform.until(both, "both requests are running")
+        platform.kubectl("delete", "pod", platform.pod("mlserver"), "--wait=false")
+        done = asked.result()
+    assert sorted(done.stdout.splitlines()) == ["grpc [42.0]", "http [42.0]"], done.stderr
+    platform.kubectl("rollout", "status", "deployment/mlserver", "--timeout=180s")
 
 
 def test_an_alias_that_moves_is_followed_by_a_rollout_that_loses_no_request(served):

@@ -147,11 +147,14 @@ def cut_off(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def variables(mlflow) -> dict:
-    """What points the role's adapter loader to the test's MLflow and S3."""
+    """What points the adapter loader to the test's MLflow and S3, and gives the drain time."""
     return {
         "vllm_adapter_slots": SLOTS,
         "vllm_mlflow_tracking_uri": mlflow.mlflow,
         "vllm_init_env": {"MLFLOW_S3_ENDPOINT_URL": mlflow.s3},
+        # A loaded machine is slower than a GPU.
+        "vllm_drain_seconds": 300,
+        "vllm_termination_grace_seconds": 330,
     }
 
 

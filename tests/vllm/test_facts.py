@@ -77,9 +77,8 @@ def ours() -> set[str]:
 
 def named() -> set[str]:
     """The metrics that alerts and the drain ask for."""
-    files = [ROOT / "roles/vllm/templates" / name for name in ("prometheusrule.yaml.j2", "drain.py.j2")]
+    files = [ROOT / "roles/vllm/templates" / name for name in ("prometheusrule.yaml.j2", "container.yaml.j2")]
     text = "".join(file.read_text() for file in files)
-    text = re.sub(r"(vllm:\w+)\(\?:(\w+)\|(\w+)\)", r"\1\2 \1\3", text)
     # Histograms are asked for their count.
     return {name.removesuffix("_count") for name in re.findall(r"vllm:\w+|http_\w+_total", text)}
 

@@ -11,7 +11,7 @@ import pytest
 import urllib3
 from vllm.server import LIVE, MODEL, TOO_HIGH
 
-TOKENS = 200
+TOKENS = 500
 
 
 class Load:

@@ -21,22 +21,22 @@ from vllm import facts
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = {
     "vllm_adapter_slots": {},
-    # A KV cache of 1536 tokens, which two requests of LENGTH fill.
-    "vllm_max_model_len": 1024,
-    "vllm_extra_args": {"max-num-seqs": 4, "num-gpu-blocks-override": 12},
+    # A KV cache of six blocks, one of them vLLM's own; four requests of LENGTH want twelve.
+    "vllm_max_model_len": 512,
+    "vllm_extra_args": {"max-num-seqs": 4, "num-gpu-blocks-override": 6, "block-size": 128},
     # Else it ends some seconds after its engine, before anybody sees what it answered.
     "vllm_env": {"VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"},
     "vllm_alert_thresholds": {
         "waiting": 3,
         "kv_cache_usage": 0.3,
-        "preemptions_per_second": 0.05,
+        "preemptions_per_second": 0.01,
         "aborted_share": 0.1,
         "errors_per_second": 0.1,
     },
 }
-LENGTH = 900
-# Instead of minutes, in the rules that Prometheus evaluates here; the rendered ones are asked as they are beside.
-SECONDS = 10
+LENGTH = 300
+# Seconds instead of minutes, in the rules that Prometheus evaluates here; the rendered ones are asked as they are beside.
+SCRAPE, WINDOW, PENDING = 2, 60, 5
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,10 @@ def watched(start, tmp_path_factory):
         objects = {item["kind"]: item for item in server.objects}
         groups = objects["PrometheusRule"]["spec"]["groups"]
         scrape = prometheus.scrape_config(
-            objects["ServiceMonitor"], objects["Service"], server.url.removeprefix("http://"), 1
+            objects["ServiceMonitor"], objects["Service"], server.url.removeprefix("http://"), SCRAPE
         )
         folder = tmp_path_factory.mktemp("prometheus")
-        with prometheus.running(folder, scrape, prometheus.shortened(groups, SECONDS)) as running:
+        with prometheus.running(folder, scrape, prometheus.shortened(groups, WINDOW, PENDING)) as running:
             rules = {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
             yield SimpleNamespace(server=server, prometheus=running, rules=rules, name="vllm", job="vllm-service")
             assert running.unhealthy() == []
@@ -117,7 +117,8 @@ def test_every_metric_that_we_name_is_in_the_scrape(watched):
     watched.prometheus.wait("the request is counted", lambda: scraped(watched))
     asked = [one for rule in watched.rules.values() for one in selectors(promql_parser.parse(rule))]
     assert {one.name for one in asked} <= scraped(watched)
-    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "tests/contract.yml"]
+    # docs/vllm-versions.md is about another version, too.
+    documents = {*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")} - {ROOT / "docs/vllm-versions.md"}
     named = {name for file in documents for name in re.findall(r"\bvllm:[a-z_]+[a-z]\b", file.read_text())}
     assert named - scraped(watched) == set()
 
@@ -131,7 +132,7 @@ def test_more_requests_than_it_can_take(watched):
     with load(watched.server, clients=12):
         for alert in ("VLLMRequestsWaiting", "VLLMCacheFull", "VLLMPreemptions"):
             assert watched.prometheus.wait_for(alert).startswith(f"{watched.name}: ")
-            assert watched.prometheus.query(watched.rules[alert]) or alert == "VLLMPreemptions"
+            assert values(watched, alert)[0] > 0
     # All have been answered: nobody gave up, and a burst of load must not look as if.
     watched.prometheus.wait("the last one is counted", lambda: values(watched, "VLLMRequestsWaiting") == [0])
     watched.prometheus.wait("nothing runs", lambda: abs(values(watched, "VLLMRequestsAborted")[0]) < 0.01)
@@ -158,7 +159,8 @@ def test_a_dead_engine(watched):
 
     watched.prometheus.wait("VLLMServerErrors does not fire", fires)
     assert watched.prometheus.alerts()["VLLMServerErrors"][1] == f"{watched.name} answers with HTTP 5xx"
-    assert watched.prometheus.query(watched.rules["VLLMServerErrors"])
+    # Of five minutes some seconds.
+    assert values(watched, "VLLMServerErrors")[0] > 0
 
 
 def test_a_server_that_is_gone(watched):

@@ -153,6 +153,11 @@ def _environment(settings: Settings) -> dict:
         "MLSERVER_METRICS_DIR": "/tmp/metrics",
         "MLSERVER_ENVIRONMENTS_DIR": "/tmp/environments",
         "MLSERVER_DEBUG": "false",
+        # The published image puts both below /opt/mlserver, which is read-only here.
+        "NUMBA_CACHE_DIR": "/tmp/numba",
+        "TRANSFORMERS_CACHE": "/tmp/transformers",
+        # Where MLflow's runtime looks for a store, although it needs none: by default in the working directory, too.
+        "MLFLOW_TRACKING_URI": "file:///tmp/mlruns",
     }
 
 
