@@ -305,6 +305,54 @@ def test_a_bucket_that_holds_anything_is_not_deleted(cloud, held):
     assert ROLES[0] not in everything(cloud)
 
 
+STATEMENTS = {
+    "somebody's": policies.web_identity_statement("Theirs", f"arn:aws:iam::{ACCOUNT}:oidc-provider/h", ["a"]),
+    # Its tag is gone.
+    "another cluster's": policies.web_identity_statement(
+        Owner(ACCOUNT, REGION, "prod-eu").sid, f"arn:aws:iam::{ACCOUNT}:oidc-provider/h", ["a"]
+    ),
+}
+
+
+@pytest.mark.parametrize("whose", STATEMENTS)
+def test_a_role_that_trusts_others_too_is_not_deleted(cloud, whose):
+    run()
+    trust = trust_of(cloud, ROLES[1])
+    trust["Statement"].append(STATEMENTS[whose])
+    cloud.client("iam").update_assume_role_policy(RoleName=ROLES[1], PolicyDocument=json.dumps(trust))
+    before = everything(cloud)
+    said = refused(state="absent")
+    assert f"role {ROLES[1]} trusts others too, so it can't be deleted" in said
+    assert STATEMENTS[whose]["Sid"] in said
+    assert everything(cloud) == before
+
+
+def test_a_teardown_takes_no_statement_of_others_out_of_a_shared_role(cloud):
+    run()
+    run(**second())
+    trust = trust_of(cloud, ROLES[1])
+    trust["Statement"].append(STATEMENTS["somebody's"])
+    cloud.client("iam").update_assume_role_policy(RoleName=ROLES[1], PolicyDocument=json.dumps(trust))
+    run(**second(state="absent"))
+    assert {item["Sid"] for item in trust_of(cloud, ROLES[1])["Statement"]} == {
+        "Theirs",
+        Owner(ACCOUNT, REGION, "staging").sid,
+    }
+
+
+def test_a_bucket_with_statements_of_others_is_not_deleted(cloud):
+    run()
+    s3, name = cloud.client("s3"), "my-triton-models"
+    policy = json.loads(s3.get_bucket_policy(Bucket=name)["Policy"])
+    policy["Statement"].append({**policy["Statement"][0], "Sid": "Audit"})
+    s3.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
+    before = everything(cloud)
+    said = refused(state="absent")
+    assert "bucket my-triton-models has statements of others in its policy, so it is not deleted" in said
+    assert "irsa_buckets to keep it: Audit" in said
+    assert everything(cloud) == before
+
+
 def test_what_is_not_ours_survives_a_teardown(cloud):
     foreign(cloud)
     before = everything(cloud)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import policies
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
     cluster_tags,
@@ -228,6 +228,18 @@ class Buckets(Part):
             undo = ("put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(tags)}})
             self._change(
                 name, owner, "put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(rest)}}, "tags", undo, {}, tags, rest
+            )
+            return
+        found = self.account.find("s3", "get_bucket_policy", **owner)
+        others = [
+            str(item.get("Sid") or "one without a Sid")
+            for item in iam.listed(json.loads(found["Policy"])["Statement"] if found else [])
+            if item.get("Sid") != policies.TLS_ONLY
+        ]
+        if others:
+            self.plan.problems.append(
+                f"bucket {name} has statements of others in its policy, so it is not deleted: remove them first, or take it out of "
+                f"irsa_buckets to keep it: {', '.join(others)}"
             )
             return
         # One page is enough to see that there is something.

@@ -297,9 +297,10 @@ class Roles(Tagged):
         mine = self._my_tags(trust, tags)
         sharing = cluster_tags(tags) - mine
         others, own = self._policies(name, trust, tags)
+        kept = [item for item in iam.listed(trust["Statement"]) if item.get("Sid") != self.owner.sid]
         if sharing:
-            rest, _ = policies.merge_trust(trust, self.owner.sid, None, lambda sid: owned_sid(sid, tags))
-            if not rest["Statement"]:
+            rest = policies.document(kept)
+            if not kept:
                 self.plan.problems.append(
                     f"role {name} is shared with {named(sharing)}, but its trust policy has no statement of theirs: "
                     "run this playbook for them first"
@@ -310,11 +311,17 @@ class Roles(Tagged):
             self._delete_policies(name, own)
             self._untag("role", {"RoleName": name}, f"role {name}", tags, mine)
             return
-        if others:
-            self.plan.problems.append(
-                f"role {name} has policies that are not ours, so it can't be deleted: detach them first: {', '.join(others)}"
-                f"{' (or keep the role, with irsa_prune: false)' if self.present else ''}"
-            )
+        in_the_way = {
+            "has policies that are not ours, so it can't be deleted: detach them first": others,
+            "trusts others too, so it can't be deleted: remove these statements of its trust policy first": [
+                str(item.get("Sid") or "one without a Sid") for item in kept
+            ],
+        }
+        for what, found in in_the_way.items():
+            if found:
+                way_out = " (or keep the role, with irsa_prune: false)" if self.present else ""
+                self.plan.problems.append(f"role {name} {what}: {', '.join(found)}{way_out}")
+        if others or kept:
             return
         self._delete_policies(name, own)
         again = {
