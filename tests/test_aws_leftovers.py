@@ -172,6 +172,16 @@ def test_a_recreated_clusters_old_provider_goes(cloud):
     assert everything(cloud) == NOTHING
 
 
+@pytest.mark.parametrize("principal", ["*", {"AWS": "*"}, {"Federated": [PROVIDER, "cognito-identity.amazonaws.com"]}])
+def test_a_statement_of_ours_that_somebody_edited_is_no_obstacle(cloud, principal):
+    run(**PROD)
+    trust = everything(cloud)[ROLES[1]]["AssumeRolePolicyDocument"]
+    trust["Statement"][0]["Principal"] = principal
+    cloud.client("iam").update_assume_role_policy(RoleName=ROLES[1], PolicyDocument=json.dumps(trust))
+    run(**without("vllm"))
+    assert ROLES[1] not in everything(cloud)
+
+
 # --- Pod Identity -----------------------------------------------------------------------------------
 
 

@@ -103,11 +103,9 @@ class OldProviders(_Providers):
     def _trusted(self) -> set[str]:
         """Name the providers that this cluster's statements trusted before the run."""
         statements = [item for before, _ in self.plan.trust.values() for item in iam.listed(before["Statement"])]
-        return {
-            item["Principal"]["Federated"]
-            for item in statements
-            if item.get("Sid") == self.owner.sid and "Federated" in item["Principal"]
-        }
+        mine = [item.get("Principal") for item in statements if item.get("Sid") == self.owner.sid]
+        federated = [name for who in mine if isinstance(who, Mapping) for name in iam.listed(who.get("Federated", []))]
+        return {name for name in federated if ":oidc-provider/" in name}
 
     def _listed(self) -> set[str]:
         try:
