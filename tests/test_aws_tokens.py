@@ -93,8 +93,7 @@ def token(cluster, account, namespace="ml-models", audience=AUDIENCE, seconds=60
 
 
 def policies(chain, role):
-    keys = ("Arn", "AssumeRolePolicyDocument", "MaxSessionDuration", "PermissionsBoundary", "Tags")
-    return [document for name, document in chain.made[role].items() if name not in keys]
+    return [document for name, document in chain.made[role].items() if name.startswith("modelyard-")]
 
 
 # --- Who gets a role ---------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import promql_parser
 import pytest
 import services as real
 from kind import identity
 from kind.client import Client
+from test_rendering import selectors
 
 IMAGE = "seldonio/mlserver:1.7.1"
 ROLE = "arn:aws:iam::000000000000:role/my-mlserver-s3-read"
@@ -167,6 +169,22 @@ def test_smoke_asks_for_a_prediction(served):
     done = served.deploy("smoke", models=asked, check=False)
     assert done.returncode != 0
     assert "POST /v2/models/doubler/infer: [3.0, 5.0] is not in the answer" in done.stdout
+
+
+def test_the_alerts_and_the_drain_ask_for_what_it_counts(served):
+    with pytest.raises(RuntimeError, match="500"):
+        served.ask("iris", question([[1.0]]))
+    kind = served.platform.kind
+    path = f"{kind.url}{PROXY.replace(':http/', ':metrics/')}/metrics"
+    samples = kind.http().request("GET", path).data.decode().splitlines()
+    (group,) = served.platform.get("prometheusrule", "mlserver")["spec"]["groups"]
+    asked = [one for rule in group["rules"] for one in selectors(promql_parser.parse(rule["expr"]))]
+    pod = served.platform.get("deployment", "mlserver")["spec"]["template"]["spec"]
+    drain = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    for name in [*(one.name for one in asked if one.name != "up"), drain[4]]:
+        assert [line for line in samples if line.startswith(f"{name}{{")], name
+    assert [line for line in samples if re.match(r'model_infer_request_failure_total\{model="iris",.*\} 1', line)]
+    assert [line for line in samples if re.match(r'rest_server_requests_total\{.*status_code="500"\} 1', line)]
 
 
 def test_no_credential_is_in_the_cluster(served):
