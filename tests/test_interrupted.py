@@ -215,7 +215,8 @@ def test_a_killed_deploy_run_again_ends_the_same(clean_platform, reference, mome
 def test_a_deploy_killed_before_its_first_write_leaves_nothing(clean_platform, moments):
     before = clean_platform.resource_versions()
     process = clean_platform.start_playbook("site")
-    time.sleep(moments[0].uniform(0.5, 1.5))
+    # A run makes its namespace about a second after its start.
+    time.sleep(moments[0].uniform(0.1, 0.6))
     kill(process, everything=True)
     assert clean_platform.resource_versions() == before
 
