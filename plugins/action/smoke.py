@@ -27,8 +27,7 @@ class ActionModule(Action):
             raise Refused(wrong)
         cluster = Cluster(options["connection"])
         check_cluster(cluster, delivery.identity(rendered))
-        namespace = rendered["cluster"]["namespace"]
-        answers = [answer for server in servers for answer in _ask(cluster, server, options["urls"], namespace)]
+        answers = [answer for server in servers for answer in _ask(cluster, server, options["urls"], rendered)]
         lines = [f"{answer['server']}: {answer['question']}: {answer['answer']}" for answer in answers]
         for line in lines:
             self.tell(line)
@@ -42,13 +41,13 @@ def _unknown_urls(names: list[str], urls: dict) -> list[str]:
     return [problem(f"smoke_urls.{name}", url, nearest(name, names)) for name, url in urls.items() if name not in names]
 
 
-def _ask(cluster: Cluster, server: dict, urls: dict, namespace: str) -> list[dict]:
+def _ask(cluster: Cluster, server: dict, urls: dict, rendered: dict) -> list[dict]:
     """Put all questions to one server."""
     url = urls.get(server["name"])
-    silence = "" if url else _silent(cluster, server["name"], namespace)
+    silence = "" if url else _silent(cluster, server["name"], rendered["cluster"]["namespace"])
     if silence:
         return [{"server": server["name"], "question": "-", "ok": silence != "no pod runs", "answer": silence}]
-    return [_answer(cluster, server, question, url, namespace) for question in server["questions"]]
+    return [_answer(cluster, server, question, url, rendered) for question in server["questions"]]
 
 
 def _silent(cluster: Cluster, name: str, namespace: str) -> str:
@@ -74,7 +73,7 @@ def _silent(cluster: Cluster, name: str, namespace: str) -> str:
     )
 
 
-def _answer(cluster: Cluster, server: dict, question: dict, url: str | None, namespace: str) -> dict:
+def _answer(cluster: Cluster, server: dict, question: dict, url: str | None, rendered: dict) -> dict:
     method, path = ("POST" if question.get("body") else "GET"), question["path"]
     row = {"server": server["name"], "question": f"{method} {path}"}
     started = time.monotonic()
@@ -82,8 +81,8 @@ def _answer(cluster: Cluster, server: dict, question: dict, url: str | None, nam
         if url:
             answer = _by_url(method, url.rstrip("/") + path, question.get("body"))
         else:
-            proxy = f"/api/v1/namespaces/{namespace}/services/{server['service']}:http/proxy"
-            answer = cluster.request(method, proxy + path, body=question.get("body"))
+            proxy = delivery.proxied(rendered, server["service"], path)
+            answer = cluster.request(method, proxy, body=question.get("body"))
     except (ApiError, Unreachable) as error:
         return {**row, "ok": False, "answer": f"failed: {error}"}
     text = answer if isinstance(answer, str) else json.dumps(answer)

@@ -52,8 +52,8 @@ def question(rendered: dict, answering: set[str], kubectl: list[str]) -> list[st
         for asked in part["questions"] if part["enabled"] and part["name"] in answering else []:
             body = json.dumps(asked.get("body"))
             if asked.get("body") and len(body) <= LONGEST:
-                proxy = f"/api/v1/namespaces/{rendered['cluster']['namespace']}/services/{part['service']}:http/proxy"
-                ask = [*kubectl, "create", "--raw", proxy + asked["path"], "-f", "-"]
+                path = delivery.proxied(rendered, part["service"], asked["path"])
+                ask = [*kubectl, "create", "--raw", path, "-f", "-"]
                 return [f"echo {shlex.quote(body)} | {shlex.join(ask)}"]
     return []
 

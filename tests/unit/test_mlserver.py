@@ -192,6 +192,7 @@ def test_two_servers_share_no_object_and_each_has_its_models():
         ({"registered_model": "m"}, "mlserver_models.m.alias", "must be an alias"),
         ({"registered_model": "m", "alias": "a/b"}, "mlserver_models.m.alias", "must be an alias"),
         ({"uri": "s3://only-a-bucket", "implementation": SKLEARN}, "mlserver_models.m.uri", "must be a folder of a bucket"),
+        ({"uri": 5, "implementation": SKLEARN}, "mlserver_models.m.uri", "must be a folder of a bucket"),
         ({"uri": "gs://b/m", "implementation": SKLEARN}, "mlserver_models.m.uri", "must be a folder of a bucket"),
         ({"uri": "/m", "implementation": SKLEARN, "alias": "a"}, "mlserver_models.m.alias", "belongs to a registered_model"),
         ({"uri": "/m"}, "mlserver_models.m.implementation", "must be the class of a runtime"),

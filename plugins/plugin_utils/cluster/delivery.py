@@ -38,6 +38,11 @@ def scope(rendered: Mapping) -> str:
     return cluster["argocd_namespace"] if is_gitops(rendered) else cluster["namespace"]
 
 
+def proxied(rendered: Mapping, service: str, path: str) -> str:
+    """Give the path at the API server that leads to a path of a model server, through its Service's port http."""
+    return f"/api/v1/namespaces/{rendered['cluster']['namespace']}/services/{service}:http/proxy{path}"
+
+
 def objects(rendered: Mapping, gitops: bool) -> list[dict]:
     """Give the objects of what is on: the Applications, or all but those."""
     return [

@@ -107,7 +107,7 @@ def _check_source(settings: Settings, name: str, model: Mapping) -> None:
         settings.wrong(uri, "must have either a registered_model with its alias, or a uri", "models", name)
     elif uri and alias:
         settings.wrong(alias, "belongs to a registered_model, and here is a uri", "models", name, "alias")
-    elif uri and not (_BUCKET.fullmatch(uri) or _PATH.fullmatch(uri)):
+    elif uri and not (_BUCKET.fullmatch(str(uri)) or _PATH.fullmatch(str(uri))):
         settings.wrong(uri, "must be a folder of a bucket (s3://bucket/folder), or a path", "models", name, "uri")
     elif registered and not (isinstance(alias, str) and loader.NAME.fullmatch(alias)):
         settings.wrong(alias, "must be an alias of the registered model", "models", name, "alias")
