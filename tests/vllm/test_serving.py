@@ -33,7 +33,7 @@ def test_each_adapter_answers_otherwise_than_the_base(server):
 def test_smoke_gets_right_answers(server):
     assert len(server.questions) == 2
     for question in server.questions:
-        answer = smoke._answer(None, {"name": "vllm"}, question, server.url, "")
+        answer = smoke._answer(None, {"name": "vllm"}, question, server.url, {})
         assert answer["ok"], answer
 
 
