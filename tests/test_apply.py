@@ -21,6 +21,8 @@ PLACE = f"/namespaces/{NAMESPACE}"
 CONFIG_MAPS = f"/api/v1{PLACE}/configmaps"
 PODS = f"/api/v1{PLACE}/pods"
 DEPLOYMENT = f"/apis/apps/v1{PLACE}/deployments/d"
+SERVICE = f"/api/v1{PLACE}/services/s"
+BUDGET = f"/apis/policy/v1{PLACE}/poddisruptionbudgets/b"
 LEASE = f"/apis/coordination.k8s.io/v1{PLACE}/leases/modelyard"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 KUBECTL_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -282,6 +284,95 @@ def test_what_a_person_changed_is_taken_back_with_a_notice(run, cluster, kubectl
     assert [entry["name"] for entry in live["template"]["spec"]["containers"][0]["env"]] == ["A"]
     assert "x" not in cluster.api("GET", f"{CONFIG_MAPS}/one")["metadata"]["labels"]
     assert run(*objects).changed == 0
+
+
+def service(port=8000, **spec):
+    ports = [{"name": "http", "port": port, "targetPort": "http"}, {"name": "metrics", "port": 8002}]
+    found = {"selector": {"app": "d"}, "ports": ports, **spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": found}
+
+
+def budget(**limit):
+    found = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"}}
+    return {**found, "spec": {"selector": {"matchLabels": {"app": "d"}}, **limit}}
+
+
+def contradicted():
+    """A Deployment, and edits of it that can't stand beside what it sets."""
+    item = deployment(replicas=0, volumes=[{"name": "cache", "emptyDir": {}}])
+    item["spec"]["template"]["spec"]["containers"][0] |= {
+        "ports": [{"name": "http", "containerPort": 8000}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": "http"}},
+        "lifecycle": {"preStop": {"exec": {"command": ["true"]}}},
+    }
+    pod, container = "/spec/template/spec", "/spec/template/spec/containers/0"
+    field = {"fieldRef": {"fieldPath": "spec.nodeName"}}
+    edits = {
+        f"{container}/ports/0/containerPort": 80,
+        f"{container}/readinessProbe": {"tcpSocket": {"port": 80}},
+        f"{container}/lifecycle/preStop": {"sleep": {"seconds": 5}},
+        f"{pod}/volumes/0": {"name": "cache", "hostPath": {"path": "/tmp"}},
+        f"{container}/env/0": {"name": "A", "valueFrom": field},
+        "/spec/strategy": {"type": "Recreate"},
+    }
+    return item, edits
+
+
+def edited(kubectl, name, edits, *args):
+    patch = [{"op": "replace", "path": path, "value": value} for path, value in edits.items()]
+    kubectl("patch", name, "--type=json", "--patch", json.dumps(patch), *args)
+
+
+@pytest.mark.parametrize("more", [{}, {"apply_force": True}], ids=["", "force"])
+def test_an_edit_that_contradicts_what_is_applied_is_taken_back(run, cluster, kubectl, more):
+    """Of a list's key, or of fields of which there can be one: the API server accepts neither both nor a dry run of both."""
+    item, edits = contradicted()
+    objects = [item, service(), budget(maxUnavailable=1)]
+    run(*objects)
+    before = [cluster.api("GET", path)["spec"] for path in (DEPLOYMENT, SERVICE, BUDGET)]
+    edited(kubectl, "deployment/d", edits)
+    edited(kubectl, "service/s", {"/spec/ports/0/port": 80})
+    edited(kubectl, "service/s", {"/spec/type": "NodePort"}, "--field-manager=modelyard")
+    edited(kubectl, "pdb/b", {"/spec": budget(minAvailable=1)["spec"]})
+    planned = run(*objects, check_mode=True, **more)
+    done = run(*objects, **more)
+    assert "Service ml-models/s: taking back what kubectl-patch (" in done.text
+    assert "spec.ports[http].port 80 -> 8000" in done.text
+    assert "Service ml-models/s: taking back what modelyard (" in done.text
+    assert planned.plan["diff"] == done.plan["diff"]
+    assert [cluster.api("GET", path)["spec"] for path in (DEPLOYMENT, SERVICE, BUDGET)] == before
+    assert run(*objects).changed == 0
+
+
+def test_what_runs_already_is_adopted_where_it_contradicts(run, cluster, kubectl, namespace):
+    item, edits = contradicted()
+    kubectl("create", "-f", "-", input=json.dumps(item))
+    edited(kubectl, "deployment/d", edits)
+    for other in (service(80, type="LoadBalancer"), budget(minAvailable=1)):
+        kubectl("apply", "-f", "-", input=json.dumps(other))
+    objects = [item, service(), budget(maxUnavailable=1)]
+    run(*objects)
+    found = cluster.api("GET", SERVICE)["spec"]
+    assert (found["type"], [port["port"] for port in found["ports"]]) == ("ClusterIP", [8000, 8002])
+    assert "minAvailable" not in cluster.api("GET", BUDGET)["spec"]
+    assert run(*objects).changed == 0
+
+
+def test_a_controllers_contradiction_is_told_with_its_name_and_taken_back_when_asked(run, cluster, kubectl):
+    run(service())
+    edited(kubectl, "service/s", {"/spec/ports/0/port": 80}, "--field-manager=some-controller")
+    assert "Fields of some-controller are left alone" in run(service(), check=False).failed
+    run(service(), apply_adopt_managers=["some-controller"])
+    assert [port["port"] for port in cluster.api("GET", SERVICE)["spec"]["ports"]] == [8000, 8002]
+
+
+def test_a_headless_service_is_not_adopted_without_a_word(run, cluster, kubectl, namespace):
+    kubectl("create", "-f", "-", input=json.dumps(service(clusterIP="None")))
+    before = cluster.resource_versions()
+    done = run(service(), check=False)
+    assert "Service ml-models/s is headless (clusterIP: None)" in done.failed
+    assert "kubectl -n ml-models delete service s" in done.failed
+    assert cluster.resource_versions() == before
 
 
 def test_a_restart_by_kubectl_is_left_alone(run, cluster, kubectl):
