@@ -209,25 +209,67 @@ def test_a_later_run_reverts_prunes_and_tells(run, play, kubectl, cluster):
     assert run(deployment(), config_map("one", k="v")).changed == 0
 
 
-def test_an_apply_that_stops_halfway_says_why_and_frees_the_lock(run, play, cluster, namespace):
-    """A quota lets every dry run pass, and not all of what they were for."""
-    quotas = f"/api/v1{PLACE}/resourcequotas"
-    cluster.api("POST", quotas, {"metadata": {"name": "few"}, "spec": {"hard": {"count/configmaps": "2"}}})
-    wait_until(lambda: cluster.api("GET", f"{quotas}/few")["status"].get("used") == {"count/configmaps": "1"})
+def test_an_apply_that_stops_halfway_says_why_and_what_was_written_and_frees_the_lock(run, play, cluster, namespace):
+    """A policy that takes effect between the dry runs and the apply lets every dry run pass."""
+    policies = "/apis/admissionregistration.k8s.io/v1"
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+    policy = {
+        "metadata": {"name": "no-two"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "request.dryRun || object.metadata.name != 'two'", "message": "no second"}],
+        },
+    }
+    binding = {"metadata": {"name": "no-two"}, "spec": {"policyName": "no-two", "validationActions": ["Deny"]}}
+    cluster.api("POST", f"{policies}/validatingadmissionpolicies", policy)
+    cluster.api("POST", f"{policies}/validatingadmissionpolicybindings", binding)
+
+    def in_force():
+        try:
+            cluster.api("POST", CONFIG_MAPS, config_map("two"))
+        except RuntimeError as error:
+            return "no second" in str(error)
+        cluster.api("DELETE", f"{CONFIG_MAPS}/two")
+        return False
+
+    wait_until(in_force)
     # With a token, the result of the task is hidden, and the cause is told all the same.
     token = token_for(cluster, "admin", "cluster-admin")
     connection = {"host": cluster.url, "api_key": token, "validate_certs": False}
-    done = play(config_map("one", k="v"), config_map("two", k="v"), connection=connection, check=False)
+    objects = [config_map(name, k="v") for name in ("one", "two", "zoo")]
+    done = play(*objects, connection=connection, check=False)
     assert done.returncode
     _, _, told = done.text.replace('\\"', '"').partition("Stop with the cause]")
-    assert 'configmaps "two" is forbidden: exceeded quota: few' in told
+    assert (
+        "'no-two' with binding 'no-two' denied request: no second. Written before that: ConfigMap ml-models/one. "
+        in told
+    )
+    assert "Not written: ConfigMap ml-models/two, ConfigMap ml-models/zoo. What is written stays" in told
+    assert '"kind"' not in told
+    assert done.changed == 1
     assert token not in done.text
     assert config_maps(cluster) == {"one": {"k": "v"}}
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
-    cluster.api("DELETE", f"{quotas}/few")
+    for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
+        cluster.api("DELETE", f"{policies}/{kind}/no-two")
     # In this process, the same: with no wait for the lock.
-    again = run(config_map("one", k="v"), config_map("two", k="v"), apply_lock_wait=0)
-    assert again.plan["changes"] == ["create ConfigMap ml-models/two"]
+    again = run(*objects, check_mode=True, apply_lock_wait=0)
+    assert again.plan["changes"] == ["create ConfigMap ml-models/two", "create ConfigMap ml-models/zoo"]
+
+
+def test_what_a_quota_has_no_room_for_together_is_refused_before_the_first_write(run, cluster, namespace):
+    quotas = f"/api/v1{PLACE}/resourcequotas"
+    hard = {"count/configmaps": "2", "requests.cpu": "3"}
+    cluster.api("POST", quotas, {"metadata": {"name": "few"}, "spec": {"hard": hard}})
+    wait_until(lambda: "used" in cluster.api("GET", f"{quotas}/few")["status"])
+    item = deployment(replicas=2)
+    item["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": 2}}
+    before = cluster.resource_versions()
+    done = run(config_map("one", k="v"), config_map("two", k="v"), item, check=False)
+    assert "this run needs 2: ConfigMap one 1, ConfigMap two 1" in done.failed
+    assert "has room for 3 requests.cpu (0 of 3 used), and this run needs 4: Deployment d 4" in done.failed
+    assert cluster.resource_versions() == before
+    run(config_map("one", k="v"))
 
 
 def test_a_rollout_that_finds_no_node_is_explained_and_the_lock_freed(play, cluster):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, quota
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -196,7 +196,14 @@ class Planner:
         # What hands its objects on goes before the new owner comes: two Applications would fight over them.
         plan.release = [change for change in gone if _goes_first(change)]
         plan.prune = [change for change in gone if not _goes_first(change)]
+        if problems := self._quotas(plan, absent):
+            raise Refused(problems)
         return plan
+
+    def holds(self, item: dict) -> bool:
+        """Tell whether the cluster has an object as it is to be."""
+        problems, change, _ = self._examine(item, set(), set())
+        return not problems and change is None
 
     def _known(self, plan: Plan) -> list[dict]:
         """Leave out objects whose API the cluster lacks, with a notice, or refuse them."""
@@ -330,6 +337,30 @@ class Planner:
                 ]
             problems += told
         return problems
+
+    def _quotas(self, plan: Plan, absent: set[str]) -> list[str]:
+        """Tell what the namespaces' quotas have no room for."""
+        problems = []
+        namespaces = {change.item["metadata"].get("namespace") for change in plan.changes}
+        for namespace in sorted(namespaces - absent - {None}):
+            try:
+                quotas = self.cluster.list("v1", "ResourceQuota", namespace)
+                ranges = self.cluster.list("v1", "LimitRange", namespace) if quotas else []
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                continue  # This credential can't see them: the apply, or the rollout, will tell.
+            here, gone = (
+                [change for change in changes if change.item["metadata"].get("namespace") == namespace]
+                for changes in (plan.changes, plan.prune)
+            )
+            problems += quota.exceeded(quotas, ranges, here, gone, self._plural)
+        return problems
+
+    def _plural(self, item: dict) -> str:
+        name = self.cluster.resource(item["apiVersion"], item["kind"])["name"]
+        group = item["apiVersion"].rpartition("/")[0]
+        return f"{name}.{group}" if group else name
 
     def _examine(self, item: dict, roles: set[str], released: set[str]) -> tuple[list[str], Change | None, list[str]]:
         """Compare one object with the live one; returns problems, the change (or none) and notices."""
