@@ -844,6 +844,23 @@ def test_a_living_runs_lock_is_left_to_it_and_a_killed_ones_taken_over_at_once(r
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
 
 
+def test_a_run_with_nothing_to_write_frees_a_dead_runs_lock(run, cluster, process):
+    run(config_map("one", k="v"))
+    dead = process()
+    Lock(client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), NAMESPACE, "modelyard", dead.pid).acquire(
+        None, 0, print
+    )
+    holder = cluster.api("GET", LEASE)["spec"]["holderIdentity"]
+    run(config_map("one", k="v"))
+    assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == holder != ""
+    dead.kill()
+    dead.wait()
+    run(config_map("one", k="v"), check_mode=True)
+    assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == holder
+    run(config_map("one", k="v"))
+    assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
+
+
 def test_a_run_with_nothing_left_to_write_leaves_the_lock_to_others(run, cluster, process):
     """It waited, and the other run wrote everything; only the namespace was its own."""
     done = run(config_map("one", k="v"))
