@@ -4,7 +4,7 @@ import json
 
 import aws_api
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import names, policies
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import chain, names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import report as identity_report
 from aws_api import ACCOUNT, ISSUER, OTHER, REGION, ROLES, options, policy_name, run, service_account
 
@@ -22,7 +22,7 @@ def chains(live=None, issuer=ISSUER, **given):
     watch = aws_api.Watch(account)
     found = identity_report.Reporter(account, wanted, {**notes, **(live or {})}, issuer).chains()
     assert watch.writes == []
-    return {chain.service_account: chain for chain in found}
+    return {item.service_account: item for item in found}
 
 
 def vllm(**given):
@@ -34,7 +34,7 @@ def test_all_chains_close(cloud):
     found = chains()
     assert [chain.broken for chain in found.values()] == ["", "", "", ""]
     assert all(list(chain.links) == list(identity_report.IRSA) for chain in found.values())
-    lines = identity_report.table(list(found.values()), pod_identity=False)
+    lines = chain.table(list(found.values()), identity_report.IRSA)
     assert len(lines) == 5
     assert all(line.endswith("closed") for line in lines[1:])
 
@@ -105,9 +105,6 @@ BREAKS = {
         lambda c: trust_with(c, lambda s: s.update(Principal={"Federated": f"{PROVIDER}X"})), "trust", "issuer: no statement names",
     ),
     "denied": (lambda c: trust_with(c, lambda s: s.update(Effect="Deny")), "trust", "is denied by the statement"),
-    "not to be evaluated": (
-        lambda c: trust_with(c, lambda s: s.update(Condition={"NumericEquals": {f"{HOST}:sub": "1"}})), "trust", "is not a number",
-    ),
     "no get": (lambda c: policy_with(c, lambda s: s["Action"] != "s3:GetObject"), "policy", "lacks s3:GetObject for GetObject"),
     "no list": (lambda c: policy_with(c, lambda s: s["Action"] != "s3:ListBucket"), "policy", "lacks s3:ListBucket for ListObjectsV2"),
     "boundary": (bounded, "policy", "the permissions boundary does not allow s3:GetObject"),
@@ -125,6 +122,19 @@ def test_a_broken_link_in_aws_is_named(cloud, name):
     assert reason in found["ml-models/vllm-sa"].links[link]
     others = {chain.broken for name, chain in found.items() if name != "ml-models/vllm-sa"}
     assert others == ({"provider"} if link == "provider" else {""})
+
+
+def test_what_cannot_be_judged_is_neither_closed_nor_broken(cloud):
+    run()
+    trust_with(cloud, lambda s: s.update(Condition={"NumericEquals": {f"{HOST}:sub": "1"}}))
+    found = chains()["ml-models/vllm-sa"]
+    data = found.data()
+    assert (data["closed"], data["broken"], data["unjudged"]) == (False, "", "trust")
+    assert data["reason"].startswith("can't be judged: ")
+    assert data["links"]["policy"] == "ok"  # what comes after is still looked at
+    lines = chain.table([found], identity_report.IRSA)
+    assert lines[1].split()[-3:] == ["UNKNOWN", "ok", "unknown"]
+    assert lines[3].startswith("ml-models/vllm-sa: trust: can't be judged: ")
 
 
 def test_a_broken_link_in_the_cluster_is_named(cloud):
