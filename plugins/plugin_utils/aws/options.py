@@ -12,7 +12,8 @@ def of(rendered: Mapping) -> dict:
         rendered: the structure of ``servers.render``.
 
     Returns:
-        what to make (``state``, ``service_accounts`` each with its ``access`` and the ``variable`` that sets it, ``role_arns``, ``buckets``),
+        what to make (``state``, ``service_accounts`` each with its ``access``, the ``variable`` that sets it,
+        the names of its ``containers`` that need the role, and the ``region`` that they ask in, ``role_arns``, ``buckets``),
         where (``profile``, ``account_id``, ``cluster_account_id``, ``partition``, ``region``, ``eks_cluster_name``, ``oidc_issuer``, ``api_server``, ``namespace``), and how
         (``pod_identity``, ``permissions_boundary``, ``max_session_seconds``, ``tags``, ``adopt``, ``prune``); ``strict`` is the report's.
     """
@@ -30,7 +31,11 @@ def of(rendered: Mapping) -> dict:
         "eks_cluster_name": settings["eks_cluster_name"],
         "oidc_issuer": settings["oidc_issuer"],
         "pod_identity": cluster["pod_identity"],
-        "service_accounts": [part["account"] for part in rendered["parts"] if part["enabled"] and part["account"]],
+        "service_accounts": [
+            {**part["account"], **_pod(part["objects"], cluster["region"])}
+            for part in rendered["parts"]
+            if part["enabled"] and part["account"]
+        ],
         "role_arns": rendered["role_arns"],
         "buckets": settings["buckets"],
         "permissions_boundary": settings["permissions_boundary"],
@@ -40,3 +45,14 @@ def of(rendered: Mapping) -> dict:
         "prune": settings["prune"],
         "strict": settings["report_strict"],
     }
+
+
+def _pod(objects: list[Mapping], region: str) -> dict:
+    """Give which containers of a Deployment need the role (those that load, and the server: not what stands beside it), and their region."""
+    found: dict = {"containers": [], "region": region}
+    for spec in (item["spec"]["template"]["spec"] for item in objects if item["kind"] == "Deployment"):
+        server = spec["containers"][0]
+        found["containers"] = [container["name"] for container in [*(spec.get("initContainers") or []), server]]
+        given = {entry["name"]: entry.get("value") for entry in server.get("env") or []}
+        found["region"] = given.get("AWS_REGION") or given.get("AWS_DEFAULT_REGION") or region
+    return found

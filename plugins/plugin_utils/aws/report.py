@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies, trust
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, pods, policies, trust
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import live_associations
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Broken, Chain
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Broken, Chain, Unjudged
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.observed import Observed
 
 ROLE_ARN = "eks.amazonaws.com/role-arn"
 TOKEN_AUDIENCE = "eks.amazonaws.com/audience"  # noqa: S105 (an annotation's key)
-IRSA = ("annotation", "account", "issuer", "provider", "role", "trust", "policy")
-POD_IDENTITY = ("annotation", "account", "association", "role", "trust", "policy")
+IRSA = ("annotation", "account", "issuer", "provider", "role", "trust", "policy", "pods")
+POD_IDENTITY = ("annotation", "account", "association", "role", "trust", "policy", "pods")
 
 
 class Reporter:
@@ -24,10 +25,16 @@ class Reporter:
         options: of :func:`options.of`.
         live: the cluster's ServiceAccounts, ``NAMESPACE/NAME`` to annotations; one that is absent has none.
         issuer: what the cluster's own discovery document says; None where it can't be read.
+        seen: what else there is in the cluster; None leaves the link ``pods`` out.
     """
 
     def __init__(
-        self, account: Account, options: Mapping, live: Mapping[str, Mapping[str, str] | None], issuer: str | None
+        self,
+        account: Account,
+        options: Mapping,
+        live: Mapping[str, Mapping[str, str] | None],
+        issuer: str | None,
+        seen: Observed | None = None,
     ) -> None:
         self.account = account
         self.options = options
@@ -35,7 +42,9 @@ class Reporter:
         self.live_issuer = issuer
         self.wanted_issuer = options["oidc_issuer"] or self._eks_issuer()
         self.issuer = issuer or self.wanted_issuer
-        self.links = POD_IDENTITY if options["pod_identity"] else IRSA
+        self.seen = seen
+        links = POD_IDENTITY if options["pod_identity"] else IRSA
+        self.links = links if seen else tuple(name for name in links if name != "pods")
         self._associations: dict | None = None
 
     def chains(self) -> list[Chain]:
@@ -192,3 +201,9 @@ class Reporter:
         version = self.account.call("iam", "get_policy", PolicyArn=arn)["Policy"]["DefaultVersionId"]
         found = self.account.call("iam", "get_policy_version", PolicyArn=arn, VersionId=version)
         return found["PolicyVersion"]["Document"]
+
+    def _pods(self, item: Mapping, chain: Chain) -> None:
+        notices, doubts = pods.judge(self.seen, item, self.options["pod_identity"])
+        chain.notices += notices
+        if doubts:
+            raise Unjudged("; ".join(doubts))
