@@ -444,16 +444,18 @@ def test_an_agent_that_is_not_ready(world, agent):
 # --- Rights -----------------------------------------------------------------------------------------------
 
 
-def connection_of(cluster, namespace, name):
+def connection_of(cluster, folder, namespace, name):
+    """A kubeconfig: kubernetes.core keeps the client certificate of an earlier one for a connection by host and token."""
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     token = cluster.kubectl("-n", namespace, "create", "token", name).stdout.strip()
-    ca = config["clusters"][0]["cluster"]["certificate-authority"]
-    return {"host": cluster.url, "api_key": token, "ca_cert": ca}
+    config["users"][0]["user"] = {"token": token}
+    (folder / "kubeconfig").write_text(yaml.safe_dump(config))
+    return {"kubeconfig": str(folder / "kubeconfig")}
 
 
-def test_the_listed_rights_are_enough_and_without_the_optional_ones_what_is_not_known_is_said(world, agent):
+def test_the_listed_rights_are_enough_and_without_the_optional_ones_what_is_not_known_is_said(world, agent, tmp_path):
     world.kubectl("apply", "-f", ROOT / "docs/rbac.yaml")
-    deployer = connection_of(world, "modelyard", "deployer")
+    deployer = connection_of(world, tmp_path, "modelyard", "deployer")
     irsa, identity = made(world, injected(IRSA)), made(world, injected(POD_IDENTITY), {})
     assert judged(world, irsa, connection=deployer) == ("ok", "")
     assert judged(world, identity, pod_identity=True, connection=deployer) == ("ok", "")
@@ -470,7 +472,7 @@ def test_the_listed_rights_are_enough_and_without_the_optional_ones_what_is_not_
         judged(world, irsa, connection=deployer)
 
 
-def test_pods_that_may_not_be_listed_are_not_judged(world):
+def test_pods_that_may_not_be_listed_are_not_judged(world, tmp_path):
     seen = observe(Cluster({"kubeconfig": str(world.kubeconfig)}), [], False)
     assert isinstance(seen, Observed)
     name = made(world, None)
@@ -482,7 +484,7 @@ def test_pods_that_may_not_be_listed_are_not_judged(world):
     role["rules"] = [{"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get"]}]
     world.kubectl("apply", "-f", "-", input=json.dumps(role))
     world.kubectl("-n", SPACE, "create", "rolebinding", "some", "--role=some", f"--serviceaccount={SPACE}:{name}")
-    state, said = judged(world, name, connection=connection_of(world, SPACE, name))
+    state, said = judged(world, name, connection=connection_of(world, tmp_path, SPACE, name))
     assert (state, said.startswith("its pods may not be listed: pods is forbidden")) == ("unknown", True)
 
 
