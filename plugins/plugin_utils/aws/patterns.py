@@ -141,7 +141,7 @@ def text_matches(pattern: Pattern, known: bool, value: Pattern) -> bool | None:
         return matches(pattern, "".join(value))
     if not _meet(pattern, value):
         return False
-    return True if known and _covers(pattern, value) else None
+    return True if known and covers(pattern, value) else None
 
 
 def _meet(one: Pattern, other: Pattern) -> bool:
@@ -164,7 +164,7 @@ def _meet(one: Pattern, other: Pattern) -> bool:
     return below[0]
 
 
-def _covers(pattern: Pattern, value: Pattern) -> bool:
+def covers(pattern: Pattern, value: Pattern) -> bool:
     """Tell whether a pattern matches whatever the value may be: nothing, one or several letters that no policy has."""
     strange = "\ue000"
     texts = (

@@ -12,6 +12,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import KE
 # What the token of a pod is for; EKS's webhook asks for this audience in every partition.
 AUDIENCE = "sts.amazonaws.com"
 POD_IDENTITY = "pods.eks.amazonaws.com"
+# Those that a trust policy of ours tells pods apart by.
+SESSION_TAGS = ("eks-cluster-arn", "kubernetes-namespace", "kubernetes-service-account")
 SUFFIXES = {"aws-cn": "amazonaws.com.cn"}
 TLS_ONLY = "ModelyardTlsOnly"
 READ = ["s3:GetObject"]
