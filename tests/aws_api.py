@@ -364,6 +364,7 @@ def options(cluster="staging", account=ACCOUNT, **given):
     found = {
         "state": "present",
         "profile": "",
+        "profiles": {},
         "cluster_name": cluster,
         "cluster_account_id": account,
         "account_id": account,
@@ -386,6 +387,14 @@ def options(cluster="staging", account=ACCOUNT, **given):
     }
     assert given.keys() <= found.keys()
     return {**copy.deepcopy(found), **given}
+
+
+def make_buckets(account, wanted):
+    """Make those buckets of the ServiceAccounts' access that are missing, and that a run does not make."""
+    client = account.client("s3")
+    there = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]} | wanted["buckets"].keys()
+    for name in {entry["bucket"] for item in wanted["service_accounts"] for entry in item["access"]} - there:
+        client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": account.region})
 
 
 def policy_name(cluster="staging", account=ACCOUNT, region=REGION):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
 
 
 class Broken(Exception):
@@ -54,17 +55,22 @@ class Chain:
 
         Args:
             name: the link's.
-            look: returns where the link holds, else raises Broken or Unjudged.
+            look: returns where the link holds, else raises Broken, Unjudged, or what AWS denies.
 
         Returns:
             whether the next link is to be looked at.
+
+        Raises:
+            AwsError: AWS can't be asked. What it does not let this credential read can't be judged.
         """
         try:
             look()
         except Broken as error:
             self.links[name] = str(error)
             return False
-        except (Unjudged, iam.PolicyError) as error:
+        except (Unjudged, iam.PolicyError, AwsError) as error:
+            if isinstance(error, AwsError) and error.code not in DENIED:
+                raise
             self.links[name] = f"can't be judged: {error}"
             self.doubts.append(name)
             return True

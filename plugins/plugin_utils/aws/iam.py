@@ -175,14 +175,14 @@ def _effects(document: Mapping, request: Request, allow: _Effect, deny: _Effect)
 
 def _matches(statement: Mapping, request: Request, variables: bool) -> tuple[bool | None, set[str]]:
     """Tell whether a statement is about a request, or on which keys that depends."""
-    principal = _principal_matches(statement, request)
+    principal = names_principal(statement, request)
     expand = patterns.Expander(request, variables)
     try:
         resource = _resource_matches(statement, request, expand)
     except patterns.Unset:
         # A policy variable that the request has no value for: the statement has no effect.
         resource = False
-    if principal is False or not _action_matches(statement, request) or resource is False:
+    if principal is False or not names_action(statement, request) or resource is False:
         return False, set()
     conditions_hold, keys = conditions.evaluate(statement.get("Condition") or {}, request, variables)
     if principal is None:
@@ -192,7 +192,12 @@ def _matches(statement: Mapping, request: Request, variables: bool) -> tuple[boo
     return patterns.every([principal, resource, conditions_hold]), keys
 
 
-def _principal_matches(statement: Mapping, request: Request) -> bool | None:
+def names_principal(statement: Mapping, request: Request) -> bool | None:
+    """Tell whether a statement is about who asks; None where only one session of a role is meant.
+
+    Raises:
+        PolicyError: the policy is of the other sort than the request.
+    """
     if request.principal is None:
         if "Principal" in statement or "NotPrincipal" in statement:
             raise PolicyError("a policy of a role or user has no Principal")
@@ -224,7 +229,8 @@ def _is_named(kind: str, name: str, names: list) -> bool | None:
     return None if any(str(other).startswith(sessions) for other in names) else False
 
 
-def _action_matches(statement: Mapping, request: Request) -> bool:
+def names_action(statement: Mapping, request: Request) -> bool:
+    """Tell whether a statement is about what is asked."""
     found = any(
         patterns.matches(patterns.glob(pattern.lower()), request.action.lower())
         for pattern in listed(statement.get("Action", statement.get("NotAction")))

@@ -14,13 +14,15 @@ def of(rendered: Mapping) -> dict:
     Returns:
         what to make (``state``, ``service_accounts`` each with its ``access``, the ``variable`` that sets it,
         the names of its ``containers`` that need the role, and the ``region`` that they ask in, ``role_arns``, ``buckets``),
-        where (``profile``, ``account_id``, ``cluster_account_id``, ``partition``, ``region``, ``eks_cluster_name``, ``oidc_issuer``, ``api_server``, ``namespace``), and how
+        where (``profile``, ``profiles``, ``account_id``, ``cluster_account_id``, ``partition``, ``region``, ``eks_cluster_name``, ``oidc_issuer``, ``api_server``, ``namespace``), and how
         (``pod_identity``, ``permissions_boundary``, ``max_session_seconds``, ``tags``, ``adopt``, ``prune``); ``strict`` is the report's.
     """
     cluster, settings = rendered["cluster"], rendered["settings"]["irsa"]
+    profiles = settings["aws_profiles"]
     return {
         "state": settings["state"],
-        "profile": settings["aws_profile"],
+        "profile": profiles.get(str(settings["account_id"])) or settings["aws_profile"],
+        "profiles": profiles,
         "cluster_name": cluster["name"],
         "cluster_account_id": str(cluster["account_id"]),
         "account_id": str(settings["account_id"]),

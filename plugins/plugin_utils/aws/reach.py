@@ -280,7 +280,9 @@ def _policy(
         if decision.unknown:
             doubts.append(f"its policy: {decision.reason}")
         elif not decision.allowed and owner != home.id:
-            raise Broken(f"bucket {name} is {owner}'s, and its policy does not let {item['role_arn']} in: {decision.reason}")
+            raise Broken(
+                f"bucket {name} is {owner}'s, and its policy does not let {item['role_arn']} in: {decision.reason}"
+            )
     if doubts:
         raise Unjudged(doubts[0])
 
