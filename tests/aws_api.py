@@ -252,7 +252,7 @@ class Watch:
         self._actions = account.actions
         if not hasattr(account, "watch"):
             account.unwatched = {name: boto3.client(name, region_name=account.region) for name in ("iam", "s3")}
-            for service in ("sts", "iam", "s3", "eks", "resourcegroupstaggingapi"):
+            for service in ("sts", "iam", "s3", "eks", "kms", "resourcegroupstaggingapi"):
                 for event in ("before-call", "before-send", "after-call"):
                     seen = functools.partial(_seen, account, event.replace("-", "_"))
                     account.client(service).meta.events.register(event, seen)

@@ -54,6 +54,7 @@ SUBJECTS = (
     "serviceAccount",
     "associationId",
     "PolicyArn",
+    "KeyId",
     "name",
 )
 

@@ -20,6 +20,8 @@ BUCKET = re.compile(r"(?!xn--|sthree-)(?=.{3,63}$)[a-z0-9]([a-z0-9-]|\.(?!\.))*[
 BOUNDARY = re.compile(r"arn:(aws(?:-cn|-us-gov)?):iam::(\d{12}|aws):policy/([!-.0-~]+/)*[\w+=,.@-]{1,128}", re.ASCII)
 ISSUER = re.compile(r"https://[^\s?#]*[^\s?#/]")
 
+# Whose S3 client asks for the bucket itself (CheckClient and IsDirectory in src/filesystem/implementations/s3.h of Triton's core).
+TRITON = "triton"
 # Variables of the role platform, without its prefix: what no two clusters have in common.
 IDENTITY = ("aws_account_id", "aws_region", "cluster_name")
 
@@ -132,4 +134,7 @@ def _check_service_account(item: Mapping, options: Mapping, problems: Problems) 
             not folders(entry) or any(f"{prefix}/".startswith(f) for f in folders(entry)) for entry in entries
         ):
             allowed = f"must hold the bucket {bucket!r} and the folder {prefix!r}: {name} reads {location}"
+            problems.add(item["variable"], [dict(entry) for entry in item["access"]], allowed)
+        elif bucket and item["component"] == TRITON and not any(entry.get("head_bucket") for entry in entries):
+            allowed = f"must have head_bucket: true for the bucket {bucket!r}, since Triton's client calls HeadBucket"
             problems.add(item["variable"], [dict(entry) for entry in item["access"]], allowed)

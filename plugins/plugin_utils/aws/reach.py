@@ -11,10 +11,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws import grants, 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.accounts import Accounts
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Broken, Unjudged
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.checks import TRITON
 
-# Triton's client asks for the bucket itself, and follows no redirect to its region: src/filesystem/implementations/s3.h of Triton's core
-# (CheckClient, IsDirectory), and AttemptExhaustively of AWS's SDK for C++. boto3 does follow one (S3RegionRedirectorv2 of botocore).
-TRITON = "triton"
+ANYTHING = policies.document([{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}])
 MANAGED_KEY = "alias/aws/s3"
 
 
@@ -207,6 +206,10 @@ def _resource(key: str) -> str:
 
 
 def _region(item: Mapping, name: str, bucket: Bucket) -> list[str]:
+    """Say where a bucket is in another region than its clients ask in.
+
+    AWS's SDK for C++, Triton's, follows a redirect only out of no region (AWSClient::AttemptExhaustively); boto3 does (S3RegionRedirectorv2).
+    """
     asked = item.get("region") or bucket.region
     if asked == bucket.region:
         return []
@@ -272,19 +275,36 @@ def _policy(
         if owner != home.id and not unread:
             raise Broken(f"bucket {name} has no policy, so it lets no role of another account than {owner} in")
         return
+    # In one account the role's own policies are enough: only what this one refuses counts.
+    allowed = [ANYTHING] if owner == home.id else []
     doubts = []
     for operation, request in asked:
-        decision = iam.decide([bucket.policy], replace(request, principal=("AWS", item["role_arn"])))
+        request = replace(request, principal=("AWS", item["role_arn"]))
+        decision = iam.decide([bucket.policy, *allowed], request)
         if decision.denied:
             raise Broken(f"the policy of bucket {name} refuses {operation}: {decision.reason}")
         if decision.unknown:
             doubts.append(f"its policy: {decision.reason}")
+        elif iam.decide([_all_principals(bucket.policy)], request).denied:
+            # AWS compares the session too, whose name is not known (IAM User Guide, "NotPrincipal").
+            doubts.append(
+                f"its policy refuses {operation} to all but some (NotPrincipal), and sessions of the role count as others"
+            )
         elif not decision.allowed and owner != home.id:
             raise Broken(
                 f"bucket {name} is {owner}'s, and its policy does not let {item['role_arn']} in: {decision.reason}"
             )
     if doubts:
         raise Unjudged(doubts[0])
+
+
+def _all_principals(policy: Mapping) -> dict:
+    """Give what a policy refuses with NotPrincipal, as if to everyone."""
+    found = [item for item in iam.statements(policy) if item["Effect"] == "Deny" and "NotPrincipal" in item]
+    return {
+        **policy,
+        "Statement": [{**{k: v for k, v in item.items() if k != "NotPrincipal"}, "Principal": "*"} for item in found],
+    }
 
 
 def _requests(
