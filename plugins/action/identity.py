@@ -29,7 +29,9 @@ class ActionModule(Action):
         return {
             "changed": False,
             "failed": any(item.broken for item in chains) and settings["strict"],
-            "msg": "\n".join([f"cluster {settings['cluster_name']}, account {account.id}", "", *lines]),
+            "msg": "\n".join(
+                [f"cluster {settings['cluster_name']}, account {account.id}", "", *lines, "", chain.NOT_JUDGED]
+            ),
             "chains": [item.data() for item in chains],
             # Chains that share a role share its notices.
             "warnings": list(

@@ -62,6 +62,19 @@ def check(options: Mapping) -> list[str]:
     return problems.lines
 
 
+def notices(options: Mapping) -> list[str]:
+    """Tell of a Triton whose role will not let it ask for its bucket, unless another policy of the role does."""
+    found = []
+    for item in options["service_accounts"] if options["state"] == "present" else []:
+        for bucket, _ in (s3_location(url) for url in item.get("reads") or []):
+            entries = [entry for entry in item["access"] if entry["bucket"] == bucket]
+            if item["component"] == TRITON and entries and not any(entry.get("head_bucket") for entry in entries):
+                found.append(
+                    f"{item['variable']}: the bucket {bucket} needs head_bucket: true, since Triton's client calls HeadBucket"
+                )
+    return list(dict.fromkeys(found))
+
+
 def _check_account(options: Mapping, problems: Problems) -> None:
     boundary = options["permissions_boundary"]
     match = BOUNDARY.fullmatch(boundary) if boundary else None
@@ -134,7 +147,4 @@ def _check_service_account(item: Mapping, options: Mapping, problems: Problems) 
             not folders(entry) or any(f"{prefix}/".startswith(f) for f in folders(entry)) for entry in entries
         ):
             allowed = f"must hold the bucket {bucket!r} and the folder {prefix!r}: {name} reads {location}"
-            problems.add(item["variable"], [dict(entry) for entry in item["access"]], allowed)
-        elif bucket and item["component"] == TRITON and not any(entry.get("head_bucket") for entry in entries):
-            allowed = f"must have head_bucket: true for the bucket {bucket!r}, since Triton's client calls HeadBucket"
             problems.add(item["variable"], [dict(entry) for entry in item["access"]], allowed)

@@ -1,4 +1,4 @@
-"""Judges whether what gives pods their credentials is there: EKS's webhook, and the agent of EKS Pod Identity; reads nothing."""
+"""Judges whether what gives pods their credentials is there: EKS's webhook, and the agent of EKS Pod Identity; never reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads from the cluster what the identity report is about: accounts, pods, and who gives pods their credentials; judges nothing."""
+"""Reads from the cluster what the identity report is about: accounts, pods, and who gives pods their credentials; never judges."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ class Planner:
         problems = checks.check(self.options) + self._check_identity()
         if problems:
             raise Refused(problems)
+        self.plan.notices += checks.notices(self.options)
         present = self.options["state"] == "present"
         needed = present and self.options["service_accounts"]
         issuer = self.options["oidc_issuer"] or (self._issuer() if needed else self._issuer_of_old())

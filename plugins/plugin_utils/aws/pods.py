@@ -1,4 +1,4 @@
-"""Judges whether the running pods of a ServiceAccount carry what gives them its role; reads nothing.
+"""Judges whether the running pods of a ServiceAccount carry what gives them its role; never reads.
 
 What EKS's webhook injects: amazon-eks-pod-identity-webhook, README and pkg/handler. Which credentials an SDK takes first: AWS SDKs and
 Tools Reference Guide, "Standardized credential providers".

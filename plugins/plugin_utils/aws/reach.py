@@ -1,4 +1,4 @@
-"""Judges whether a role reaches its buckets: that they are there, their region, encryption and policy; writes nothing."""
+"""Judges whether a role reaches its buckets: that they are there, their region, encryption and policy; never writes."""
 
 from __future__ import annotations
 
