@@ -28,22 +28,8 @@ class ActionModule(Action):
         lines = chain.table(chains, reporter.links)
         return {
             "changed": False,
-            "failed": any(item.broken for item in chains) and settings["strict"],
             "msg": "\n".join(
                 [f"cluster {settings['cluster_name']}, account {account.id}", "", *lines, "", chain.NOT_JUDGED]
             ),
-            "chains": [item.data() for item in chains],
-            # Chains that share a role share its notices.
-            "warnings": list(
-                dict.fromkeys(
-                    [
-                        *(
-                            f"{item.service_account}: {name}: {item.links[name]}"
-                            for item in chains
-                            for name in item.doubts
-                        ),
-                        *(notice for item in chains for notice in item.notices),
-                    ]
-                )
-            ),
+            **chain.outcome(chains, settings["strict"]),
         }

@@ -100,6 +100,27 @@ class Chain:
         }
 
 
+def outcome(chains: list[Chain], strict: bool) -> dict:
+    """Give what a play makes of the chains.
+
+    What can't be judged is a warning and no failure, or whoever has a condition on a VPC endpoint could only ever switch strictness off.
+
+    Args:
+        chains: all of them.
+        strict: whether a broken one fails the play.
+
+    Returns:
+        ``failed``, ``chains`` as data, and ``warnings``, each once: chains that share a role share its notices.
+    """
+    doubts = [f"{chain.service_account}: {name}: {chain.links[name]}" for chain in chains for name in chain.doubts]
+    notices = [notice for chain in chains for notice in chain.notices]
+    return {
+        "failed": strict and any(chain.broken for chain in chains),
+        "chains": [chain.data() for chain in chains],
+        "warnings": list(dict.fromkeys([*doubts, *notices])),
+    }
+
+
 def table(chains: list[Chain], links: tuple[str, ...]) -> list[str]:
     """Lay the chains out: a row for each, a column for each link, and below what is broken and what can't be judged."""
     rows = [["SERVICE ACCOUNT", "ROLE", *(name.upper() for name in links), "CHAIN"]]
