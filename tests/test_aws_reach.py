@@ -329,8 +329,12 @@ def report(*items, **given):
     return {item.service_account: item for item in Reporter(account, wanted, notes, ISSUER).chains()}
 
 
-def test_roles_of_two_accounts_in_one_report(two):
-    found = report(VLLM, two, profiles={OTHER: "other"})
+@pytest.mark.parametrize("profile", ["other", "assumed"])
+def test_roles_of_two_accounts_in_one_report(two, tmp_path, profile):
+    """With keys of its own, or with those of the environment, as AWX gives them, and a role to assume."""
+    with (tmp_path / "config").open("a", encoding="utf-8") as file:
+        file.write(f"[profile assumed]\nrole_arn = arn:aws:iam::{OTHER}:role/reader\ncredential_source = Environment\n")
+    found = report(VLLM, two, profiles={OTHER: profile})
     assert {name: item.state for name, item in found.items()} == {
         "ml-models/vllm-sa": "closed",
         "ml-models/mlserver-sa": "closed",
