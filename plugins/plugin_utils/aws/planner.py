@@ -8,6 +8,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import Associations
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.buckets import Buckets
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import with_accounts
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.providers import OldProviders, Provider
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.roles import Roles
@@ -39,7 +40,7 @@ class Planner:
         present = self.options["state"] == "present"
         needed = present and self.options["service_accounts"]
         issuer = self.options["oidc_issuer"] or (self._issuer() if needed else self._issuer_of_old())
-        options = {**self.options, "oidc_issuer": issuer}
+        options = {**with_accounts(self.options), "oidc_issuer": issuer}
         self.plan.roles = self._roles()
         # Access begins after what it needs, and ends before.
         made, left = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import live_associations
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import with_accounts
 
 ROLE_ARN = "eks.amazonaws.com/role-arn"
 TOKEN_AUDIENCE = "eks.amazonaws.com/audience"  # noqa: S105 (an annotation's key)
@@ -67,7 +68,7 @@ class Reporter:
         self, account: Account, options: Mapping, live: Mapping[str, Mapping[str, str] | None], issuer: str | None
     ) -> None:
         self.account = account
-        self.options = options
+        self.options = options = with_accounts(options)
         self.live = live
         self.live_issuer = issuer
         self.wanted_issuer = options["oidc_issuer"] or self._eks_issuer()
@@ -197,9 +198,8 @@ class Reporter:
         wanted = [
             pair for entry in access for pair in policies.requests(entry, self.account.id, self.account.partition)
         ]
-        named = {entry["bucket"] for entry in access}
         for bucket, prefix in (names.s3_location(url) for url in item.get("reads") or []):
-            if bucket and bucket not in named:
+            if bucket and not policies.entries_of(access, bucket):
                 entry = {"bucket": bucket, "prefixes": [prefix] if prefix else [], "head_bucket": True}
                 wanted += policies.requests(entry, self.account.id, self.account.partition)
         for operation, request in wanted:
