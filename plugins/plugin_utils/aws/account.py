@@ -50,10 +50,12 @@ class AwsError(Failure):
     Attributes:
         code: AWS's own code of the error, '' where there was no answer.
         answered: whether it is known that AWS did nothing: it said so, or was not asked.
+        bucket_region: where the bucket is that it is about; S3 tells it to whoever asks. '' where it did not.
     """
 
-    def __init__(self, text: str, code: str = "", answered: bool = True) -> None:
+    def __init__(self, text: str, code: str = "", answered: bool = True, bucket_region: str = "") -> None:
         super().__init__(text)
+        self.bucket_region = bucket_region
         self.code = code
         self.answered = answered
 
@@ -135,7 +137,8 @@ class Account:
         subject = next((str(arguments[key]) for key in SUBJECTS if key in arguments), "") if asked[1] == mapped else ""
         code, message, action = found.get("Code", ""), str(found.get("Message") or ""), ACTIONS.get(name, name)
         if code in DENIED:
-            return AwsError(denied(action, subject, self.caller, message), code)
+            region = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
+            return AwsError(denied(action, subject, self.caller, message), code, bucket_region=region)
         text = failed(action, subject, self.region, code, message)
         # A server's own fault may come after the work.
         return AwsError(text, code, error.response["ResponseMetadata"].get("HTTPStatusCode", 400) < 500)

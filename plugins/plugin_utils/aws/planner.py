@@ -12,6 +12,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.providers import OldProviders, Provider
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.roles import Roles
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.used import Used
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
 
@@ -47,6 +48,9 @@ class Planner:
             [Buckets, Provider, Roles, Associations, OldProviders],
             [Associations, Roles, OldProviders, Buckets],
         )
+        if present:
+            self._check_boundary()
+            Used(self.account, self.options, self.plan).compare()
         for part in made if present else left:
             part(self.account, options, self.plan).compare()
         if self.plan.problems:
@@ -72,6 +76,20 @@ class Planner:
                 f"{self.options['partition']}"
             ]
         return []
+
+    def _check_boundary(self) -> None:
+        """Note a permissions boundary that the account has not; a run that may not read it leaves that to IAM."""
+        arn = self.options["permissions_boundary"]
+        if not arn or not self.options["service_accounts"]:
+            return
+        try:
+            found = self.account.find("iam", "get_policy", PolicyArn=arn)
+        except AwsError as error:
+            if error.code not in DENIED:
+                raise
+            return
+        if found is None:
+            self.plan.problems.append(f"irsa_permissions_boundary: the account has no policy {arn}: make it first")
 
     # --- The cluster ----------------------------------------------------------------------------
 
