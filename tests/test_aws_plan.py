@@ -187,7 +187,9 @@ def test_a_policy_that_is_taken_over_is_there_twice_for_a_while(cloud):
     replay(cloud, "prod", about=lambda service, _arguments: service == "iam")
     old = policies.permissions([large(6000)], ACCOUNT, "aws")
     cloud.client("iam").put_role_policy(RoleName=ROLE, PolicyName="modelyard-prod", PolicyDocument=json.dumps(old))
-    assert "(with modelyard-prod)" in refused(**one(large(6000), cluster="prod"))
+    said = refused(**one(large(6000), cluster="prod"))
+    assert "(with modelyard-prod)" in said
+    assert "or delete modelyard-prod, which this run replaces, first" in said
 
 
 def test_more_tags_than_aws_takes_are_told(cloud):
@@ -197,6 +199,13 @@ def test_more_tags_than_aws_takes_are_told(cloud):
     assert run(**one({"bucket": "data"}, tags={"team": "ml", "one": "1"})).writes
     said = refused(**one({"bucket": "data"}, tags={"team": "ml", "one": "1", "two": "2"}))
     assert f"role {ROLE} would have 51 tags, and AWS takes 50" in said
+
+
+def test_a_role_that_differs_from_another_in_case_alone_is_told(cloud):
+    trust = policies.document([])
+    cloud.client("iam").create_role(RoleName="Reader", AssumeRolePolicyDocument=json.dumps(trust))
+    said = refused(**one({"bucket": "data"}, role="reader"))
+    assert "role reader: the account has Reader, and IAM takes both names for one" in said
 
 
 def test_a_boundary_that_is_not_there_is_told(cloud):

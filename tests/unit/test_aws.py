@@ -24,6 +24,25 @@ def test_names():
 
 
 @pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("r" * 64, True),
+        ("r" * 65, False),
+        ("a+=,.@-_b", True),
+        ("a b", False),
+        ("a/b", False),
+        ("", False),
+        (f"arn:aws:iam::{ACCOUNT}:role/{'p' * 510}/r", True),
+        (f"arn:aws:iam::{ACCOUNT}:role/{'p' * 511}/r", False),
+        (f"arn:aws:iam::{ACCOUNT}:role/{'r' * 65}", False),
+        (f"arn:aws:iam::{ACCOUNT}:user/r", False),
+    ],
+)
+def test_the_name_of_a_role(name, right):
+    assert (names.role_name_error(name) is None) is right
+
+
+@pytest.mark.parametrize(
     ("url", "found"),
     [
         ("s3://b", ("b", "")),

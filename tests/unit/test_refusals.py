@@ -81,7 +81,9 @@ def test_what_goes_with_an_action_is_named_with_it():
 
 
 def test_more_that_aws_says_is_shown():
-    assert "(Bucket is frozen)" in said("s3:DeleteBucket", "AccessDenied", "Bucket is frozen.")
+    assert f"(Bucket is frozen): {RIGHTS}" in said("s3:DeleteBucket", "AccessDenied", "Bucket is frozen.")
+    denial = "Access Denied with an explicit deny in a service control policy"
+    assert said("s3:DeleteBucket", "AccessDenied", denial, "b") == f"s3:DeleteBucket on b is denied to {WHO} ({denial})"
 
 
 def test_an_encoded_message_comes_with_the_command_that_decodes_it():

@@ -8,6 +8,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import Associations
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.buckets import Buckets
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import account_of, role_name_of
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import with_accounts
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.providers import OldProviders, Provider
@@ -50,6 +51,7 @@ class Planner:
         )
         if present:
             self._check_boundary()
+            self._check_names()
             Used(self.account, self.options, self.plan).compare()
         for part in made if present else left:
             part(self.account, options, self.plan).compare()
@@ -90,6 +92,15 @@ class Planner:
             return
         if found is None:
             self.plan.problems.append(f"irsa_permissions_boundary: the account has no policy {arn}: make it first")
+
+    def _check_names(self) -> None:
+        """Note roles whose names differ from those of existing ones in case alone: IAM would refuse to create them."""
+        live = {role["RoleName"].lower(): role["RoleName"] for role in self.plan.roles or []}
+        for arn in sorted({item["role_arn"] for item in self.options["service_accounts"]}):
+            name = role_name_of(arn)
+            found = live.get(name.lower(), name)
+            if account_of(arn) == self.account.id and found != name:
+                self.plan.problems.append(f"role {name}: the account has {found}, and IAM takes both names for one")
 
     # --- The cluster ----------------------------------------------------------------------------
 

@@ -95,16 +95,16 @@ def denied(action: str, subject: str, caller: str, message: str) -> str:
         caller: ARN of who asks; '' where it is not known yet.
         message: AWS's own text, '' for none.
     """
+    text, rights = f"AWS denies it: {message.rstrip('. ')}", "" if OTHER_POLICY.search(message) else RIGHTS
+    if "Encoded authorization failure message" in message:
+        command = "aws sts decode-authorization-message --query DecodedMessage --output text --encoded-message TEXT"
+        return f"{text} (`{command}` says why, with what follows the colon as TEXT)"
     if NAMES_ACTION.search(message):
-        text = f"AWS denies it: {message.rstrip('. ')}"
-        if "Encoded authorization failure message" in message:
-            command = "aws sts decode-authorization-message --query DecodedMessage --output text --encoded-message TEXT"
-            return f"{text} (`{command}` says why, with what follows the colon as TEXT)"
-        return text if OTHER_POLICY.search(message) else f"{text}; {RIGHTS}"
+        return f"{text}; {rights}" if rights else text
     along = f" (or {ALONG[action]}, which go with it)" if action in ALONG else ""
     # "Access Denied" alone, or nothing: HeadBucket's answers have no body.
     more = "" if message.lower().rstrip(".") in ("", "access denied", "forbidden") else f" ({message.rstrip('. ')})"
-    return f"{action}{along}{_on(subject)} is denied to {caller or 'the credentials'}{more}: {RIGHTS}"
+    return f"{action}{along}{_on(subject)} is denied to {caller or 'the credentials'}{more}{rights and f': {rights}'}"
 
 
 def _on(subject: str) -> str:
