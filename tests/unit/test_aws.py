@@ -169,7 +169,7 @@ def test_a_bucket_of_an_access_point_is_used_through_it_alone():
     listing, reading = document["Statement"]
     assert listing["Resource"] == ["arn:aws:s3:::b-1", POINT]
     assert reading["Resource"] == ["arn:aws:s3:::b-1/x/*", f"{POINT}/object/x/*"]
-    assert reading["Condition"]["StringEquals"]["s3:DataAccessPointArn"] == POINT
+    assert reading["Condition"]["ArnEquals"]["s3:DataAccessPointArn"] == POINT
     for name, request in policies.requests(entry, ACCOUNT, "aws"):
         assert iam.decide([document], request).allowed, name
     plain = {key: value for key, value in entry.items() if key != "access_point"}

@@ -115,10 +115,11 @@ class Part:
         return {key: value for key, value in self.tags.items() if live.get(key) != value}
 
     def check_tags(self, name: str, tags: Mapping[str, str]) -> None:
-        """Note it where something would have more tags than AWS takes."""
-        if len(tags) > MOST_TAGS:
+        """Note it where something would have more tags than AWS takes, beside its own."""
+        count = sum(not key.startswith("aws:") for key in tags)
+        if count > MOST_TAGS:
             self.plan.problems.append(
-                f"{name} would have {len(tags)} tags, and AWS takes {MOST_TAGS}: remove some, or take some out of irsa_tags"
+                f"{name} would have {count} tags, and AWS takes {MOST_TAGS}: remove some, or take some out of irsa_tags"
             )
 
 

@@ -13,6 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     ALIAS,
     KEY_ARN,
     MANAGED_KEY,
+    account_of,
     camel,
 )
 
@@ -107,15 +108,16 @@ def permissions(access: Iterable[Mapping], account: str, partition: str) -> dict
     statements: list[dict] = []
     for (bucket, owner, access_point), entries in sorted(grants.items()):
         places = [(f"arn:{partition}:s3:::{bucket}", "/")]
-        equals = {"aws:ResourceAccount": owner}
+        condition: dict[str, Any] = {"StringEquals": {"aws:ResourceAccount": owner}}
         if access_point:
             # S3 asks twice: about the access point, and about its bucket.
             places.append((access_point, "/object/"))
-            equals = {
-                "aws:ResourceAccount": _alone([owner, account_of_point(access_point)]),
-                "s3:DataAccessPointArn": access_point,
+            owners = _alone([owner, account_of(access_point)])
+            condition = {
+                "StringEquals": {"aws:ResourceAccount": owners},
+                "ArnEquals": {"s3:DataAccessPointArn": access_point},
             }
-        statements += _granted(camel(bucket), places, {"StringEquals": equals}, entries)
+        statements += _granted(camel(bucket), places, condition, entries)
     return document(_named_apart(statements))
 
 
@@ -132,14 +134,14 @@ def _named_apart(statements: Iterable[Mapping]) -> Iterator[dict]:
 
 
 def _granted(
-    name: str, places: list[tuple[str, str]], owner: Mapping, entries: list[Mapping]
+    name: str, places: list[tuple[str, str]], condition: Mapping, entries: list[Mapping]
 ) -> Iterator[dict[str, Any]]:
     """Give the statements of one bucket.
 
     Args:
         name: of the bucket, as a Sid has it.
         places: the bucket's ARN, and its access point's, each with what comes before a key.
-        owner: the condition of each statement.
+        condition: of each statement.
         entries: of the access to it.
     """
     listing: dict[str, Any] = {}
@@ -148,12 +150,12 @@ def _granted(
         listing = {"Null": {"s3:prefix": "false"}}
         if lists != [""]:
             listing = {"StringLike": {"s3:prefix": _alone(f"{prefix}*" for prefix in lists)}}
-    yield _allow(f"List{name}", "s3:ListBucket", _alone(arn for arn, _ in places), {**owner, **listing})
+    yield _allow(f"List{name}", "s3:ListBucket", _alone(arn for arn, _ in places), {**condition, **listing})
     writing = [entry for entry in entries if entry.get("write")]
     for what, actions, those in (("Read", _alone(READ), entries), ("Write", WRITE, writing)):
         if those:
             keys = _alone(f"{arn}{to}{prefix}*" for arn, to in places for prefix in _prefixes(those))
-            yield _allow(f"{what}{name}", actions, keys, owner)
+            yield _allow(f"{what}{name}", actions, keys, condition)
     for key in sorted({key_of(entry) for entry in entries} - {""}):
         writes = any(entry.get("write") for entry in entries if key_of(entry) == key)
         yield _decrypt(name, {"kms_key_arn": key, "write": writes})
@@ -176,11 +178,6 @@ def key_of(entry: Mapping) -> str:
     """
     key = entry.get("kms_key_arn") or ""
     return "" if key == MANAGED_KEY else key
-
-
-def account_of_point(access_point: str) -> str:
-    """Give the account of an access point's ARN."""
-    return access_point.split(":")[4]
 
 
 def entries_of(access: Iterable[Mapping], bucket: str) -> list[Mapping]:
@@ -251,7 +248,7 @@ def _through(access_point: str, asked: Iterable[tuple[str, iam.Request]]) -> Ite
         yield name, replace(request, context=context)
         _, slash, key = request.resource.partition("/")
         resource = f"{access_point}/object/{key}" if slash else access_point
-        owner = {"aws:ResourceAccount": account_of_point(access_point)}
+        owner = {"aws:ResourceAccount": account_of(access_point)}
         yield name, replace(request, resource=resource, context={**context, **owner})
 
 
