@@ -201,6 +201,13 @@ def test_more_tags_than_aws_takes_are_told(cloud):
     assert f"role {ROLE} would have 51 tags, and AWS takes 50" in said
 
 
+def test_a_name_that_eks_has_not_is_not_asked_about(cloud):
+    watch = run(**one({"bucket": "data"}, cluster="prod.eu"))
+    assert not [call for call in watch.calls if call.startswith("eks:")]
+    empty = {"service_accounts": [], "role_arns": [], "oidc_issuer": ""}
+    assert not [call for call in run(**empty, cluster="prod.eu").calls if call.startswith("eks:")]
+
+
 def test_a_role_that_differs_from_another_in_case_alone_is_told(cloud):
     trust = policies.document([])
     cloud.client("iam").create_role(RoleName="Reader", AssumeRolePolicyDocument=json.dumps(trust))

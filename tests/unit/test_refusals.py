@@ -125,6 +125,29 @@ def test_throttling():
     assert found == "iam:GetRole on r failed: Rate exceeded (AWS limits how often it may be asked: run again later)"
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        (
+            "IllegalLocationConstraintException",
+            "The unspecified location constraint is incompatible",
+            "platform_aws_region",
+        ),
+        (
+            "AuthorizationHeaderMalformed",
+            "the region 'eu-central-1' is wrong; expecting 'us-east-1'",
+            "AWS_ENDPOINT_URL",
+        ),
+        ("OptInRequired", "You are not subscribed to this service", "enable the region"),
+        ("InvalidLocationConstraint", "The specified location-constraint is not valid", "enable the region"),
+    ],
+)
+def test_what_aws_says_of_regions_comes_with_a_hint(code, message, hint):
+    found = said("s3:CreateBucket", code, message, "b")
+    assert found.startswith(f"s3:CreateBucket on b failed: {message} (")
+    assert hint in found
+
+
 def test_any_other_error_is_in_the_words_of_aws():
     text = "Cannot exceed quota for RolesPerAccount: 1000"
     assert said("iam:CreateRole", "LimitExceeded", text) == f"iam:CreateRole on r failed: {text}"

@@ -9,6 +9,7 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     ACCESS_POINT,
     ACCOUNT,
+    EKS_NAME,
     KEY_ARN,
     MANAGED_KEY,
     account_of,
@@ -28,8 +29,6 @@ ISSUER = re.compile(r"(?=.{1,255}$)https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[\w.~
 # https://docs.aws.amazon.com/IAM/latest/APIReference/API_Tag.html, and S3's and EKS's are no narrower.
 TAG = re.compile(r"[\w .:/=+@-]*")
 LONGEST_KEY, LONGEST_VALUE = 128, 256
-# https://docs.aws.amazon.com/eks/latest/APIReference/API_CreateCluster.html
-EKS_NAME = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}", re.ASCII)
 MOST_DAYS = 2**31 - 1
 
 # Variables of the role platform, without its prefix: what no two clusters have in common.
@@ -190,8 +189,6 @@ def _check_key_use(path: str, entry: Mapping, role_arn: str, owner: str, problem
 
 def _new_bucket_error(name: str, options: Mapping) -> str | None:
     """Tell why S3 would not make a bucket of this name, or None."""
-    if re.search(r"-\.|\.-", name):
-        return "must have no - beside a .: clients can't reach it"
     regional = f"-{bucket_account(name, options)}-{options['region']}-an"
     if name.endswith("-an") and not name.endswith(regional):
         return f"must not end with -an: S3 keeps that for an account's own namespace, as NAME{regional}"

@@ -8,6 +8,8 @@ ROLE_ARN = re.compile(r"arn:aws(-cn|-us-gov)?:iam::\d{12}:role/([!-.0-~]+/)*[\w+
 LONGEST_PATH = 512
 ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+# https://docs.aws.amazon.com/eks/latest/APIReference/API_CreateCluster.html
+EKS_NAME = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}", re.ASCII)
 # AWS's own key for S3 in an account; buckets without a key of ours name it so.
 MANAGED_KEY = "aws/s3"
 ACCESS_POINT = re.compile(

@@ -8,7 +8,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import Associations
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.buckets import Buckets
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import account_of, role_name_of
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import EKS_NAME, account_of, role_name_of
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import with_accounts
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.providers import OldProviders, Provider
@@ -113,7 +113,7 @@ class Planner:
                 ]
             )
         name = self.options["eks_cluster_name"]
-        found = self.account.find("eks", "describe_cluster", name=name)
+        found = self.account.find("eks", "describe_cluster", name=name) if EKS_NAME.fullmatch(name) else None
         if found is None:
             hint = "set irsa_eks_cluster_name, or irsa_oidc_issuer"
             raise Refused(

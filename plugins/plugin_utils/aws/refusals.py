@@ -24,9 +24,17 @@ UNKNOWN = frozenset(
         "UnrecognizedClientException",
     }
 )
-THROTTLED = frozenset(
-    {"RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException"}
-)
+THROTTLED = ("RequestLimitExceeded", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequestsException")
+ELSEWHERE = ("301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect")
+NOT_ENABLED = ("InvalidLocationConstraint", "NotSignedUp", "OptInRequired", "RegionDisabledException")
+# What to do about what AWS says of these.
+HINTS = {
+    **dict.fromkeys(THROTTLED, "AWS limits how often it may be asked: run again later"),
+    **dict.fromkeys(
+        ELSEWHERE, "what was asked is of another region than platform_aws_region: see AWS_ENDPOINT_URL too"
+    ),
+    **dict.fromkeys(NOT_ENABLED, "enable the region, or the service in it, for the account"),
+}
 # Where the action that an operation needs has another name (Service Authorization Reference).
 ACTIONS = {
     "resourcegroupstaggingapi:GetResources": "tag:GetResources",
@@ -83,7 +91,7 @@ def failed(action: str, subject: str, region: str, code: str, message: str) -> s
     text = f"{action}{_on(subject)} failed: {masked(message) or code}"
     if code == "400" and action == "s3:ListBucket":
         return f"{text}. S3 says no more here; most often the credentials have expired, or the region is not enabled"
-    return f"{text} (AWS limits how often it may be asked: run again later)" if code in THROTTLED else text
+    return f"{text} ({HINTS[code]})" if code in HINTS else text
 
 
 def denied(action: str, subject: str, caller: str, message: str) -> str:
