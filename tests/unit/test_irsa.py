@@ -62,7 +62,9 @@ def test_a_role_that_aws_would_refuse(variables, message):
 
 
 def test_each_account_says_what_it_may_use_and_which_variable_says_so():
-    gpu = {"access": [{"bucket": "gpu-models", "head_bucket": True}], "model_repository": "s3://gpu-models/x"}
+    far = {"account_id": "210987654321", "access_point": "arn:aws:s3:eu-central-1:210987654321:accesspoint/models"}
+    entry = {"bucket": "gpu-models", "head_bucket": True, "kms_key_arn": "aws/s3", **far}
+    gpu = {"access": [entry], "model_repository": "s3://gpu-models/x"}
     found = options.of(
         rendered(
             triton_access=[{"bucket": "models", "head_bucket": True}],

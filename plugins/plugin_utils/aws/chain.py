@@ -11,7 +11,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import 
 # What stands between a pod and its objects, and is not looked at. A provider's thumbprints count only where no public authority signed the
 # issuer's certificate (IAM API Reference, UpdateOpenIDConnectProviderThumbprint), which is so of no issuer of EKS's.
 NOT_JUDGED = (
-    "Not judged: service control policies and resource control policies, session policies, VPC endpoint policies, grants of KMS keys, "
+    "Not judged: service control policies and resource control policies, session policies, policies of VPC endpoints and of access points, grants of KMS keys, "
     "objects with another key than their bucket's, thumbprints of the provider, the network to STS (in the pod's region with "
     "AWS_STS_REGIONAL_ENDPOINTS=regional), S3 and KMS, the SDKs in the images (EKS Pod Identity needs recent ones)."
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import account_of
+
 
 def of(rendered: Mapping) -> dict:
     """Give the options of a ``Planner`` and of a ``Reporter``.
@@ -47,6 +49,36 @@ def of(rendered: Mapping) -> dict:
         "prune": settings["prune"],
         "strict": settings["report_strict"],
     }
+
+
+def with_accounts(options: Mapping) -> dict:
+    """Say of each access entry whose account its bucket is: the entry's own word, that of ``irsa_buckets``, else the role's.
+
+    Args:
+        options: of :func:`of`.
+
+    Returns:
+        the options, with ``account_id`` in every access entry.
+    """
+    return {
+        **options,
+        "service_accounts": [
+            {**item, "access": [_with_account(entry, item["role_arn"], options) for entry in item["access"]]}
+            for item in options["service_accounts"]
+        ],
+    }
+
+
+def _with_account(entry: Mapping, role_arn: str, options: Mapping) -> dict:
+    account = entry.get("account_id")
+    if not account and entry["bucket"] in options["buckets"]:
+        account = bucket_account(entry["bucket"], options)
+    return {**entry, "account_id": str(account or account_of(role_arn))}
+
+
+def bucket_account(name: str, options: Mapping) -> str:
+    """Give the account of a bucket of ``irsa_buckets``."""
+    return str((options["buckets"][name] or {}).get("account_id") or options["cluster_account_id"])
 
 
 def _pod(objects: list[Mapping], region: str) -> dict:

@@ -14,7 +14,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Br
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.checks import TRITON
 
 ANYTHING = policies.document([{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}])
-MANAGED_KEY = "alias/aws/s3"
+MANAGED_ALIAS = f"alias/{names.MANAGED_KEY}"
 
 
 def entries(item: Mapping) -> list[dict]:
@@ -23,10 +23,13 @@ def entries(item: Mapping) -> list[dict]:
     for url in item.get("reads") or []:
         bucket, prefix = names.s3_location(url)
         if bucket:
-            named = next((entry for entry in found if entry["bucket"] == bucket), {})
-            kept = {key: named[key] for key in ("kms_key_arn", "account_id") if named.get(key)}
+            # By its name, or by the alias of an access point to it.
+            named = next(iter(policies.entries_of(item["access"], bucket)), {"bucket": bucket})
+            kept = {
+                key: named[key] for key in ("bucket", "kms_key_arn", "account_id", "access_point") if named.get(key)
+            }
             prefixes = [prefix] if prefix else []
-            found.append({**kept, "bucket": bucket, "prefixes": prefixes, "head_bucket": item["component"] == TRITON})
+            found.append({**kept, "prefixes": prefixes, "head_bucket": item["component"] == TRITON})
     return found
 
 
@@ -144,7 +147,7 @@ class Reach:
         for rule in ((encryption or {}).get("ServerSideEncryptionConfiguration") or {}).get("Rules") or []:
             default = rule.get("ApplyServerSideEncryptionByDefault") or {}
             if default.get("SSEAlgorithm", "").startswith("aws:kms"):
-                given = default.get("KMSMasterKeyID") or MANAGED_KEY
+                given = default.get("KMSMasterKeyID") or MANAGED_ALIAS
                 key, managed, key_policy = self._key(given, region, owner, account, doubts)
         document = json.loads(policy["Policy"]) if policy else None
         return Bucket(region, key, managed, key_policy, document, tuple(doubts))
@@ -153,7 +156,7 @@ class Reach:
         self, given: str, region: str, owner: str, account: Account, doubts: list[str]
     ) -> tuple[str, bool, Mapping | None]:
         """Give a key's ARN, whether AWS manages it, and its policy."""
-        if given.endswith(MANAGED_KEY):
+        if given.endswith(MANAGED_ALIAS):
             return "", True, None
         arn = given if given.startswith("arn:") else f"arn:{account.partition}:kms:{region}:{owner}:{_resource(given)}"
         there = self.accounts.nearest(names.account_of(arn), account)
@@ -269,7 +272,8 @@ def _policy(
 ) -> None:
     """See that the bucket's policy does not refuse the role; a bucket of another account must let it in."""
     found = [entry for entry in entries(item) if entry["bucket"] == name]
-    asked = [pair for pair in _requests(found, bucket, home, who) if pair[1].action.startswith("s3:")]
+    # What comes through an access point is asked of the bucket too.
+    asked = [pair for pair in _requests(found, bucket, home, who) if f":::{name}" in pair[1].resource]
     if bucket.policy is None:
         unread = any("s3:GetBucketPolicy" in text for text in bucket.doubts)
         if owner != home.id and not unread:

@@ -21,6 +21,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.accounts import
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import live_associations
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Broken, Chain, Unjudged
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.observed import Observed
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import with_accounts
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
     Owner,
     cluster_tags,
@@ -59,7 +60,7 @@ class Reporter:
         seen: Observed | None = None,
     ) -> None:
         self.account = account
-        self.options = options
+        self.options = options = with_accounts(options)
         self.owner = Owner(options["cluster_account_id"], options["region"], options["cluster_name"])
         self.live = live
         self.live_issuer = issuer

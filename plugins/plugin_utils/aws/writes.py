@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import policies
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, Account, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import tags_of
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import DELETE_ASSOCIATION, Write
 
@@ -118,7 +118,8 @@ def _send(
         try:
             account.call(service, operation, **arguments)
         except AwsError as error:
-            unknown = error.code in ABSENT or any(text in str(error) for text in UNKNOWN_YET)
+            says = error.code not in DENIED and any(text in str(error) for text in UNKNOWN_YET)
+            unknown = error.code in ABSENT or says
             if pause is not None and not received and (error.code in BUSY or (fresh and unknown)):
                 time.sleep(pause)
                 continue
