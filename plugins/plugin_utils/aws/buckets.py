@@ -9,6 +9,7 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    MANAGED_BY,
     cluster_tags,
     is_ours,
     pairs_of,
@@ -88,6 +89,7 @@ class Buckets(Part):
             )
         elif not self.may_touch("bucket", name, tags, "" if tags else self._cut_off(name, owner)):
             return
+        self.note_tags(f"bucket {name}", tags)
         read = self.account.find if live is not None else (lambda *_args, **_more: None)
         self._public_access(name, owner, read, live is None)
         new = {**tags, **self.missing_tags(tags)}
@@ -221,7 +223,10 @@ class Buckets(Part):
     def _remove(self, name: str, owner: dict, live: Mapping) -> None:
         tags = self._tags(owner)
         mine = {self.tag, *self._old_tags(live)} & tags.keys()
-        if not is_ours(tags) or not mine:
+        if not mine and (cluster_tags(tags) or not self.owned(name, tags)):
+            return
+        if not (mine and is_ours(tags)) and name not in self.options["adopt"]:
+            self.note_untagged("bucket", name, self.tag if is_ours(tags) else "=".join(MANAGED_BY))
             return
         if cluster_tags(tags) - mine:
             rest = {key: value for key, value in tags.items() if key not in mine}
