@@ -208,6 +208,20 @@ def test_a_policy_with_another_clusters_name_that_its_run_would_not_write_is_nam
     assert everything(cloud) == before
 
 
+def test_the_tag_of_a_cluster_that_has_no_statement_is_named(cloud):
+    """Whoever sets one makes the policies of that name look like a cluster's."""
+    run(**PROD)
+    cloud.client("iam").tag_role(RoleName=ROLE, Tags=[{"Key": "modelyard/cluster/other", "Value": "true"}])
+    put_policy(cloud, "modelyard-other", ALL)
+    said = told(**PROD)
+    assert said.changes == []
+    assert f"role {ROLE} has the tag of other, and no statement of theirs" in said.notices[0]
+    assert (
+        "the policy modelyard-other has a name of another cluster's, and no run writes it so: it allows * on *"
+        in said.notices[1]
+    )
+
+
 # --- Associations -----------------------------------------------------------------------------------
 
 TARGET = f"arn:aws:iam::{OTHER}:role/elsewhere"
@@ -310,6 +324,23 @@ def test_tags_that_the_inventory_no_longer_sets_and_a_description_are_named_in_o
     ):
         assert what in line
     assert "team" not in line
+
+
+def test_what_others_set_on_a_bucket_is_named(cloud):
+    given = {**PROD, "buckets": {"my-triton-models": {}}}
+    run(**given)
+    s3, name = cloud.client("s3"), "my-triton-models"
+    policy = json.loads(s3.get_bucket_policy(Bucket=name)["Policy"])
+    policy["Statement"].append({**policy["Statement"][0], "Sid": "Audit", "Effect": "Allow"})
+    s3.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+    rules.append({"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}})
+    s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": rules})
+    said = told(**given)
+    assert said.changes == []
+    assert said.notices[0].endswith(
+        f"the lifecycle rule old of bucket {name}, the statement Audit in the policy of bucket {name}"
+    )
 
 
 def test_a_tag_of_the_provider_is_named_too(cloud):

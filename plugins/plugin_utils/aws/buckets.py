@@ -123,6 +123,11 @@ class Buckets(Part):
         self._lifecycle(name, owner, read, live, settings)
         found = read("s3", "get_bucket_policy", **owner)
         before = json.loads(found["Policy"]) if found else None
+        self.plan.kept += [
+            f"the statement {item.get('Sid') or 'without a Sid'} in the policy of bucket {name}"
+            for item in iam.listed((before or {}).get("Statement") or [])
+            if item.get("Sid") != policies.TLS_ONLY
+        ]
         policy = policies.merge_bucket_policy(before, policies.tls_only(name, self.account.partition))
         if before is None or not policies.same(before, policy):
             undo = ("put_bucket_policy", {"Policy": json.dumps(before)}) if before else ("delete_bucket_policy", {})
@@ -207,6 +212,11 @@ class Buckets(Part):
         wanted = merge_lifecycle(
             rules, int(settings.get("noncurrent_days") or 30), int(settings.get("multipart_days") or 7)
         )
+        self.plan.kept += [
+            f"the lifecycle rule {rule.get('ID') or 'without a name'} of bucket {name}"
+            for rule in rules
+            if rule.get("ID") not in (NONCURRENT, MULTIPART)
+        ]
         if policies.same(rules, wanted):
             return
         size = "TransitionDefaultMinimumObjectSize"
