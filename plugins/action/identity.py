@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import chain, report
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import report
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
@@ -27,15 +27,13 @@ class ActionModule(Action):
         notes = dict(
             zip(live, cluster.parallel(lambda item: _annotations(cluster, item), list(live.values())), strict=True)
         )
-        chains = report.Reporter(account, settings, notes, _issuer(cluster)).chains()
-        lines = report.table(chains, settings["pod_identity"])
-        open_ones = [chain.service_account for chain in chains if chain.broken]
+        reporter = report.Reporter(account, settings, notes, _issuer(cluster))
+        chains = reporter.chains()
+        lines = chain.table(chains, reporter.links)
         return {
             "changed": False,
-            "failed": bool(open_ones) and settings["strict"],
             "msg": "\n".join([f"cluster {settings['cluster_name']}, account {account.id}", "", *lines]),
-            "chains": [chain.data() for chain in chains],
-            "warnings": [notice for chain in chains for notice in chain.notices],
+            **chain.outcome(chains, settings["strict"]),
         }
 
 

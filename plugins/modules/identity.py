@@ -34,7 +34,8 @@ chains:
     role: {description: ARN of the role by the inventory., type: str}
     closed: {description: Whether the chain closes., type: bool}
     broken: {description: The broken link., type: str}
-    reason: {description: What is wrong with it., type: str}
+    unjudged: {description: The first link that can't be judged., type: str}
+    reason: {description: What is wrong with the broken link or can't be judged of the other., type: str}
     links: {description: Each link that was reached, and C(ok) or what is wrong., type: dict}
     notices: {description: What does not break it., type: list}
 """

@@ -12,6 +12,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import KE
 # What the token of a pod is for; EKS's webhook asks for this audience in every partition.
 AUDIENCE = "sts.amazonaws.com"
 POD_IDENTITY = "pods.eks.amazonaws.com"
+# Those that a trust policy of ours tells pods apart by.
+SESSION_TAGS = ("eks-cluster-arn", "kubernetes-namespace", "kubernetes-service-account")
 SUFFIXES = {"aws-cn": "amazonaws.com.cn"}
 TLS_ONLY = "ModelyardTlsOnly"
 READ = ["s3:GetObject"]
@@ -144,12 +146,18 @@ def folders(entry: Mapping) -> list[str]:
     return sorted({f"{str(prefix).strip('/')}/" for prefix in entry.get("prefixes") or [] if str(prefix).strip("/")})
 
 
-def requests(entry: Mapping, account: str, partition: str) -> list[tuple[str, iam.Request]]:
+def requests(
+    entry: Mapping, account: str, partition: str, region: str = "", who: iam.Session | None = None
+) -> list[tuple[str, iam.Request]]:
     """List what a client does with the bucket of an access entry, each with its name in S3's API.
 
-    The arguments are those of :func:`permissions`.
+    The first arguments are those of :func:`permissions`.
+
+    Args:
+        region: the bucket's; empty where that is not known.
+        who: the session that asks.
     """
-    place = {"partition": partition, "account": entry.get("account_id") or account}
+    place = {"partition": partition, "account": entry.get("account_id") or account, "region": region, "who": who}
     bucket = entry["bucket"]
     found = [("HeadBucket", "", None)] if entry.get("head_bucket") else []
     for prefix in folders(entry) or [""]:
@@ -159,10 +167,11 @@ def requests(entry: Mapping, account: str, partition: str) -> list[tuple[str, ia
             found += [(operation, f"{prefix}key", None) for operation in operations]
     asked = [(name, iam.s3(name, bucket, key, prefix=prefix, **place)) for name, key, prefix in found]
     if entry.get("kms_key_arn"):
-        statement = _decrypt("", entry)
-        context = statement["Condition"]["StringEquals"]
+        statement, arn = _decrypt("", entry), f"arn:{partition}:s3:::{bucket}"
+        service = statement["Condition"]["StringEquals"]["kms:ViaService"]
+        objects = (arn, *(f"{arn}/{prefix}*" for prefix in folders(entry) or [""]))
         asked += [
-            (action.partition(":")[2], iam.Request(action, entry["kms_key_arn"], context))
+            (action.partition(":")[2], iam.kms(action, entry["kms_key_arn"], service, objects, who))
             for action in iam.listed(statement["Action"])
         ]
     return asked
