@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, policies
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import account_of
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import beyond, iam, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import Owner
 
-# Names of namespaces and ServiceAccounts are DNS labels and subdomains (Kubernetes, "Object Names and IDs").
-SUBJECT = re.compile(r"system:serviceaccount:[a-z0-9-]+:[a-z0-9.-]+")
-ACTIONS = frozenset({"s3:ListBucket", *policies.READ, *policies.WRITE, "kms:Decrypt", "kms:GenerateDataKey"})
-# One bucket, access point or key: wildcards come behind the first slash alone.
-RESOURCE = re.compile(r"arn:aws(-cn|-us-gov)?:(s3|kms):[^*?/]+(/.*)?")
 SHOWN = 3
 
 
@@ -25,46 +18,29 @@ def has_form(sid: str) -> bool:
 
 
 def is_as_written(statement: Mapping, owner: Owner | str, account: str) -> bool:
-    """Tell whether a run of a cluster may have written a statement of a trust policy: made anew from what it names, it is the same.
+    """Tell whether a run of a cluster may have written a statement of a trust policy: in its form, and of that cluster's place.
 
     Args:
         statement: it.
         owner: the cluster whose name its Sid has, or the cluster's name alone, as 0.1.0 told it.
-        account: the role's.
+        account: the role's, where the clusters' providers are.
     """
-    sid, principal = str(statement.get("Sid")), statement.get("Principal")
     try:
-        equals = statement["Condition"]["StringEquals"]
-        if "Federated" in principal:
-            provider = principal["Federated"]
-            subjects = iam.listed(equals[f"{provider.partition('/')[2]}:sub"])
-            again = policies.web_identity_statement(sid, provider, subjects)
-            named = ":oidc-provider/" in provider and all(map(SUBJECT.fullmatch, subjects))
-            return named and account_of(provider) == account and policies.same(statement, again)
-        names = ("eks-cluster-arn", "kubernetes-namespace", "kubernetes-service-account")
-        cluster, namespaces, accounts = (equals[f"aws:RequestTag/{name}"] for name in names)
-        pairs = itertools.product(iam.listed(namespaces), iam.listed(accounts))
-        again = policies.pod_identity_statement(sid, cluster, pairs)
+        if not beyond.is_trust_of_a_run(statement):
+            return False
+        provider = statement["Principal"].get("Federated")
+        if provider:
+            return f":iam::{account}:oidc-provider/" in provider
         place = f":eks:{owner.region}:{owner.account}:cluster/" if isinstance(owner, Owner) else f":{account}:cluster/"
-        return place in cluster and policies.same(statement, again)
+        return place in statement["Condition"]["StringEquals"]["aws:RequestTag/eks-cluster-arn"]
     except (AttributeError, IndexError, KeyError, TypeError):
-        return False
+        return False  # of another form altogether
 
 
-def beyond(document: Mapping) -> dict:
-    """Give the part of a role's policy that no run writes: other actions, other services, several buckets at once, or no condition."""
-    return policies.document(item for item in iam.listed(document.get("Statement") or []) if not _is_ours(item))
-
-
-def _is_ours(statement: Mapping) -> bool:
-    known = statement.keys() == {"Sid", "Effect", "Action", "Resource", "Condition"}
-    return (
-        known
-        and statement["Effect"] == "Allow"
-        and bool(statement["Condition"])
-        and ACTIONS.issuperset(iam.listed(statement["Action"]))
-        and all(RESOURCE.fullmatch(str(item)) for item in iam.listed(statement["Resource"]))
-    )
+def not_of_a_run(document: Mapping) -> dict:
+    """Give the part of a role's policy that no run writes for any cluster."""
+    found = iam.listed(document.get("Statement") or [])
+    return policies.document(item for item in found if not beyond.is_grant_of_a_run(item))
 
 
 def said_statement(statement: Mapping) -> str:

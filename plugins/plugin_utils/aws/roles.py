@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import drift, iam, names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.oldroles import OldRoles
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    cluster_tags,
+    named,
     owned_sid,
     owner_of,
     pairs_of,
@@ -26,8 +28,8 @@ BOUNDED = (
 
 def role_arns(options: Mapping, account: str) -> list[str]:
     """Name the roles of an account that the inventory names, whether somebody carries them or not."""
-    named = {*options["role_arns"], *(item["role_arn"] for item in options["service_accounts"])}
-    return sorted(arn for arn in named if names.account_of(arn) == account)
+    found = {*options["role_arns"], *(item["role_arn"] for item in options["service_accounts"])}
+    return sorted(arn for arn in found if names.account_of(arn) == account)
 
 
 class Roles(OldRoles):
@@ -101,7 +103,9 @@ class Roles(OldRoles):
             "role", name, tags, " (it is of this cluster: somebody removed the tag)" if ours_once else ""
         ):
             return
-        old = self._note_others(name, before, foreign, tags)
+        self._note_trust(name, before, foreign, tags)
+        others, old, theirs = self._policies(name, before, tags)
+        self._note_policies(name, others, theirs)
         self._note_other_names(name, trust, tags)
         if live.get("Description"):
             self.plan.kept.append(f"the description of role {name}")
@@ -128,43 +132,49 @@ class Roles(OldRoles):
             )
         return not alike
 
-    def _note_others(self, name: str, trust: Mapping, foreign: list[Mapping], tags: Mapping[str, str]) -> set[str]:
-        """Say what a role trusts and may do that no run of a cluster has written; gives the names of this cluster's own policies."""
-        notices, account = self.plan.notices, self.account.id
+    def _note_trust(self, name: str, trust: Mapping, foreign: list[Mapping], tags: Mapping[str, str]) -> None:
+        """Say whom a role trusted that is no cluster of it, or is none by the form of its statement; the clusters' own runs mend that."""
         if foreign:
             said = [f"{item.get('Sid') or 'one without a Sid'} ({drift.said_statement(item)})" for item in foreign]
-            again = (
-                ". A cluster that has lost its tag gets it back, and its statement, when this playbook is run for it"
-            )
-            notices.append(
+            lost = any(drift.has_form(str(item.get("Sid"))) for item in foreign)
+            again = "A cluster that has lost its tag gets it back, and its statement, when this playbook is run for it"
+            self.plan.notices.append(
                 f"role {name}: its trust policy had statements of no cluster that its tags name, and loses them: "
-                f"{', '.join(said)}{again if any(drift.has_form(str(item.get('Sid'))) for item in foreign) else ''}"
+                f"{', '.join(said)}{f'. {again}' if lost else ''}"
             )
-        for item in iam.listed(trust["Statement"]):
-            sid = str(item.get("Sid", ""))
+        found = {str(item.get("Sid", "")): item for item in iam.listed(trust["Statement"])}
+        for sid, item in sorted(found.items()):
             owner = owner_of(sid, tags)
-            if owner and sid != self.owner.sid and not drift.is_as_written(item, owner, account):
-                notices.append(
-                    f"role {name}: the statement {sid} has a name of {owner}'s, and no run for that cluster writes "
-                    f"it so: {drift.said_statement(item)}. Run this playbook for that cluster, or remove the statement"
+            if owner and sid != self.owner.sid and not drift.is_as_written(item, owner, self.account.id):
+                self.plan.notices.append(
+                    f"role {name}: the statement {sid} has a name of {owner}'s, and no run for that cluster writes it so: "
+                    f"{drift.said_statement(item)}. Run this playbook for that cluster, or remove the statement"
                 )
-        others, own, theirs = self._policies(name, trust, tags)
+        idle = {tag for tag in cluster_tags(tags) if not any(owned_sid(sid, [tag]) for sid in found)}
+        idle -= self._my_tags(trust, tags)
+        if idle:
+            self.plan.notices.append(
+                f"role {name} has the tag of {named(idle)}, and no statement of theirs: what has that name in it counts as theirs. "
+                "Run this playbook for them, or remove the tag"
+            )
+
+    def _note_policies(self, name: str, others: list[str], theirs: set[str]) -> None:
+        """Say what a role may do by policies that are of no cluster of it, or are none by what they allow."""
         if others:
             said = [
                 item if item.startswith("arn:") else f"{item} ({drift.said_policy(self._document(name, item))})"
                 for item in others
             ]
-            notices.append(
+            self.plan.notices.append(
                 f"role {name} has policies that are not ours, and are left: {', '.join(said)}. What they allow, it may do too"
             )
         for policy in sorted(theirs):
-            wider = drift.beyond(self._document(name, policy))
+            wider = drift.not_of_a_run(self._document(name, policy))
             if wider["Statement"]:
-                notices.append(
+                self.plan.notices.append(
                     f"role {name}: the policy {policy} has a name of another cluster's, and no run writes it so: it "
                     f"{drift.said_policy(wider)}. Run this playbook for that cluster, or delete the policy"
                 )
-        return own
 
     def _check_size(self, arn: str, what: str, documents: list[Mapping], quota: str) -> None:
         """Compare the size of documents without whitespace with IAM's quota; an account's own is asked for what exceeds the default."""
