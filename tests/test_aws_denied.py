@@ -39,6 +39,11 @@ def made(cloud):
     cloud.client("iam").update_role_description(RoleName=ROLES[1], Description="by hand")
 
 
+def limited(cloud):
+    cloud.client("iam").create_policy(PolicyName="limit", PolicyDocument=json.dumps(NOTHING))
+    made(cloud)
+
+
 def edited(cloud):
     """Ours, and somebody changed all of it."""
     run(**ONE)
@@ -111,7 +116,7 @@ SITUATIONS = {
         {**ONE, "service_accounts": [service_account("vllm", "vllm-sa", ROLES[1], access=LARGE)]},
     ),
     "edited": (edited, ONE),
-    "with a boundary": (made, {**ONE, "permissions_boundary": BOUNDARY}),
+    "with a boundary": (limited, {**ONE, "permissions_boundary": BOUNDARY}),
     "without a boundary": (bounded, ONE),
     "teardown": (made, {**ONE, "state": "absent"}),
     "teardown of one of two": (shared, {**ONE, "state": "absent"}),
