@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.template import trust_as_template
+from ansible import template
 from ansible.vars.plugins import get_vars_from_inventory_sources
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -63,4 +63,4 @@ def _trusted(value: Any) -> Any:
         return {key: _trusted(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_trusted(item) for item in value]
-    return trust_as_template(value) if isinstance(value, str) and "{{" in value else value
+    return template.trust_as_template(value) if isinstance(value, str) and "{{" in value else value
