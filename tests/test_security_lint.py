@@ -12,7 +12,7 @@ import subprocess
 import aws_api
 import pytest
 import yaml
-from aws_api import ACCOUNT, everything, policy_name, service_account
+from aws_api import ACCOUNT, OTHER, everything, policy_name, service_account
 from rendering import rendered
 from services import ROOT, python_of
 
@@ -206,6 +206,9 @@ def of_an_account(cloud, cluster):
     accounts[-1]["access"].append(
         {"bucket": "my-encrypted-data", "prefixes": ["one", "two"], "write": True, "kms_key_arn": key}
     )
+    point = {"access_point": f"arn:{partition}:s3:{region}:{OTHER}:accesspoint/point", "account_id": OTHER}
+    accounts[-1]["access"].append({"bucket": "their-data", "write": True, "head_bucket": True, **point})
+    accounts[-1]["access"].append({"bucket": "their-data", "prefixes": ["one"], **point})
     aws_api.run(
         **{
             "partition": partition,

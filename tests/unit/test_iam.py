@@ -177,7 +177,6 @@ def test_conditions(condition, context, right):
         ({"IpAddress": {"k": "here"}}, "does not appear to be an IPv4"),
         ({"StringEquals": "k"}, "must be an object"),
         ({"StringEquals": {"k": {"a": "b"}}}, "must be a text"),
-        ({"StringNotEquals": {"k": "${aws:username}"}}, "has no value, in a negated condition"),
     ],
 )
 def test_what_cannot_be_evaluated_is_an_error(condition, message):
@@ -212,9 +211,11 @@ def test_policy_variables():
     mine = iam.Request("s3:GetObject", "arn:aws:s3:::b/ann/k", {"aws:username": "ann"})
     assert iam.decide([document], mine).allowed
     assert not iam.decide([document], dataclasses.replace(mine, resource="arn:aws:s3:::b/bob/k")).allowed
-    # A wildcard in a value is a letter like any other; without a value, the statement has no effect.
+    # A wildcard in a value is a letter like any other; without a value, it matches nothing.
     assert not iam.decide([document], dataclasses.replace(mine, context={"aws:username": "*"})).allowed
     assert not iam.decide([document], dataclasses.replace(mine, context={})).allowed
+    assert holds({"StringNotEquals": {"k": "${aws:username}"}}, k="a")
+    assert not holds({"StringEquals": {"k": "${aws:username}"}}, k="a")
     # Only this version of the language has them.
     old = policy(allow(resource="arn:aws:s3:::b/${aws:username}/*"), version="2008-10-17")
     assert not iam.decide([old], mine).allowed
@@ -398,16 +399,36 @@ NO = {"StringEquals": {"known": "b"}}
         ([allow("*", "*"), {"Effect": "Deny", "Action": "*", "NotResource": "arn:aws:s3:::c/${any}"}], ("any",)),
         ([allow("*", "*"), {"Effect": "Deny", "Action": "*", "NotResource": "arn:aws:s3:::c/${any, 'x'}"}], False),
         ([allow("*", "*"), {"Effect": "Deny", "Action": "*", "NotResource": ["arn:aws:s3:::c/${any}", "*"]}], True),
+        ([allow("*", "*"), {"Effect": "Deny", "Action": "*", "NotResource": "arn:aws:s3:::c/${gone}"}], ("gone",)),
+        ([allow(resource=["arn:aws:s3:::b/${gone}", "*"])], True),
         ([allow(Condition={"StringEquals": {"known": "${any}"}})], ("any",)),
         ([allow(Condition={"StringEquals": {"known": ["${any}", "a"]}})], True),
         ([allow(Condition={"StringLike": {"known": "b${any}"}})], False),
-        ([allow(Condition={"StringNotLike": {"known": "b${any}"}})], ("any",)),
+        ([allow(Condition={"StringNotLike": {"known": "b${any}"}})], True),
+        ([allow(Condition={"StringNotLike": {"known": "${any}"}})], ("any",)),
         ([allow(Condition={"StringNotLike": {"known": "b${any, ''}"}})], True),
         ([allow(Condition={"NumericLessThan": {"number": "${any}"}})], ("any",)),
     ],
 )
 def test_a_key_that_is_not_known_decides(statements, right):
     assert verdict(*statements, request=about(known="a", number="1")) == right
+
+
+@pytest.mark.parametrize(
+    ("statements", "right"),
+    [
+        ([allow(Condition={"Null": {"any": "true"}}), allow(Condition={"Null": {"any": "false"}})], True),
+        ([allow(Condition={"Null": {"any": "true"}}), allow(Condition={"StringLike": {"any": "x*"}})], ("any",)),
+        ([allow(), deny(Condition={"Null": {"any": "true"}, "StringLike": {"any": "*"}})], True),
+        ([allow(), deny(Condition={"Null": {"any": "true"}}), deny(Condition={"StringLike": {"any": "*"}})], False),
+        ([allow(Condition={"StringEquals": {"two": "7"}}), allow(Condition={"StringEquals": {"two": "8"}})], True),
+        ([allow(Condition={"StringEquals": {"two": "7"}}), deny(Condition={"StringEquals": {"two": "8"}})], ("two",)),
+        # One of two keys does not matter.
+        ([allow(Condition={"Null": {"any": "true"}}), allow(Condition={"Null": {"any": "false"}}), deny(Condition=IF | {"Null": {"b": "true"}})], ("any", "b")),
+    ],
+)  # fmt: skip
+def test_a_key_that_changes_nothing_does_not_decide(statements, right):
+    assert verdict(*statements, request=about(two=iam.Some(("7", "8")))) == right
 
 
 def test_a_boundary_with_a_key_that_is_not_known():

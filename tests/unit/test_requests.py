@@ -30,7 +30,8 @@ def holds(request, condition):
     statement |= {"Principal": "*"} if request.principal else {"Resource": "*"}
     document = policies.document([statement])
     decision = iam.decide([document], request)
-    denial = iam.decide([document, policies.document([{**statement, "Effect": "Deny"}])], request)
+    always = {key: value for key, value in statement.items() if key != "Condition"}
+    denial = iam.decide([policies.document([always, {**statement, "Effect": "Deny"}])], request)
     if decision.unknown:
         # A denial is in doubt just as much.
         assert denial.unknown == decision.unknown

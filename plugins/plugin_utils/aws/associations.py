@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, DENIED, Account, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import EKS_NAME
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import MANAGED_BY, cluster_tags, is_ours
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import DELETE_ASSOCIATION, Part
 
@@ -175,6 +176,8 @@ class Associations(Part):
 
 def live_associations(account: Account, cluster: str, **only: str) -> dict[tuple[str, str], dict]:
     """Read the Pod Identity associations of a cluster, or ``only`` of one namespace, each with its tags, by namespace and ServiceAccount."""
+    if not EKS_NAME.fullmatch(cluster):  # none of EKS's
+        return {}
     try:
         found = account.pages("eks", "list_pod_identity_associations", "associations", clusterName=cluster, **only)
     except AwsError as error:

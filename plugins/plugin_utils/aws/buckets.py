@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.bucket_settings import (
+    MULTIPART,
+    NONCURRENT,
+    encryption,
+    merge_lifecycle,
+    same_encryption,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import bucket_account
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
     MANAGED_BY,
     cluster_tags,
@@ -20,7 +28,6 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Par
 PUBLIC_ACCESS_BLOCK = dict.fromkeys(
     ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
 )
-NONCURRENT, MULTIPART = "modelyard-noncurrent-versions", "modelyard-multipart-uploads"
 # Takes nothing back by itself: what the write was about goes.
 WITH_THE_BUCKET = ("", {})
 
@@ -32,7 +39,7 @@ class Buckets(Part):
         """See Part."""
         for name, settings in sorted(self.options["buckets"].items()):
             settings = settings or {}
-            if (settings.get("account_id") or self.options["cluster_account_id"]) != self.account.id:
+            if bucket_account(name, self.options) != self.account.id:
                 continue
             owner = {"Bucket": name, "ExpectedBucketOwner": self.account.id}
             try:
@@ -79,11 +86,13 @@ class Buckets(Part):
             configuration: dict[str, Any] = {"Tags": pairs_of(self.tags)}
             if self.account.region != "us-east-1":
                 configuration["LocationConstraint"] = self.account.region
-            arguments = {
+            arguments: dict[str, Any] = {
                 "Bucket": name,
                 "ObjectOwnership": "BucketOwnerEnforced",
                 "CreateBucketConfiguration": configuration,
             }
+            if name.endswith("-an"):
+                arguments["BucketNamespace"] = "account-regional"
             self.write(
                 "s3", "create_bucket", arguments, f"create bucket {name}", ("delete_bucket", owner), after=arguments
             )
@@ -95,6 +104,7 @@ class Buckets(Part):
         new = {**tags, **self.missing_tags(tags)}
         if live is not None:
             new = {key: value for key, value in new.items() if key not in self._old_tags(live)}
+        self.check_tags(f"bucket {name}", new)
         if new != tags:
             undo = (
                 ("put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(tags)}})
@@ -272,43 +282,3 @@ class Buckets(Part):
             )
             return
         self.write("s3", "delete_bucket", owner, f"delete bucket {name}", before=tags)
-
-
-def encryption(kms_key_arn: str) -> dict:
-    """Give a bucket's default encryption: S3's own keys, or a key of KMS."""
-    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": kms_key_arn} if kms_key_arn else {"SSEAlgorithm": "AES256"}
-    return {"Rules": [{"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": bool(kms_key_arn)}]}
-
-
-def same_encryption(live: Mapping | None, wanted: Mapping) -> bool:
-    """Tell whether a bucket's encryption is the wanted one. AWS may add keys of its own; a bucket key is none of AES256's."""
-    one, other = ((item or {"Rules": [{}]})["Rules"][0] for item in (live, wanted))
-    default = other["ApplyServerSideEncryptionByDefault"]
-    key = "KMSMasterKeyID" in default
-    return one.get("ApplyServerSideEncryptionByDefault") == default and (not key or bool(one.get("BucketKeyEnabled")))
-
-
-def merge_lifecycle(live: Iterable[Mapping], noncurrent_days: int, multipart_days: int) -> list[dict]:
-    """Put our two rules into a bucket's lifecycle; those of others stay.
-
-    Args:
-        live: the rules that there are.
-        noncurrent_days: days after which a version that is no longer the newest goes, and a lone delete marker.
-        multipart_days: days after which the parts of an upload that never ended go.
-    """
-    ours = [
-        {
-            "ID": MULTIPART,
-            "Status": "Enabled",
-            "Filter": {"Prefix": ""},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": multipart_days},
-        },
-        {
-            "ID": NONCURRENT,
-            "Status": "Enabled",
-            "Filter": {"Prefix": ""},
-            "Expiration": {"ExpiredObjectDeleteMarker": True},
-            "NoncurrentVersionExpiration": {"NoncurrentDays": noncurrent_days},
-        },
-    ]
-    return [*(dict(rule) for rule in live if rule.get("ID") not in (NONCURRENT, MULTIPART)), *ours]

@@ -1,12 +1,14 @@
 """Evaluates the Condition element of a statement; never reads the rest of a policy.
 
-Rules: IAM User Guide, "IAM JSON policy elements: Condition operators" and "Set operators for multi-valued context keys".
+Rules: IAM User Guide, "IAM JSON policy elements: Condition operators", "Set operators for multi-valued context keys", and of "IAM policy
+elements: Variables and tags" the part "Policy variables with no value".
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -168,11 +170,11 @@ def _holds(operator: str, key: str, wanted: list[str], given: list[str] | Some |
         return patterns.together(any([_bool(value, str(one).lower()) for value in wanted]) for one in gone)  # noqa: C419
     negated = name in _NEGATED
     positive = _NEGATED.get(name, name)
-    found = _patterns(wanted, expand, name in ("StringLike", "StringNotLike") or positive in _ARNS, negated)
+    found = _patterns(wanted, expand, name in ("StringLike", "StringNotLike") or positive in _ARNS)
 
     def one(value: Pattern) -> bool | None:
         # Each is tried, so that a value which can't be compared is an error wherever it stands.
-        verdict = patterns.one_of([_compares(positive, pattern, value, negated) for pattern in found])
+        verdict = patterns.one_of([_compares(positive, pattern, value) for pattern in found])
         return verdict if verdict is None else verdict != negated
 
     missing = if_exists or quantifier == "ForAllValues" or (negated and not quantifier)
@@ -187,23 +189,18 @@ def _holds(operator: str, key: str, wanted: list[str], given: list[str] | Some |
     return patterns.one_of(verdicts) if quantifier == "ForAnyValue" else patterns.every(verdicts)
 
 
-def _patterns(wanted: list[str], expand: Expander, wildcards: bool, negated: bool) -> list[Pattern]:
-    """Expand the policy's values. One whose variable has no value matches nothing; whether it then differs, AWS does not say."""
+def _patterns(wanted: list[str], expand: Expander, wildcards: bool) -> list[Pattern]:
+    """Expand the policy's values; one whose variable has no value is like none."""
     found = []
     for value in wanted:
-        try:
+        with contextlib.suppress(patterns.Unset):
             found.append(expand(value, wildcards))
-        except patterns.Unset as error:
-            if negated:
-                raise PolicyError(f"the policy variable ${{{error}}} has no value, in a negated condition") from None
     return found
 
 
-def _compares(name: str, pattern: Pattern, value: Pattern, negated: bool) -> bool | None:
+def _compares(name: str, pattern: Pattern, value: Pattern) -> bool | None:
     verdicts = [_compares_one(name, one, known, value) for one, known in patterns.alternatives(pattern)]
-    # Without a value for its variable it matches nothing; see _patterns.
-    unset = [None if negated else False] if patterns.may_be_unset(pattern) else []
-    return patterns.together([*verdicts, *unset])
+    return patterns.together([*verdicts, *([False] if patterns.may_be_unset(pattern) else [])])
 
 
 def _compares_one(name: str, pattern: Pattern, known: bool, value: Pattern) -> bool | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 class PolicyError(ValueError):
@@ -53,3 +53,15 @@ class Request:
                 )
         gone = any(fnmatch.fnmatchcase(key.lower(), pattern) for pattern in self.absent)
         return None if gone else Some(absent=True)
+
+    def cases(self, key: str) -> list[Request]:
+        """Tell apart what may be so of a key that is not known: a request without it, and one with each form that it may have."""
+        value = self.values(key)
+        if not isinstance(value, Some):
+            return [self]
+        rest = {name: other for name, other in self.context.items() if name.lower() != key.lower()}
+        found = [
+            replace(self, context={**rest, key: Some((form,)) if {"*", "?"} & {*form} else form})
+            for form in value.forms
+        ]
+        return [*found, *([replace(self, context=rest, absent=(*self.absent, key.lower()))] if value.absent else [])]

@@ -31,6 +31,8 @@ ELEMENTS = frozenset(
 VERSIONS = ("2012-10-17", "2008-10-17")
 # The principal that stands for everyone, and the kinds that a Principal element can name.
 EVERYONE = "*"
+# What decides where one session of a role is meant; no condition key has this name.
+PRINCIPAL = "Principal"
 PRINCIPALS = frozenset({"AWS", "Federated", "Service", "CanonicalUser"})
 
 
@@ -71,8 +73,25 @@ def decide(policies: Iterable[Mapping], request: Request, boundary: Mapping | No
     Raises:
         PolicyError: a document holds what can't be evaluated.
     """
+    documents = list(policies)
+    decision = _decide(documents, request, boundary)
+    for key in decision.unknown:
+        cases = request.cases(key) if key != PRINCIPAL else []
+        if len(cases) < 2:
+            continue
+        # It does not decide after all, if the answer is the same whatever it be.
+        settled = []
+        for case in cases:
+            settled.append(decide(documents, case, boundary))
+            if settled[-1].unknown or settled[-1].allowed != settled[0].allowed:
+                return decision
+        return settled[0]
+    return decision
+
+
+def _decide(documents: list[Mapping], request: Request, boundary: Mapping | None) -> Decision:
     allowing, denying, limit = _Effect(), _Effect(), _Effect()
-    for document in list(policies):
+    for document in documents:
         _effects(document, request, allowing, denying)
     if boundary is not None:
         _effects(boundary, request, limit, denying)
@@ -177,16 +196,12 @@ def _matches(statement: Mapping, request: Request, variables: bool) -> tuple[boo
     """Tell whether a statement is about a request, or on which keys that depends."""
     principal = names_principal(statement, request)
     expand = patterns.Expander(request, variables)
-    try:
-        resource = _resource_matches(statement, request, expand)
-    except patterns.Unset:
-        # A policy variable that the request has no value for: the statement has no effect.
-        resource = False
+    resource = _resource_matches(statement, request, expand)
     if principal is False or not names_action(statement, request) or resource is False:
         return False, set()
     conditions_hold, keys = conditions.evaluate(statement.get("Condition") or {}, request, variables)
     if principal is None:
-        keys.add("Principal")
+        keys.add(PRINCIPAL)
     if resource is None:
         keys |= expand.unknown
     return patterns.every([principal, resource, conditions_hold]), keys
@@ -243,12 +258,18 @@ def _resource_matches(statement: Mapping, request: Request, expand: patterns.Exp
         if request.principal is None:
             raise PolicyError("a statement without Resource or NotResource")
         return True
-    value, negated, verdicts = list(request.resource), "NotResource" in statement, []
+    value, verdicts = list(request.resource), []
+    # Without a value for its variable, a text "will not match any resource" ("Policy variables with no value"). Whether a NotResource
+    # then leaves everything in, or the statement has no effect, is read both ways.
+    unset = False if "Resource" in statement else None
     for text in listed(statement.get("Resource", statement.get("NotResource"))):
-        pattern = expand(text)
+        try:
+            pattern = expand(text)
+        except patterns.Unset as error:
+            verdicts.append(unset)
+            expand.unknown.add(str(error))
+            continue
         found = [patterns.arn_matches(one, known, value) for one, known in patterns.alternatives(pattern)]
-        # Without a value for its variable, the whole statement has no effect.
-        unset = [None if negated else False] if patterns.may_be_unset(pattern) else []
-        verdicts.append(patterns.together([*found, *unset]))
-    found = patterns.one_of(verdicts)
-    return found if not negated or found is None else not found
+        verdicts.append(patterns.together([*found, *([unset] if patterns.may_be_unset(pattern) else [])]))
+    matches = patterns.one_of(verdicts)
+    return matches if "Resource" in statement or matches is None else not matches

@@ -11,6 +11,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import ca
 
 MANAGED_BY = ("managed-by", "modelyard")
 PREFIX = "modelyard/cluster/"
+# Of a role, a provider, an association or a bucket each.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+MOST_TAGS = 50
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Expander:
         if values:
             return list(values[0])
         if match[2] is None:
-            raise Unset(variable)
+            raise Unset(match[1])
         return list(match[2])
 
 

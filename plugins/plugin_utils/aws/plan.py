@@ -11,6 +11,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import account_of
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
     MANAGED_BY,
+    MOST_TAGS,
     PREFIX,
     Owner,
     is_ours,
@@ -138,11 +139,20 @@ class Part:
         """Give those of our tags that something has not, or with another value."""
         return {key: value for key, value in self.tags.items() if live.get(key) != value}
 
+    def check_tags(self, name: str, tags: Mapping[str, str]) -> None:
+        """Note it where something would have more tags than AWS takes, beside its own."""
+        count = sum(not key.startswith("aws:") for key in tags)
+        if count > MOST_TAGS:
+            self.plan.problems.append(
+                f"{name} would have {count} tags, and AWS takes {MOST_TAGS}: remove some, or take some out of irsa_tags"
+            )
+
 
 class Tagged(Part):
     """A part whose things IAM tags key by key."""
 
     def _tag(self, kind: str, key: dict, name: str, live: Mapping[str, str], missing: Mapping[str, str]) -> None:
+        self.check_tags(name, {**live, **missing})
         changed = {tag: live[tag] for tag in missing if tag in live}
         new = [tag for tag in missing if tag not in live]
         undo = (f"untag_{kind}", {**key, "TagKeys": new})

@@ -185,7 +185,7 @@ class Roles(OldRoles):
                 f"role {name}: the policy {policy} {what}, and no run writes it so: it {drift.said_policy(wider)}. {way}"
             )
 
-    def _check_size(self, arn: str, what: str, documents: list[Mapping], quota: str) -> None:
+    def _check_size(self, arn: str, what: str, documents: list[Mapping], quota: str, more: str = "") -> None:
         """Compare the size of documents without whitespace with IAM's quota; an account's own is asked for what exceeds the default."""
         size = sum(len(json.dumps(document, separators=(",", ":"))) for document in documents)
         if size <= QUOTAS[quota]:
@@ -193,7 +193,7 @@ class Roles(OldRoles):
         limit = self.account.call("iam", "get_account_summary")["SummaryMap"][quota]
         if size > limit:
             hint = "give each cluster a role of its own ({{ platform_cluster_name }} in the role's name)"
-            self.plan.problems.append(f"the {what} of {arn} has {size} characters, and IAM takes {limit}: {hint}")
+            self.plan.problems.append(f"the {what} of {arn} has {size} characters, and IAM takes {limit}: {hint}{more}")
 
     def _create(self, arn: str, trust: Mapping, policy: Mapping) -> None:
         name = names.role_name_of(arn)
@@ -254,7 +254,9 @@ class Roles(OldRoles):
         others = sorted({*inline} - {self.owner.policy})
         documents = [self._document(name, other) for other in others]
         together = f"policy {self.owner.policy} (with {', '.join(others)})" if others else f"policy {self.owner.policy}"
-        self._check_size(arn, together, [policy, *documents], "RolePolicySizeQuota")
+        old = self.owner.old_policy
+        way_out = f"; or delete {old}, which this run replaces, first: pods lose access until it ends"
+        self._check_size(arn, together, [policy, *documents], "RolePolicySizeQuota", way_out if old in others else "")
         self._write_policy(name, before, policy)
 
     def _write_policy(self, name: str, before: Mapping | None, policy: Mapping) -> None:

@@ -141,7 +141,8 @@ def _send(
         try:
             account.call(service, operation, **arguments)
         except AwsError as error:
-            unknown = error.code in ABSENT or any(text in str(error) for text in UNKNOWN_YET)
+            says = error.code not in DENIED and any(text in str(error) for text in UNKNOWN_YET)
+            unknown = error.code in ABSENT or says
             if pause is not None and not received and (error.code in BUSY or (fresh and unknown)):
                 time.sleep(pause)
                 continue
