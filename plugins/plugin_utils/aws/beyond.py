@@ -11,7 +11,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership impor
 ASSUME = ("sts:assumerole", "sts:assumerolewithwebidentity", "sts:assumerolewithsaml")
 # What a run writes into policies; see policies.permissions.
 ACTIONS = frozenset({"s3:ListBucket", *policies.READ, *policies.WRITE, "kms:Decrypt", "kms:GenerateDataKey"})
-RESOURCE = re.compile(r"arn:aws[a-z-]*:s3:::[a-z0-9.-]+(/[^*?]*\*)?")
+POINT = r"[a-z0-9-]+:\d{12}:accesspoint/[a-z0-9-]+(/object(?=/))?"
+RESOURCE = re.compile(rf"arn:aws[a-z-]*:s3:(::[a-z0-9.-]+|{POINT})(/[^*?]*\*)?")
 BOUND = ("aws:ResourceAccount", "kms:ViaService")
 # Operators that let through nothing but the values that they name.
 LIMITS = re.compile(r"(ForAnyValue:|ForAllValues:)?String(Equals|Like|EqualsIgnoreCase)(IfExists)?")
