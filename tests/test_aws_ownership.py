@@ -200,7 +200,10 @@ def test_an_eks_cluster_made_anew_under_another_name(cloud):
         cloud.eks.cluster(name)
     run(**POD, eks_cluster_name="prod-1")
     kept = run(**POD, eks_cluster_name="prod-2", prune=False)
-    assert "the inventory no longer names its EKS cluster (prod-1): kept" in " ".join(kept.notices)
+    assert (
+        "the inventory no longer names its EKS cluster (prod-1): kept, because irsa_prune is false; no later run finds it"
+        in " ".join(kept.notices)
+    )
     # The role trusts the new one by now, so that nothing says the old one's name any more.
     cloud.reset()
     for name in ("prod-1", "prod-2"):
