@@ -125,8 +125,9 @@ def test_policies_of_other_clusters_are_named_as_theirs():
     documents = {MINE.policy: GRANTED, OTHER.policy: theirs}
     tags = [MINE.tag, OTHER.tag]
     assert beyond.in_policies(documents, GRANTED, MINE.policy, tags) == [
-        f"policy {OTHER.policy} is that of another cluster of this role, which its tags name"
+        f"policy {OTHER.policy} allows more, and is that of another cluster, which the role's tags name"
     ]
+    assert beyond.in_policies({OTHER.policy: GRANTED}, GRANTED, MINE.policy, tags) == []
     # Without the tag it is foreign, and under its name no more than a run writes is theirs.
     assert len(beyond.in_policies(documents, GRANTED, MINE.policy, [MINE.tag])) == 4
     wide = policies.document([{"Sid": "All", "Effect": "Allow", "Action": "*", "Resource": "*"}])

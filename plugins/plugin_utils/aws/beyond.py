@@ -144,13 +144,12 @@ def in_policies(documents: Mapping[str, Mapping], wanted: Mapping, own: str, tag
         more = [
             (str(statement.get("Sid") or f"number {number}"), statement)
             for number, statement in enumerate(iam.listed(document.get("Statement") or []), 1)
-            if statement.get("Effect") == "Allow"
-            and not _covered(statement, wanted)
-            and not (name in theirs and is_grant_of_a_run(statement))
+            if statement.get("Effect") == "Allow" and not _covered(statement, wanted)
         ]
-        found += [f"policy {name}, statement {sid}, allows {_granted(statement)}" for sid, statement in more]
-        if name in theirs and not more:
-            found.append(f"policy {name} is that of another cluster of this role, which its tags name")
+        foreign = [pair for pair in more if not (name in theirs and is_grant_of_a_run(pair[1]))]
+        found += [f"policy {name}, statement {sid}, allows {_granted(statement)}" for sid, statement in foreign]
+        if more and not foreign:
+            found.append(f"policy {name} allows more, and is that of another cluster, which the role's tags name")
     return found
 
 
