@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: identity
 short_description: Say whether the chain from each ServiceAccount to S3 closes
 description:
-  - Reads the ServiceAccounts and the issuer from the cluster; provider, roles and policies, or Pod Identity associations, from AWS.
+  - Reads the ServiceAccounts, their pods, what injects into those, and the issuer from the cluster; provider, roles, policies, buckets and keys, or Pod Identity associations, from AWS.
   - Evaluates trust and permission policies with their conditions, and the permissions boundary. Writes nothing.
 extends_documentation_fragment:
   - modelyard.core.reader

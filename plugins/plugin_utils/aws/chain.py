@@ -6,6 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
+
+# What stands between a pod and its objects, and is not looked at. A provider's thumbprints count only where no public authority signed the
+# issuer's certificate (IAM API Reference, UpdateOpenIDConnectProviderThumbprint), which is so of no issuer of EKS's.
+NOT_JUDGED = (
+    "Not judged: service control policies and resource control policies, session policies, policies of VPC endpoints and of access points, grants of KMS keys, "
+    "objects with another key than their bucket's, thumbprints of the provider, the network to STS (in the pod's region with "
+    "AWS_STS_REGIONAL_ENDPOINTS=regional), S3 and KMS, the SDKs in the images (EKS Pod Identity needs recent ones)."
+)
 
 
 class Broken(Exception):
@@ -54,17 +63,22 @@ class Chain:
 
         Args:
             name: the link's.
-            look: returns where the link holds, else raises Broken or Unjudged.
+            look: returns where the link holds, else raises Broken, Unjudged, or what AWS denies.
 
         Returns:
             whether the next link is to be looked at.
+
+        Raises:
+            AwsError: AWS can't be asked. What it does not let this credential read can't be judged.
         """
         try:
             look()
         except Broken as error:
             self.links[name] = str(error)
             return False
-        except (Unjudged, iam.PolicyError) as error:
+        except (Unjudged, iam.PolicyError, AwsError) as error:
+            if isinstance(error, AwsError) and error.code not in DENIED:
+                raise
             self.links[name] = f"can't be judged: {error}"
             self.doubts.append(name)
             return True

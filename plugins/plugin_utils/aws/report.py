@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import beyond, grants, iam, names, policies, trust
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import (
+    beyond,
+    grants,
+    iam,
+    names,
+    pods,
+    policies,
+    trust,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, Account, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.accounts import Accounts
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import live_associations
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Broken, Chain
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Broken, Chain, Unjudged
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.observed import Observed
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import with_accounts
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
     Owner,
     cluster_tags,
@@ -17,12 +29,15 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership impor
     own_tags,
     tags_of,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.reach import Reach, wanted
 
 ROLE_ARN = "eks.amazonaws.com/role-arn"
 TOKEN_AUDIENCE = "eks.amazonaws.com/audience"  # noqa: S105 (an annotation's key)
 STS_REGIONAL = "eks.amazonaws.com/sts-regional-endpoints"
-IRSA = ("annotation", "account", "issuer", "provider", "role", "trust", "policy")
-POD_IDENTITY = ("annotation", "account", "association", "role", "trust", "policy")
+IRSA = ("annotation", "account", "issuer", "provider", "role", "trust", "policy", "bucket", "pods")
+POD_IDENTITY = ("annotation", "account", "association", "role", "trust", "policy", "bucket", "pods")
+# Those that are read from the role's account.
+IN_AWS = ("provider", "association", "role", "trust", "policy", "bucket")
 
 
 class Reporter:
@@ -33,19 +48,29 @@ class Reporter:
         options: of :func:`options.of`.
         live: the cluster's ServiceAccounts, ``NAMESPACE/NAME`` to annotations; one that is absent has none.
         issuer: what the cluster's own discovery document says; None where it can't be read.
+        seen: what else there is in the cluster; None leaves the link ``pods`` out.
     """
 
     def __init__(
-        self, account: Account, options: Mapping, live: Mapping[str, Mapping[str, str] | None], issuer: str | None
+        self,
+        account: Account,
+        options: Mapping,
+        live: Mapping[str, Mapping[str, str] | None],
+        issuer: str | None,
+        seen: Observed | None = None,
     ) -> None:
         self.account = account
-        self.options = options
+        self.options = options = with_accounts(options)
         self.owner = Owner(options["cluster_account_id"], options["region"], options["cluster_name"])
         self.live = live
         self.live_issuer = issuer
         self.wanted_issuer = options["oidc_issuer"] or self._eks_issuer()
         self.issuer = issuer or self.wanted_issuer
-        self.links = POD_IDENTITY if options["pod_identity"] else IRSA
+        self.seen = seen
+        links = POD_IDENTITY if options["pod_identity"] else IRSA
+        self.links = links if seen else tuple(name for name in links if name != "pods")
+        self.accounts = Accounts(account, options["profiles"])
+        self.reach = Reach(self.accounts)
         self._associations: dict | None = None
 
     def chains(self) -> list[Chain]:
@@ -78,11 +103,29 @@ class Reporter:
 
     def _chain(self, item: Mapping) -> Chain:
         chain = Chain(f"{item['namespace']}/{item['name']}", item["role_arn"])
+        there = self._in(names.account_of(item["role_arn"]))
         for name in self.links:
-            if not chain.follow(name, functools.partial(getattr(self, f"_{name}"), item, chain)):
+            look = functools.partial(getattr(there or self, f"_{name}"), item, chain)
+            if there is None and name in IN_AWS:
+                look = _without_credential
+            if not chain.follow(name, look):
                 break
-        chain.notices += self._beyond(item["role_arn"])
+        if there is not None:
+            chain.notices += there._beyond(item["role_arn"])
         return chain
+
+    @functools.cache  # noqa: B019
+    def _in(self, account: str) -> Reporter | None:
+        """Give the reporter of an account; None where no credential leads there."""
+        try:
+            found = self.accounts.of(account)
+        except AwsError:
+            return None
+        if found is self.account:
+            return self
+        other = copy.copy(self)
+        other.account = found
+        return other
 
     # --- Links: each returns when it holds ------------------------------------------------------
 
@@ -106,11 +149,14 @@ class Reporter:
             raise Broken(
                 f"wrong partition: the role is in {partition}, the credentials lead to {self.account.partition}"
             )
-        if account != self.account.id:
-            raise Broken(
-                f"wrong account: the role is in {account}, the credentials lead to {self.account.id}; for a role in another "
-                f"account run with its credential and -e irsa_account_id={account}"
-            )
+        if self.options["pod_identity"] and account != self.options["cluster_account_id"]:
+            raise Broken(f"wrong account: EKS Pod Identity gives no role of the account {account}")
+        try:
+            self.accounts.of(account)
+        except AwsError as error:
+            if account == self.options["account_id"]:
+                raise Broken(f"wrong account: the role is in {account}, and {error}") from None
+            raise Unjudged(error) from None
 
     def _issuer(self, _item: Mapping, chain: Chain) -> None:
         if self.live_issuer and self.wanted_issuer and self.live_issuer != self.wanted_issuer:
@@ -207,29 +253,35 @@ class Reporter:
         for request in self._assumed(item, chain):
             trust.judge(self._live_role(item["role_arn"])["AssumeRolePolicyDocument"], request)
 
-    def _requests(self, entry: Mapping, who: iam.Session) -> list[tuple[str, iam.Request]]:
-        return policies.requests(entry, self.account.id, self.account.partition, self.options["region"], who)
+    def _who(self, item: Mapping, chain: Chain) -> iam.Session:
+        return iam.session(self._live_role(item["role_arn"]), self._assumed(item, chain)[0])
 
     def _policy(self, item: Mapping, chain: Chain) -> None:
         may, access = self._grants(item["role_arn"]), item["access"]
-        who = iam.session(self._live_role(item["role_arn"]), self._assumed(item, chain)[0])
-        wanted = [pair for entry in access for pair in self._requests(entry, who)]
-        named = {entry["bucket"] for entry in access}
-        for bucket, prefix in (names.s3_location(url) for url in item.get("reads") or []):
-            if bucket and bucket not in named:
-                entry = {"bucket": bucket, "prefixes": [prefix] if prefix else [], "head_bucket": True}
-                wanted += self._requests(entry, who)
+        place = self.account.id, self.account.partition, self.options["region"], self._who(item, chain)
         if not access:
             raise Broken(f"{item['variable']} names no bucket")
         for entry in access:
             if not entry.get("write"):
-                for operation, request in self._requests({**entry, "write": True}, who):
+                for operation, request in policies.requests({**entry, "write": True}, *place):
                     if operation in ("PutObject", "DeleteObject") and grants.may(may, request):
                         chain.notices.append(
                             f"{chain.service_account} only reads {entry['bucket']}, and its role allows {request.action}"
                         )
         own = (self._associated(item) or {}).get("policy") if self.options["pod_identity"] else None
-        grants.judge(may, wanted, json.loads(own) if own else None)
+        grants.judge(may, wanted(item, *place), json.loads(own) if own else None)
+
+    def _bucket(self, item: Mapping, chain: Chain) -> None:
+        may = self._grants(item["role_arn"])
+        self._note(chain, *self.reach.judge(item, self.account, may, self._who(item, chain)))
+
+    def _pods(self, item: Mapping, chain: Chain) -> None:
+        self._note(chain, *pods.judge(self.seen, item, self.options["pod_identity"]))
+
+    def _note(self, chain: Chain, notices: list[str], doubts: list[str]) -> None:
+        chain.notices += notices
+        if doubts:
+            raise Unjudged("; ".join(doubts))
 
     # --- What there is beyond the inventory -----------------------------------------------------
 
@@ -271,3 +323,7 @@ class Reporter:
             return None
         subjects = [names.subject(item["namespace"], item["name"]) for item in carriers]
         return policies.web_identity_statement(self.owner.sid, self._provider_arn(), subjects)
+
+
+def _without_credential() -> None:
+    raise Unjudged("there is no credential for the role's account")

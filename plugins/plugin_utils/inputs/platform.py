@@ -15,7 +15,7 @@ REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
 # Without user and password: what is rendered, or said in a message, would show them.
 URL = re.compile(r"https?://[^\s/?#@]+(:\d+)?(/[^\s?#]*)?")
 UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-ROLE_PATH = re.compile(r"/([!-~]+/)?")
+ROLE_PATH = re.compile(r"/([!-~]{1,510}/)?")
 IMAGE_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
 REGION_PREFIXES = {"aws-cn": "cn-", "aws-us-gov": "us-gov-"}
 OURS = ("app", "app.kubernetes.io/managed-by")
@@ -128,7 +128,11 @@ def _region(values: Mapping) -> list[str]:
 def _role_path(values: Mapping) -> list[str]:
     path = values["platform_irsa_role_path"]
     wrong = not ROLE_PATH.fullmatch(str(path))
-    return [problem("platform_irsa_role_path", path, "must begin and end with /")] if wrong else []
+    return (
+        [problem("platform_irsa_role_path", path, "must begin and end with /, with up to 512 characters")]
+        if wrong
+        else []
+    )
 
 
 def _hugging_face(values: Mapping) -> list[str]:
