@@ -70,6 +70,13 @@ def test_who_is_let_in_beside(statement, told):
     assert told in text
 
 
+def test_a_service_account_more_in_our_own_form():
+    more = policies.web_identity_statement(
+        MINE.sid, PROVIDER, ["system:serviceaccount:ml:a", "system:serviceaccount:ml:c"]
+    )
+    assert "lets in sub system:serviceaccount:ml:c of" in trust(more)[0]
+
+
 NAMESPACE = "aws:RequestTag/kubernetes-namespace"
 
 
