@@ -84,7 +84,13 @@ def test_the_clusters_own_statement_is_restored(cloud, edit):
     trust = trust_of(cloud)
     edit(trust["Statement"][0], HOST)
     put_trust(cloud, trust)
-    assert told(**PROD).changes == [f"change trust policy of role {ROLE}"]
+    said = told(**PROD)
+    assert said.changes == [f"change trust policy of role {ROLE}"]
+    own = Owner(ACCOUNT, REGION, "prod")
+    assert (
+        f"role {ROLE}: the statement {own.sid} is {own}'s, and no run for that cluster writes it so: it trusts"
+        in said.notices[0]
+    )
     assert everything(cloud) == before
 
 
@@ -159,7 +165,9 @@ def test_the_clusters_own_policy_is_restored(cloud):
     run(**PROD)
     before = everything(cloud)
     put_policy(cloud, policy_name("prod"), ALL)
-    assert told(**PROD).changes == [f"change policy {policy_name('prod')} of role {ROLE}"]
+    said = told(**PROD)
+    assert said.changes == [f"change policy {policy_name('prod')} of role {ROLE}"]
+    assert "this cluster's, and no run writes it so: it allows * on *. This run puts that right" in said.notices[0]
     assert everything(cloud) == before
 
 

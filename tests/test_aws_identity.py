@@ -368,11 +368,12 @@ def test_what_a_role_has_beyond_the_inventory_is_told(cloud, name):
 
 def test_other_clusters_of_a_role_are_named_and_are_no_drift(cloud):
     run()
-    run(cluster="prod", region="eu-west-1", oidc_issuer=f"{ISSUER}B", buckets={})
+    theirs = [service_account("vllm", "vllm-sa", ROLES[1], access=[{"bucket": "theirs"}])]
+    run(cluster="prod", region="eu-west-1", oidc_issuer=f"{ISSUER}B", buckets={}, service_accounts=theirs)
+    policy = f"policy modelyard-prod@eu-west-1@{ACCOUNT}"
     (notice,) = chains()["ml-models/vllm-sa"].notices
     assert (
-        notice
-        == f"role {ROLES[1]}: policy modelyard-prod@eu-west-1@{ACCOUNT} is that of another cluster of this role, which its tags name"
+        notice == f"role {ROLES[1]}: {policy} allows more, and is that of another cluster, which the role's tags name"
     )
     # What a run would not write is nobody's, whatever its name.
     trust_with(cloud, lambda s: s.update(Principal={"AWS": "*"}), OTHER_SID)

@@ -1,9 +1,10 @@
 """A tag that somebody removed, a changed path, a renamed or recreated cluster, a role made anew: found, and told with the way out."""
 
+import json
 import re
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import names
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import Owner
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
@@ -180,19 +181,26 @@ def test_a_renamed_cluster_whose_roles_have_its_name_says_which_are_left(cloud):
     run(**cluster("prod"))
     said = " ".join(run(**cluster("new")).notices)
     assert f"role prod-vllm trusts this cluster as {ACCOUNT}/{REGION}/prod too: if that was its name, remove it" in said
+    denied = " ".join(run(**cluster("new"), denied=["iam:GetRole prod-vllm"]).notices)
+    assert "role prod-vllm trusts this cluster under another name, and iam:GetRole on prod-vllm is denied" in denied
     run(**cluster("prod"), state="absent")
     again = run(**cluster("new"))
     assert (again.writes, again.notices) == ([], [])
     assert {*everything(cloud)} == {"associations", PROVIDER, "new-vllm"}
 
 
-def test_another_clusters_role_is_not_taken_for_a_renamed_ones(cloud):
-    run(
-        **at("/", "other-vllm"),
-        oidc_issuer=f"{ISSUER}2",
+def test_roles_of_others_are_not_taken_for_a_renamed_ones_and_not_even_read(cloud):
+    """Another cluster's, and one of somebody else for pods of this cluster."""
+    run(**at("/", "other-vllm"), oidc_issuer=f"{ISSUER}2")
+    given = {**at("/"), "cluster": "second"}
+    run(**given)
+    theirs = policies.web_identity_statement("Theirs", PROVIDER, ["system:serviceaccount:dns:external-dns"])
+    cloud.client("iam").create_role(
+        RoleName="external-dns", AssumeRolePolicyDocument=json.dumps(policies.document([theirs]))
     )
-    run(**{**at("/"), "cluster": "second"})
-    assert run(**{**at("/"), "cluster": "second"}).notices == []
+    again = run(**given)
+    assert again.notices == []
+    assert again.calls.count("iam:GetRole") == 1
 
 
 def test_an_eks_cluster_made_anew_under_another_name(cloud):
@@ -200,7 +208,10 @@ def test_an_eks_cluster_made_anew_under_another_name(cloud):
         cloud.eks.cluster(name)
     run(**POD, eks_cluster_name="prod-1")
     kept = run(**POD, eks_cluster_name="prod-2", prune=False)
-    assert "the inventory no longer names its EKS cluster (prod-1): kept" in " ".join(kept.notices)
+    assert (
+        "the inventory no longer names its EKS cluster (prod-1): kept, because irsa_prune is false; no later run finds it"
+        in " ".join(kept.notices)
+    )
     # The role trusts the new one by now, so that nothing says the old one's name any more.
     cloud.reset()
     for name in ("prod-1", "prod-2"):

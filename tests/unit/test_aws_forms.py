@@ -61,6 +61,8 @@ def test_a_policy_of_a_run_has_nothing_beyond():
     access = [
         {"bucket": "a", "prefixes": ["x"], "write": True},
         {"bucket": "b", "head_bucket": True, "kms_key_arn": key, "write": True},
+        {"bucket": "c", "account_id": "210987654321", "kms_key_arn": "aws/s3"},
+        {"bucket": "d", "access_point": f"arn:aws:s3:eu-west-1:{ACCOUNT}:accesspoint/d-point", "prefixes": ["x"]},
     ]
     for partition in ("aws", "aws-cn", "aws-us-gov"):
         document = policies.permissions(access, ACCOUNT, partition)

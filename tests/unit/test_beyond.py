@@ -47,6 +47,7 @@ AUD = {f"{HOST}:aud": "sts.amazonaws.com"}
         (conditioned(StringFoo=SUB), "any aud, any sub of"),
         (conditioned(StringEquals=SUB), "any aud of"),
         (conditioned(StringEquals={**SUB, f"{HOST}:aud": "mine"}), "aud mine of"),
+        (conditioned(StringEquals={f"{HOST}:sub": f"${{{HOST}:sub}}", **AUD}), f"sub ${{{HOST}:sub}} of"),
         ({**WANTED, "Principal": {"AWS": "*"}}, "lets in AWS *"),
         ({**WANTED, "Principal": "*"}, "lets in AWS *"),
         ({"Effect": "Allow", "Principal": {"AWS": ["1", "2"]}, "Action": "sts:*"}, "the statement number 1 lets in AWS 1; AWS 2"),
@@ -57,6 +58,8 @@ AUD = {f"{HOST}:aud": "sts.amazonaws.com"}
         ({**THEIRS, "Principal": {"AWS": "*"}}, f"the statement {OTHER.sid} lets in AWS *"),
         (conditioned(THEIRS, StringLike={f"{HOST}B:sub": "system:serviceaccount:*"}, StringEquals={f"{HOST}B:aud": "sts.amazonaws.com"}), "sub system:serviceaccount:*"),
         (PODS, "Service pods.eks.amazonaws.com (eks-cluster-arn"),
+        # A variable that is always like itself limits nothing.
+        (conditioned(THEIRS, StringEquals={f"{HOST}B:sub": f"${{{HOST}B:sub}}", f"{HOST}B:aud": "sts.amazonaws.com"}), "sub ${"),
         ({"Effect": "Allow", "Principal": {"Service": "pods.eks.amazonaws.com"}, "Action": "sts:AssumeRole"}, "any kubernetes-namespace"),
     ],
 )  # fmt: skip
@@ -65,6 +68,69 @@ def test_who_is_let_in_beside(statement, told):
         statement = {**PODS, "Sid": "x"}
     (text,) = trust(statement)
     assert told in text
+
+
+def test_a_service_account_more_in_our_own_form():
+    more = policies.web_identity_statement(
+        MINE.sid, PROVIDER, ["system:serviceaccount:ml:a", "system:serviceaccount:ml:c"]
+    )
+    assert "lets in sub system:serviceaccount:ml:c of" in trust(more)[0]
+
+
+NAMESPACE = "aws:RequestTag/kubernetes-namespace"
+
+
+def test_limits_count_together():
+    assert trust(conditioned(StringLike={f"{HOST}:sub": "*"}, StringEquals=WANTED["Condition"]["StringEquals"])) == []
+    # Whoever has no tags gets past ...IfExists; no token is without a subject.
+    assert trust(conditioned(StringEqualsIfExists=SUB, StringEquals=AUD)) == []
+    tags = {key: value for key, value in PODS["Condition"]["StringEquals"].items() if key != NAMESPACE}
+    for operator in ("StringEqualsIfExists", "ForAllValues:StringEquals"):
+        statement = {**PODS, "Condition": {operator: {NAMESPACE: "ml"}, "StringEquals": tags}}
+        assert "any kubernetes-namespace" in trust(statement, wanted=PODS)[0]
+
+
+@pytest.mark.parametrize("key", ["kubernetes-namespace", "kubernetes-service-account", "eks-cluster-arn"])
+def test_a_session_tag_that_is_like_itself_limits_nothing(key):
+    statement = policies.pod_identity_statement(OTHER.sid, CLUSTER, [("ml", "a")])
+    assert beyond.is_trust_of_a_run(statement)
+    statement["Condition"]["StringEquals"][f"aws:RequestTag/{key}"] = f"${{aws:RequestTag/{key}}}"
+    assert not beyond.is_trust_of_a_run(statement)
+    assert len(trust(statement)) == 1
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        {"bucket": "a.b"},
+        {"bucket": "b", "prefixes": ["x/y", "7"], "write": True, "head_bucket": True},
+        {
+            "bucket": "b",
+            "account_id": "210987654321",
+            "kms_key_arn": f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/k",
+            "write": True,
+        },
+        {
+            "bucket": "b",
+            "access_point": f"arn:aws:s3:eu-west-1:{ACCOUNT}:accesspoint/p",
+            "prefixes": ["7"],
+            "write": True,
+        },
+    ],
+)
+def test_whatever_a_run_writes_is_known_as_its(access):
+    statements = policies.permissions([access], ACCOUNT, "aws")["Statement"]
+    assert all(beyond.is_grant_of_a_run(item) for item in statements)
+    for change in (
+        {"Action": "s3:*"},
+        {"Resource": "*"},
+        {"Condition": {}},
+        {"Resource": "arn:aws:s3:::b/${aws:userid}*"},
+    ):
+        assert not any(beyond.is_grant_of_a_run({**item, **change}) for item in statements)
+    for value in ("${aws:ResourceAccount}", "*"):
+        bound = {"StringEquals": {"aws:ResourceAccount": [ACCOUNT, value]}}
+        assert not any(beyond.is_grant_of_a_run({**item, "Condition": bound}) for item in statements)
 
 
 def test_who_is_let_in_beside_with_pod_identity():
@@ -125,8 +191,9 @@ def test_policies_of_other_clusters_are_named_as_theirs():
     documents = {MINE.policy: GRANTED, OTHER.policy: theirs}
     tags = [MINE.tag, OTHER.tag]
     assert beyond.in_policies(documents, GRANTED, MINE.policy, tags) == [
-        f"policy {OTHER.policy} is that of another cluster of this role, which its tags name"
+        f"policy {OTHER.policy} allows more, and is that of another cluster, which the role's tags name"
     ]
+    assert beyond.in_policies({OTHER.policy: GRANTED}, GRANTED, MINE.policy, tags) == []
     # Without the tag it is foreign, and under its name no more than a run writes is theirs.
     assert len(beyond.in_policies(documents, GRANTED, MINE.policy, [MINE.tag])) == 4
     wide = policies.document([{"Sid": "All", "Effect": "Allow", "Action": "*", "Resource": "*"}])

@@ -367,6 +367,9 @@ IF = {"StringEquals": {"any": "x"}}
 NO = {"StringEquals": {"known": "b"}}
 
 
+KNOWN = {"known": "a", "number": "1", "maybe": iam.Some(("a",), absent=True), "maybek": iam.Some(("k",), absent=True)}
+
+
 @pytest.mark.parametrize(
     ("statements", "right"),
     [
@@ -408,10 +411,15 @@ NO = {"StringEquals": {"known": "b"}}
         ([allow(Condition={"StringNotLike": {"known": "${any}"}})], ("any",)),
         ([allow(Condition={"StringNotLike": {"known": "b${any, ''}"}})], True),
         ([allow(Condition={"NumericLessThan": {"number": "${any}"}})], ("any",)),
+        # The variable is "a", or there is none.
+        ([allow(Condition={"StringEquals": {"known": "${maybe}"}})], ("maybe",)),
+        ([allow(Condition={"StringEquals": {"known": "${maybe, 'a'}"}})], True),
+        ([allow(Condition={"StringEquals": {"number": "${maybe, '1'}"}})], ("maybe",)),
+        ([allow(resource="arn:aws:s3:::b/${maybek}")], ("maybek",)),
     ],
 )
 def test_a_key_that_is_not_known_decides(statements, right):
-    assert verdict(*statements, request=about(known="a", number="1")) == right
+    assert verdict(*statements, request=about(**KNOWN)) == right
 
 
 @pytest.mark.parametrize(
@@ -486,6 +494,11 @@ def test_one_session_of_a_role_as_principal():
     assert verdict(allow(Principal={"AWS": "arn:aws:sts::1:assumed-role/s/x"}), request=request) is False
     assert verdict(one, allow(Principal={"AWS": "1"}), request=request) is True
     assert verdict(allow(Principal="*"), deny(NotPrincipal=one["Principal"]), request=request) == ("Principal",)
+
+
+def test_an_unknown_operator_does_not_hide_in_a_statement_about_something_else():
+    with pytest.raises(iam.PolicyError, match="unknown condition operator"):
+        verdict(allow(), deny("iam:*", "*", Condition={"StringMatches": {"k": "a"}}))
 
 
 def test_values_that_are_no_numbers_or_dates():

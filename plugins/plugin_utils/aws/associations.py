@@ -120,6 +120,7 @@ class Associations(Part):
         if self.present and left and not self.options["prune"]:
             self.plan.notices.append(
                 f"Pod Identity association of {namespace}/{name}: the inventory no longer names its {left}: kept, because irsa_prune is false"
+                + ("; no later run finds it" if eks else "")
             )
             return
         self._delete(cluster, found)

@@ -11,10 +11,15 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership impor
 ASSUME = ("sts:assumerole", "sts:assumerolewithwebidentity", "sts:assumerolewithsaml")
 # What a run writes into policies; see policies.permissions.
 ACTIONS = frozenset({"s3:ListBucket", *policies.READ, *policies.WRITE, "kms:Decrypt", "kms:GenerateDataKey"})
-RESOURCE = re.compile(r"arn:aws[a-z-]*:s3:::[a-z0-9.-]+(/[^*?]*\*)?")
-BOUND = ("aws:ResourceAccount", "kms:ViaService")
-# Operators that let through nothing but the values that they name.
-LIMITS = re.compile(r"(ForAnyValue:|ForAllValues:)?String(Equals|Like|EqualsIgnoreCase)(IfExists)?")
+RESOURCE = re.compile(
+    r"arn:aws[a-z-]*:s3:(::[a-z0-9.-]+(/((?!\$\{)[^*?])*\*)?|[a-z0-9-]+:\d{12}:accesspoint/[a-z0-9.-]+(/object/((?!\$\{)[^*?])*\*)?)"
+)
+BOUND = {"aws:ResourceAccount": r"\d{12}", "kms:ViaService": r"s3\.[a-z0-9-]+\.amazonaws\.com(\.cn)?"}
+CLUSTER = re.compile(r"arn:aws[a-z-]*:eks:[a-z0-9-]+:\d{12}:cluster/[\w-]+", re.ASCII)
+# Operators that let through nothing but the values that they name; the second sort also lets through a request without the key, which no
+# token is: each has its subject and audience.
+LIMITS = re.compile(r"(ForAnyValue:)?String(Equals|Like|EqualsIgnoreCase)")
+TOKEN_LIMITS = re.compile(rf"(ForAllValues:)?{LIMITS.pattern}(IfExists)?")
 MANY = 3
 
 
@@ -53,21 +58,28 @@ def is_trust_of_a_run(statement: Mapping) -> bool:
     if len(principals) != 1 or "*" in principals[0][1]:
         return False
     kind, name = principals[0]
-    limits = _limits(statement, kind, name)
+    limits = {word: sets[0] for word, sets in _limits(statement, kind, name).items()}
     if kind == "Federated":
-        subjects = limits.get("sub") or set()
-        return all(_is_subject(item) for item in subjects) and policies.same(
+        subjects = limits.get("sub") or {""}
+        return all(_is_name(r"system:serviceaccount:{0}:{0}", item) for item in subjects) and policies.same(
             statement, policies.web_identity_statement(sid, name, subjects)
         )
-    wanted = limits.get("kubernetes-namespace"), limits.get("kubernetes-service-account"), limits.get("eks-cluster-arn")
-    if name != policies.POD_IDENTITY or not all(wanted) or len(wanted[0]) != 1 or len(wanted[2]) != 1:
+    tags = [limits.get(tag) or {""} for tag in policies.SESSION_TAGS]
+    clusters, namespaces, accounts = tags
+    if name != policies.POD_IDENTITY or len(clusters) != 1 or len(namespaces) != 1:
         return False
-    pairs = [(next(iter(wanted[0])), account) for account in wanted[1]]
-    return policies.same(statement, policies.pod_identity_statement(sid, next(iter(wanted[2])), pairs))
+    (cluster,), (namespace,) = clusters, namespaces
+    return (
+        bool(CLUSTER.fullmatch(cluster))
+        and all(_is_name("{0}", item) for item in {namespace, *accounts})
+        and policies.same(
+            statement, policies.pod_identity_statement(sid, cluster, [(namespace, item) for item in accounts])
+        )
+    )
 
 
-def _is_subject(text: str) -> bool:
-    return bool(re.fullmatch(r"system:serviceaccount:[a-z0-9-]+:[a-z0-9.-]+", text))
+def _is_name(form: str, text: str) -> bool:
+    return bool(re.fullmatch(form.format("[a-z0-9.-]+"), text))
 
 
 def _lets_in(statement: Mapping) -> bool:
@@ -95,31 +107,33 @@ def _keys(kind: str, name: str) -> dict[str, str]:
     return {}
 
 
-def _limits(statement: Mapping, kind: str, name: str) -> dict[str, set[str]]:
-    """Give the values to which a statement limits each of those keys; a key without a limit is missing."""
+def _limits(statement: Mapping, kind: str, name: str) -> dict[str, list[set[str]]]:
+    """Give the values to which a statement limits each of those keys, the fewest first; a key without a limit is missing."""
     words = {key.lower(): word for key, word in _keys(kind, name).items()}
-    found: dict[str, set[str]] = {}
+    limits = TOKEN_LIMITS if kind == "Federated" else LIMITS
+    found: dict[str, list[set[str]]] = {}
     for operator, key, values in _conditions(statement):
-        word = words.get(key.lower())
-        if word and LIMITS.fullmatch(operator) and (word not in found or len(values) < len(found[word])):
-            found[word] = set(values)
-    return found
+        if key.lower() in words and limits.fullmatch(operator):
+            found.setdefault(words[key.lower()], []).append(set(values))
+    return {word: sorted(sets, key=len) for word, sets in found.items()}
 
 
 def _beyond(statement: Mapping, principal: tuple[str, str], wanted: Mapping) -> list[str]:
     kind, name = principal
+    limits = _limits(statement, kind, name)
     if principal not in wanted:
-        limits = _limits(statement, kind, name)
-        told = [f"{word} {_few(values)}" for word, values in limits.items()]
-        unlimited = [f"any {word}" for word in _keys(kind, name).values() if word not in limits]
-        return [f"{kind} {name}" + (f" ({', '.join([*told, *unlimited])})" if told or unlimited else "")]
-    limits, more = _limits(statement, kind, name), []
-    for word, values in wanted[principal].items():
+        told = [
+            f"{word} {_few(sets[0])}" if (sets := limits.get(word)) else f"any {word}"
+            for word in _keys(*principal).values()
+        ]
+        return [f"{kind} {name}" + (f" ({', '.join(told)})" if told else "")]
+    more = []
+    for word, (values, *_) in wanted[principal].items():
         found = limits.get(word)
-        if found is None:
+        if not found:
             more.append(f"any {word}")
-        elif found - values:
-            more.append(f"{word} {_few(found - values)}")
+        elif not any(those <= values for those in found):
+            more.append(f"{word} {_few(found[0] - values)}")
     return [f"{', '.join(more)} of {name}"] if more else []
 
 
@@ -144,13 +158,12 @@ def in_policies(documents: Mapping[str, Mapping], wanted: Mapping, own: str, tag
         more = [
             (str(statement.get("Sid") or f"number {number}"), statement)
             for number, statement in enumerate(iam.listed(document.get("Statement") or []), 1)
-            if statement.get("Effect") == "Allow"
-            and not _covered(statement, wanted)
-            and not (name in theirs and is_grant_of_a_run(statement))
+            if statement.get("Effect") == "Allow" and not _covered(statement, wanted)
         ]
-        found += [f"policy {name}, statement {sid}, allows {_granted(statement)}" for sid, statement in more]
-        if name in theirs and not more:
-            found.append(f"policy {name} is that of another cluster of this role, which its tags name")
+        foreign = [pair for pair in more if not (name in theirs and is_grant_of_a_run(pair[1]))]
+        found += [f"policy {name}, statement {sid}, allows {_granted(statement)}" for sid, statement in foreign]
+        if more and not foreign:
+            found.append(f"policy {name} allows more, and is that of another cluster, which the role's tags name")
     return found
 
 
@@ -158,9 +171,11 @@ def is_grant_of_a_run(statement: Mapping) -> bool:
     """Tell whether a statement of a permission policy is such as a run writes for some cluster."""
     if not {"Action", "Resource", "Condition"} <= statement.keys():
         return False
-    bound = (statement["Condition"].get("StringEquals") or {}).keys() & set(BOUND)
+    equal = {key: values for operator, key, values in _conditions(statement) if operator == "StringEquals"}
+    bound = [re.fullmatch(form, value) for key, form in BOUND.items() for value in equal.get(key, [])]
     return (
         bool(bound)
+        and all(bound)
         and set(iam.listed(statement["Action"])) <= ACTIONS
         and all(RESOURCE.fullmatch(item) or names.KEY_ARN.fullmatch(item) for item in iam.listed(statement["Resource"]))
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import drift, iam, names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
     MANAGED_BY,
@@ -53,17 +53,18 @@ class OldRoles(Tagged):
     def _note_renamed(self, known: set[str]) -> None:
         """Say which roles that the inventory does not name trust this very cluster under another name: their names had the cluster's in them."""
         for role in self.plan.roles or []:
-            trust = role["AssumeRolePolicyDocument"]
-            if role["RoleName"] in known or not self._other_sids(trust):
+            name, trust = role["RoleName"], role["AssumeRolePolicyDocument"]
+            if name in known or not any(map(drift.has_form, self._other_sids(trust))):
                 continue
             try:
-                live = self.account.find("iam", "get_role", RoleName=role["RoleName"])
+                live = self.account.find("iam", "get_role", RoleName=name)
             except AwsError as error:
                 if error.code not in DENIED:
                     raise
-                continue  # nor is it ours, then
+                self.plan.notices.append(f"role {name} trusts this cluster under another name, and {error}")
+                continue
             if live:
-                self._note_other_names(role["RoleName"], trust, tags_of(live["Role"].get("Tags")))
+                self._note_other_names(name, trust, tags_of(live["Role"].get("Tags")))
 
     def _note_other_names(self, name: str, trust: Mapping, tags: Mapping[str, str]) -> None:
         """Say under which other names a role trusts this very cluster: it was renamed, or two hosts of the inventory mean one cluster."""
@@ -140,7 +141,7 @@ class OldRoles(Tagged):
             if not kept:
                 self.plan.problems.append(
                     f"role {name} is shared with {named(sharing)}, but its trust policy has no statement of theirs: "
-                    "run this playbook for them first"
+                    "run this playbook for them first, or remove their tag"
                 )
                 return
             if not policies.same(trust, rest):

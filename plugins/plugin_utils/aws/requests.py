@@ -57,7 +57,7 @@ def web_identity(
         "sts:RoleSessionName": Some(("??*",)),
         **_place(region, account),
     }
-    others = ("*:sub", "*:aud", "*:amr", "*:azp", "*:oaud", f"{host.lower()}:*", "http://*", "https://*")
+    others = ("*:sub", "*:aud", "*:amr", "*:azp", "*:oaud", f"{host.lower()}:*")
     service = (
         "aws:sourcearn",
         "aws:sourceaccount",

@@ -105,7 +105,7 @@ class Roles(OldRoles):
             return
         self._note_trust(name, before, foreign, tags)
         others, old, theirs = self._policies(name, before, tags)
-        self._note_policies(name, others, theirs)
+        self._note_policies(name, others, old, theirs)
         self._note_other_names(name, trust, tags)
         if live.get("Description"):
             self.plan.kept.append(f"the description of role {name}")
@@ -144,12 +144,18 @@ class Roles(OldRoles):
             )
         found = {str(item.get("Sid", "")): item for item in iam.listed(trust["Statement"])}
         for sid, item in sorted(found.items()):
-            owner = owner_of(sid, tags)
-            if owner and sid != self.owner.sid and not drift.is_as_written(item, owner, self.account.id):
-                self.plan.notices.append(
-                    f"role {name}: the statement {sid} has a name of {owner}'s, and no run for that cluster writes it so: "
-                    f"{drift.said_statement(item)}. Run this playbook for that cluster, or remove the statement"
-                )
+            owner = self.owner if sid == self.owner.sid else owner_of(sid, tags)
+            if not owner or drift.is_as_written(item, owner, self.account.id):
+                continue
+            what, way = (
+                f"role {name}: the statement {sid} has a name of",
+                "Run this playbook for that cluster, or remove the statement",
+            )
+            if owner == self.owner:
+                what, way = f"role {name}: the statement {sid} is", "This run puts that right"
+            self.plan.notices.append(
+                f"{what} {owner}'s, and no run for that cluster writes it so: {drift.said_statement(item)}. {way}"
+            )
         idle = {tag for tag in cluster_tags(tags) if not any(owned_sid(sid, [tag]) for sid in found)}
         idle -= self._my_tags(trust, tags)
         if idle:
@@ -158,7 +164,7 @@ class Roles(OldRoles):
                 "Run this playbook for them, or remove the tag"
             )
 
-    def _note_policies(self, name: str, others: list[str], theirs: set[str]) -> None:
+    def _note_policies(self, name: str, others: list[str], own: set[str], theirs: set[str]) -> None:
         """Say what a role may do by policies that are of no cluster of it, or are none by what they allow."""
         if others:
             said = [
@@ -168,13 +174,16 @@ class Roles(OldRoles):
             self.plan.notices.append(
                 f"role {name} has policies that are not ours, and are left: {', '.join(said)}. What they allow, it may do too"
             )
-        for policy in sorted(theirs):
+        for policy in sorted(own | theirs):
             wider = drift.not_of_a_run(self._document(name, policy))
-            if wider["Statement"]:
-                self.plan.notices.append(
-                    f"role {name}: the policy {policy} has a name of another cluster's, and no run writes it so: it "
-                    f"{drift.said_policy(wider)}. Run this playbook for that cluster, or delete the policy"
-                )
+            if not wider["Statement"]:
+                continue
+            what, way = "has a name of another cluster's", "Run this playbook for that cluster, or delete the policy"
+            if policy in own:
+                what, way = "is this cluster's", "This run puts that right"
+            self.plan.notices.append(
+                f"role {name}: the policy {policy} {what}, and no run writes it so: it {drift.said_policy(wider)}. {way}"
+            )
 
     def _check_size(self, arn: str, what: str, documents: list[Mapping], quota: str, more: str = "") -> None:
         """Compare the size of documents without whitespace with IAM's quota; an account's own is asked for what exceeds the default."""
