@@ -65,8 +65,14 @@ def edited(cloud):
     s3.delete_bucket_policy(Bucket=bucket)
 
 
-def bounded(cloud):
+def limited(cloud):
+    """Made, and there is a boundary."""
+    made(cloud)
     cloud.client("iam").create_policy(PolicyName="limit", PolicyDocument=json.dumps(NOTHING))
+
+
+def bounded(cloud):
+    limited(cloud)
     run(**ONE, permissions_boundary=BOUNDARY)
 
 
@@ -111,7 +117,7 @@ SITUATIONS = {
         {**ONE, "service_accounts": [service_account("vllm", "vllm-sa", ROLES[1], access=LARGE)]},
     ),
     "edited": (edited, ONE),
-    "with a boundary": (made, {**ONE, "permissions_boundary": BOUNDARY}),
+    "with a boundary": (limited, {**ONE, "permissions_boundary": BOUNDARY}),
     "without a boundary": (bounded, ONE),
     "teardown": (made, {**ONE, "state": "absent"}),
     "teardown of one of two": (shared, {**ONE, "state": "absent"}),
