@@ -39,6 +39,11 @@ def made(cloud):
     cloud.client("iam").update_role_description(RoleName=ROLES[1], Description="by hand")
 
 
+def limited(cloud):
+    cloud.client("iam").create_policy(PolicyName="limit", PolicyDocument=json.dumps(NOTHING))
+    made(cloud)
+
+
 def edited(cloud):
     """Ours, and somebody changed all of it."""
     run(**ONE)

@@ -12,6 +12,10 @@ asked = json.loads(sys.argv[1])
 counts, answers = {"answered": 0, "failed": 0}, collections.Counter()
 numbers, lock, begin = itertools.count(), threading.Lock(), time.monotonic()
 
+def say(*words):
+    # At once, or lines of several threads would mix.
+    sys.stderr.write(f"{time.monotonic() - begin:.1f} s: {' '.join(map(str, words))}\\n")
+
 def ask(number):
     time.sleep(max(0, begin + number / 50 - time.monotonic()))
     connection = http.client.HTTPConnection(asked["host"], asked["port"], timeout=30)
@@ -21,9 +25,9 @@ def ask(number):
         text = answer.read().decode()
         if answer.status == 200:
             return json.dumps(json.loads(text)["outputs"][0]["data"])
-        print(answer.status, text, file=sys.stderr, flush=True)
+        say(answer.status, text)
     except (OSError, http.client.HTTPException) as error:
-        print(type(error).__name__, error, file=sys.stderr, flush=True)
+        say(type(error).__name__, error)
     finally:
         connection.close()
 

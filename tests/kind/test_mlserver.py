@@ -46,15 +46,18 @@ class Doubler(MLModel):
 
 # Two requests of twelve seconds from within the pod, one over HTTP and one over gRPC: prints what they bring.
 LONG = """
-import json, threading, urllib.request
+import json, sys, threading, urllib.request
 import grpc
 from mlserver.grpc import dataplane_pb2 as pb, dataplane_pb2_grpc as api
+
+def say(protocol, data):
+    sys.stdout.write(f"{protocol} {data}\\n")  # at once: print() writes each word by itself, and two threads mix them
 
 def http():
     body = {"parameters": {"seconds": 12}, "inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [21]}]}
     url, kind = "http://127.0.0.1:8080/v2/models/doubler/infer", {"Content-Type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), kind)) as answer:
-        print("http", json.load(answer)["outputs"][0]["data"], flush=True)
+        say("http", json.load(answer)["outputs"][0]["data"])
 
 def rpc():
     numbers = pb.InferTensorContents(fp64_contents=[21])
@@ -63,7 +66,7 @@ def rpc():
     with grpc.insecure_channel("127.0.0.1:8081") as channel:
         asked = pb.ModelInferRequest(model_name="doubler", parameters=seconds, inputs=[tensor])
         answer = api.GRPCInferenceServiceStub(channel).ModelInfer(asked)
-        print("grpc", list(answer.outputs[0].contents.fp64_contents), flush=True)
+        say("grpc", list(answer.outputs[0].contents.fp64_contents))
 
 for thread in [threading.Thread(target=http), threading.Thread(target=rpc)]:
     thread.start()
@@ -208,8 +211,9 @@ def test_running_requests_outlive_their_pod(served):
         platform.until(both, "both requests are running")
         platform.kubectl("delete", "pod", platform.pod("mlserver"), "--wait=false")
         done = asked.result()
-    assert sorted(done.stdout.splitlines()) == ["grpc [42.0]", "http [42.0]"], done.stderr
+    # Also when it fails: the tests after this one need a pod that stays.
     platform.kubectl("rollout", "status", "deployment/mlserver", "--timeout=180s")
+    assert sorted(done.stdout.splitlines()) == ["grpc [42.0]", "http [42.0]"], done.stderr
 
 
 def test_an_alias_that_moves_is_followed_by_a_rollout_that_loses_no_request(served):

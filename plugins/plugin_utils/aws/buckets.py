@@ -9,12 +9,15 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.bucket_settings import (
+    MULTIPART,
+    NONCURRENT,
     encryption,
     merge_lifecycle,
     same_encryption,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import bucket_account
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    MANAGED_BY,
     cluster_tags,
     is_ours,
     pairs_of,
@@ -95,6 +98,7 @@ class Buckets(Part):
             )
         elif not self.may_touch("bucket", name, tags, "" if tags else self._cut_off(name, owner)):
             return
+        self.note_tags(f"bucket {name}", tags)
         read = self.account.find if live is not None else (lambda *_args, **_more: None)
         self._public_access(name, owner, read, live is None)
         new = {**tags, **self.missing_tags(tags)}
@@ -129,6 +133,11 @@ class Buckets(Part):
         self._lifecycle(name, owner, read, live, settings)
         found = read("s3", "get_bucket_policy", **owner)
         before = json.loads(found["Policy"]) if found else None
+        self.plan.kept += [
+            f"the statement {item.get('Sid') or 'without a Sid'} in the policy of bucket {name}"
+            for item in iam.listed((before or {}).get("Statement") or [])
+            if item.get("Sid") != policies.TLS_ONLY
+        ]
         policy = policies.merge_bucket_policy(before, policies.tls_only(name, self.account.partition))
         if before is None or not policies.same(before, policy):
             undo = ("put_bucket_policy", {"Policy": json.dumps(before)}) if before else ("delete_bucket_policy", {})
@@ -213,6 +222,11 @@ class Buckets(Part):
         wanted = merge_lifecycle(
             rules, int(settings.get("noncurrent_days") or 30), int(settings.get("multipart_days") or 7)
         )
+        self.plan.kept += [
+            f"the lifecycle rule {rule.get('ID') or 'without a name'} of bucket {name}"
+            for rule in rules
+            if rule.get("ID") not in (NONCURRENT, MULTIPART)
+        ]
         if policies.same(rules, wanted):
             return
         size = "TransitionDefaultMinimumObjectSize"
@@ -229,7 +243,10 @@ class Buckets(Part):
     def _remove(self, name: str, owner: dict, live: Mapping) -> None:
         tags = self._tags(owner)
         mine = {self.tag, *self._old_tags(live)} & tags.keys()
-        if not is_ours(tags) or not mine:
+        if not mine and (cluster_tags(tags) or not self.owned(name, tags)):
+            return
+        if not (mine and is_ours(tags)) and name not in self.options["adopt"]:
+            self.note_untagged("bucket", name, self.tag if is_ours(tags) else "=".join(MANAGED_BY))
             return
         if cluster_tags(tags) - mine:
             rest = {key: value for key, value in tags.items() if key not in mine}

@@ -12,6 +12,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import ac
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
     MANAGED_BY,
     MOST_TAGS,
+    PREFIX,
     Owner,
     is_ours,
     own_tags,
@@ -24,7 +25,12 @@ DELETE_ASSOCIATION = "delete_pod_identity_association"
 
 @dataclass
 class Write:
-    """One write: what is called, how it reads, and how it is taken back."""
+    """One write: what is called, how it reads, and how it is taken back.
+
+    Attributes:
+        role_id: of the role that it deletes, which taking it back does not restore.
+        hint: what mends it where AWS denies it.
+    """
 
     service: str
     operation: str
@@ -33,6 +39,8 @@ class Write:
     undo: tuple[str, dict] | None = None
     before: Any = None
     after: Any = None
+    role_id: str = ""
+    hint: str = ""
 
     def diff(self) -> dict:
         """Give the change in Ansible's form."""
@@ -56,6 +64,7 @@ class Plan:
         writes: in order.
         problems: what is in the way; with any, nothing is written.
         notices: what the operator should know.
+        kept: what somebody else has set on what is ours, and stays.
         roles: the account's roles with their trust policies; None where the credentials may not list them.
         trust: the trust policies of the roles that the run looks at, by ARN, before it and after it.
     """
@@ -63,6 +72,7 @@ class Plan:
     writes: list[Write] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     roles: list[dict] | None = None
     trust: dict[str, tuple[Mapping, Mapping]] = field(default_factory=dict)
 
@@ -109,6 +119,21 @@ class Part:
             f"add {name!r} to irsa_adopt to take it over, or choose another name{more}"
         )
         return False
+
+    def owned(self, name: str, tags: Mapping[str, str]) -> bool:
+        """Tell whether something is ours by its tags, or by what the operator says."""
+        return is_ours(tags) or name in self.options["adopt"]
+
+    def note_untagged(self, kind: str, name: str, tag: str) -> None:
+        """Note that something would go with this cluster, had nobody removed its tag."""
+        self.plan.notices.append(
+            f"{kind} {name} is of this cluster, but somebody removed its tag {tag}: kept. To have it removed, add {name!r} to irsa_adopt"
+        )
+
+    def note_tags(self, what: str, live: Mapping[str, str]) -> None:
+        """Note the tags that the inventory does not set: whether one was in irsa_tags, or is of a tool of the account, is not known."""
+        others = sorted(key for key in live if key not in self.tags and not key.startswith((PREFIX, "aws:")))
+        self.plan.kept += [f"the tag {key} of {what}" for key in others]
 
     def missing_tags(self, live: Mapping[str, str]) -> dict[str, str]:
         """Give those of our tags that something has not, or with another value."""

@@ -56,6 +56,11 @@ class Planner:
             Used(self.account, self.options, self.plan).compare()
         for part in made if present else left:
             part(self.account, options, self.plan).compare()
+        if self.plan.kept:
+            self.plan.notices.append(
+                "not from this inventory, and kept, since whether somebody else needs it is not known (what was in irsa_tags once can be "
+                f"removed by hand): {', '.join(sorted(self.plan.kept))}"
+            )
         if self.plan.problems:
             raise Refused(self.plan.problems)
         return self.plan

@@ -65,6 +65,7 @@ def _taken_back(account: Account, done: list[Write], write: Write, error: AwsErr
     # Of the others, taking back changes nothing where nothing was done.
     undone = done if error.answered or making else [*done, write]
     left = _undo(account, undone)
+    renewed = [text for text in (_renewed(account, one) for one in undone) if text]
     unsure = "Whether AWS did it is not known: run again, which finds out" if making and not error.answered else ""
     if left:
         end = f"Not taken back: {'; '.join(left)}"
@@ -72,8 +73,30 @@ def _taken_back(account: Account, done: list[Write], write: Write, error: AwsErr
         end = "Nothing else has changed: what came before it is taken back"
     else:
         end = "" if unsure else "Nothing has changed"
-    end = ". ".join(text for text in (unsure, end) if text)
+    hint = write.hint if error.code in DENIED else ""
+    end = ". ".join(text for text in (hint, unsure, end, *renewed) if text)
     return AwsError(f"{write.summary}: {error}. {end}.", error.code)
+
+
+def _renewed(account: Account, write: Write) -> str:
+    """Say that a role that was deleted and made again is another to those policies that name it.
+
+    AWS keeps the role's id in place of its ARN in a policy's Principal (IAM User Guide, "AWS JSON policy elements: Principal").
+    """
+    if not write.role_id:
+        return ""
+    name = write.arguments["RoleName"]
+    try:
+        live = account.find("iam", "get_role", RoleName=name)
+    except AwsError:
+        live = None  # what is not taken back is said already
+    new = live["Role"]["RoleId"] if live else write.role_id
+    return (
+        f"Role {name} has a new id, {new}: policies that name it as a principal (of buckets, of KMS keys, the trust of other "
+        f"roles) hold the old one, {write.role_id}, and must be written again"
+        if new != write.role_id
+        else ""
+    )
 
 
 @contextlib.contextmanager
