@@ -70,12 +70,6 @@ def edited(cloud):
     s3.delete_bucket_policy(Bucket=bucket)
 
 
-def limited(cloud):
-    """Made, and there is a boundary."""
-    made(cloud)
-    cloud.client("iam").create_policy(PolicyName="limit", PolicyDocument=json.dumps(NOTHING))
-
-
 def bounded(cloud):
     limited(cloud)
     run(**ONE, permissions_boundary=BOUNDARY)
