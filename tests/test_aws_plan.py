@@ -133,9 +133,18 @@ def test_what_is_of_another_region_than_the_bucket_is_told(cloud, entry):
     run(**one({"bucket": "data", **here}))
 
 
+def test_a_key_of_another_region_is_named_where_the_bucket_is_not_there_yet(cloud):
+    far = {"bucket": "data", "kms_key_arn": KEY.replace(REGION, WEST)}
+    (said,) = run(**one(far)).notices
+    assert said.startswith("vllm_access[0].kms_key_arn: where the bucket data is can't be read")
+    assert run(**one({"bucket": "data", "kms_key_arn": KEY})).notices == []
+    # Nor need a run have rights on the bucket.
+    assert run(**one({"bucket": "data", "kms_key_arn": KEY}), denied=["s3:ListBucket"]).notices == []
+
+
 def test_s3_tells_the_region_with_a_denial():
     class Denies:
-        id = ACCOUNT
+        id, region = ACCOUNT, REGION
 
         def find(self, *_args, **_more):
             raise AwsError("denied", "403", bucket_region=WEST)
