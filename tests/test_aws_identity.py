@@ -456,3 +456,22 @@ def test_the_policy_of_a_bucket_that_is_read_by_an_alias_holds(cloud):
     found = vllm(**given)
     assert found["links"]["policy"] == "ok"
     assert not [link for link, said in found["links"].items() if "s3alias" in said]
+
+
+def test_an_account_that_writes_by_another_entry_does_not_only_read(cloud):
+    point = {"access_point": f"arn:aws:s3:{REGION}:{ACCOUNT}:accesspoint/models"}
+    reads, writes = {"bucket": "data", "prefixes": ["a"], **point}, {"bucket": "data", "write": True, **point}
+
+    def told(*access):
+        return vllm(
+            buckets={},
+            service_accounts=[service_account("vllm", "vllm-sa", ROLES[1], access=list(access))],
+            role_arns=[],
+        )["notices"]
+
+    cloud.client("s3").create_bucket(Bucket="data", CreateBucketConfiguration={"LocationConstraint": REGION})
+    given = [service_account("vllm", "vllm-sa", ROLES[1], access=[reads, writes])]
+    run(buckets={}, service_accounts=given, role_arns=[])
+    assert told(reads, writes) == []
+    only = [line for line in told(reads) if "only reads data" in line]
+    assert len(set(only)) == len(only) == 2
