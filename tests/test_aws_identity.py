@@ -431,3 +431,48 @@ def test_a_cluster_that_eks_does_not_know_is_named(cloud):
     assert missing in found["notices"][0]
     found = vllm(oidc_issuer="", pod_identity=True)
     assert (found["broken"], found["reason"]) == ("association", f"absent: {missing}")
+
+
+def test_the_policy_of_a_bucket_of_another_account_holds(cloud):
+    """Whose the bucket is, irsa_buckets says."""
+    given = {
+        "buckets": {"data": {"account_id": OTHER}},
+        "service_accounts": [service_account("vllm", "vllm-sa", ROLES[1], access=[{"bucket": "data"}])],
+        "role_arns": [],
+    }
+    run(**given)
+    assert vllm(**given)["links"]["policy"] == "ok"
+
+
+def test_the_policy_of_a_bucket_that_is_read_by_an_alias_holds(cloud):
+    point = {"access_point": f"arn:aws:s3:{REGION}:{ACCOUNT}:accesspoint/models"}
+    reads = ["s3://models-hrzrlukc5m36ft7okagglf3gmwluquse1b-s3alias/7"]
+    access = [{"bucket": "data", "prefixes": ["7"], **point}]
+    given = {
+        "buckets": {},
+        "service_accounts": [service_account("vllm", "vllm-sa", ROLES[1], access=access, reads=reads)],
+        "role_arns": [],
+    }
+    run(**given)
+    found = vllm(**given)
+    assert found["links"]["policy"] == "ok"
+    assert not [link for link, said in found["links"].items() if "s3alias" in said]
+
+
+def test_an_account_that_writes_by_another_entry_does_not_only_read(cloud):
+    point = {"access_point": f"arn:aws:s3:{REGION}:{ACCOUNT}:accesspoint/models"}
+    reads, writes = {"bucket": "data", "prefixes": ["a"], **point}, {"bucket": "data", "write": True, **point}
+
+    def told(*access):
+        return vllm(
+            buckets={},
+            service_accounts=[service_account("vllm", "vllm-sa", ROLES[1], access=list(access))],
+            role_arns=[],
+        )["notices"]
+
+    cloud.client("s3").create_bucket(Bucket="data", CreateBucketConfiguration={"LocationConstraint": REGION})
+    given = [service_account("vllm", "vllm-sa", ROLES[1], access=[reads, writes])]
+    run(buckets={}, service_accounts=given, role_arns=[])
+    assert told(reads, writes) == []
+    only = [line for line in told(reads) if "only reads data" in line]
+    assert len(set(only)) == len(only) == 2

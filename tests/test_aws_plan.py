@@ -6,9 +6,12 @@ import aws_api
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, policies, used
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.buckets import Buckets
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 from aws_api import ACCOUNT, OTHER, REGION, ROLES, bucket_settings, options, policy_name, replay, run, service_account
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 
 WEST = "eu-west-1"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1"
@@ -130,9 +133,18 @@ def test_what_is_of_another_region_than_the_bucket_is_told(cloud, entry):
     run(**one({"bucket": "data", **here}))
 
 
+def test_a_key_of_another_region_is_named_where_the_bucket_is_not_there_yet(cloud):
+    far = {"bucket": "data", "kms_key_arn": KEY.replace(REGION, WEST)}
+    (said,) = run(**one(far)).notices
+    assert said.startswith("vllm_access[0].kms_key_arn: where the bucket data is can't be read")
+    assert run(**one({"bucket": "data", "kms_key_arn": KEY})).notices == []
+    # Nor need a run have rights on the bucket.
+    assert run(**one({"bucket": "data", "kms_key_arn": KEY}), denied=["s3:ListBucket"]).notices == []
+
+
 def test_s3_tells_the_region_with_a_denial():
     class Denies:
-        id = ACCOUNT
+        id, region = ACCOUNT, REGION
 
         def find(self, *_args, **_more):
             raise AwsError("denied", "403", bucket_region=WEST)
@@ -141,6 +153,19 @@ def test_s3_tells_the_region_with_a_denial():
     used.Used(Denies(), options(**one({"bucket": "data", "account_id": ACCOUNT, "kms_key_arn": KEY})), plan).compare()
     (said,) = plan.problems
     assert f"the bucket data is in {WEST}" in said
+
+
+def test_the_region_of_a_denial_is_that_of_its_header(cloud, monkeypatch):
+    def denied(_client, operation, _arguments):
+        headers = {"HTTPHeaders": {"x-amz-bucket-region": WEST}}
+        raise ClientError({"Error": {"Code": "403", "Message": "Forbidden"}, "ResponseMetadata": headers}, operation)
+
+    here = aws_api.account_of(REGION)
+    here.client("s3")
+    monkeypatch.setattr(BaseClient, "_make_api_call", denied)
+    with pytest.raises(AwsError) as error:
+        here.find("s3", "head_bucket", Bucket="data")
+    assert error.value.bucket_region == WEST
 
 
 def test_no_more_is_asked_of_buckets_that_need_no_more(cloud):
@@ -206,6 +231,31 @@ def test_a_name_that_eks_has_not_is_not_asked_about(cloud):
     assert not [call for call in watch.calls if call.startswith("eks:")]
     empty = {"service_accounts": [], "role_arns": [], "oidc_issuer": ""}
     assert not [call for call in run(**empty, cluster="prod.eu").calls if call.startswith("eks:")]
+
+
+def test_more_tags_than_a_bucket_takes_are_told(cloud):
+    """Those of AWS's own do not count."""
+    own = {"aws:cloudformation:stack-name": "x"}
+    for theirs, problems in ((50, []), (51, ["x would have 51 tags, and AWS takes 50"])):
+        part = Buckets(aws_api.account_of(REGION), options(), Plan())
+        part.check_tags("x", own | {f"theirs-{number}": "1" for number in range(theirs)})
+        assert [said.partition(":")[0] for said in part.plan.problems] == problems
+    given = one({"bucket": "data"}, buckets={"data": {}})
+    run(**given)
+    s3 = cloud.client("s3")
+    tags = s3.get_bucket_tagging(Bucket="data")["TagSet"]
+    theirs = [{"Key": f"theirs-{number}", "Value": "1"} for number in range(47)]
+    s3.put_bucket_tagging(Bucket="data", Tagging={"TagSet": [*tags, *theirs]})
+    assert run(**given).writes == []
+    assert "bucket data would have 51 tags" in refused(**given, tags={"team": "ml", "one": "1"})
+
+
+def test_what_takes_tags_back_is_named_by_its_right(cloud):
+    cloud.client("s3").create_bucket(Bucket="data", CreateBucketConfiguration={"LocationConstraint": REGION})
+    given = one({"bucket": "data"}, buckets={"data": {}}, adopt=["data"])
+    denied = ["s3:PutBucketVersioning", "s3:DeleteBucketTagging", "s3:DeleteBucketEncryption"]
+    with pytest.raises(AwsError, match=r"Not taken back: .*\(s3:PutBucketTagging on data is denied"):
+        run(**given, denied=denied)
 
 
 def test_a_role_that_differs_from_another_in_case_alone_is_told(cloud):

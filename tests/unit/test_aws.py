@@ -185,6 +185,12 @@ def test_the_managed_key_needs_no_right_in_its_account():
     assert all(request.action.startswith("s3:") for _, request in policies.requests(entry, ACCOUNT, "aws"))
 
 
+def test_what_is_no_key_can_not_be_evaluated():
+    """The report comes before what checks the variables."""
+    with pytest.raises(iam.PolicyError, match="'alias/x' is not the ARN of a key"):
+        policies.requests({"bucket": "b", "kms_key_arn": "alias/x"}, ACCOUNT, "aws")
+
+
 def test_the_encryption_with_the_managed_key():
     wanted = bucket_settings.encryption("aws/s3")
     (rule,) = wanted["Rules"]

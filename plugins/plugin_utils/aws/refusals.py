@@ -64,6 +64,8 @@ NAMES_ACTION = re.compile(r"not authorized to perform:? ", re.IGNORECASE)
 # A missing right of who asks, or a sentence that does not say which policy it was.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
 OTHER_POLICY = re.compile(r"explicit deny|because (?!no identity-based policy)", re.IGNORECASE)
+# A policy that is none of who asks, whatever it is.
+OF_OTHERS = re.compile(r"explicit deny in (?!an identity-based)|because (?!no identity-based policy)", re.IGNORECASE)
 RIGHTS = "docs/aws-policy.json lists what a run needs"
 LONGEST_TEXT = 300
 ANSWER = re.compile(r":? b['\"]")

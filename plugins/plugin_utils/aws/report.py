@@ -261,13 +261,14 @@ class Reporter:
         place = self.account.id, self.account.partition, self.options["region"], self._who(item, chain)
         if not access:
             raise Broken(f"{item['variable']} names no bucket")
+        # Another entry of its own may write there.
+        said = policies.permissions(access, self.account.id, self.account.partition)
         for entry in access:
-            if not entry.get("write"):
-                for operation, request in policies.requests({**entry, "write": True}, *place):
-                    if operation in ("PutObject", "DeleteObject") and grants.may(may, request):
-                        chain.notices.append(
-                            f"{chain.service_account} only reads {entry['bucket']}, and its role allows {request.action}"
-                        )
+            for operation, request in policies.requests({**entry, "write": True}, *place):
+                writes = operation in ("PutObject", "DeleteObject") and not iam.decide([said], request).allowed
+                line = f"{chain.service_account} only reads {entry['bucket']}, and its role allows {request.action}"
+                if writes and line not in chain.notices and grants.may(may, request):
+                    chain.notices.append(line)
         own = (self._associated(item) or {}).get("policy") if self.options["pod_identity"] else None
         grants.judge(may, wanted(item, *place), json.loads(own) if own else None)
 

@@ -20,18 +20,18 @@ class Used(Part):
         """See Part."""
         for given, item in zip(self.here(), self._whole(), strict=True):
             for index, entry in enumerate(item["access"]):
-                told = bool(given["access"][index].get("account_id"))
                 far = {entry["account_id"], self.options["cluster_account_id"]} != {self.account.id}
+                unclear = far and not given["access"][index].get("account_id")
                 if entry["bucket"] not in self.options["buckets"] and (
                     far or entry.get("kms_key_arn") or entry.get("access_point")
                 ):
-                    self._look(f"{item['variable']}[{index}]", entry, told)
+                    self._look(f"{item['variable']}[{index}]", entry, unclear)
 
     def _whole(self) -> list[Mapping]:
         arns = {item["role_arn"] for item in self.here()}
         return [item for item in with_accounts(self.options)["service_accounts"] if item["role_arn"] in arns]
 
-    def _look(self, path: str, entry: Mapping, told: bool) -> None:
+    def _look(self, path: str, entry: Mapping, unclear: bool) -> None:
         bucket, account = entry["bucket"], entry["account_id"]
         try:
             live = self.account.find("s3", "head_bucket", Bucket=bucket, ExpectedBucketOwner=account)
@@ -42,7 +42,7 @@ class Used(Part):
                 self.plan.problems.append(
                     f"{path}: the bucket {bucket} is not account {account}'s: say in account_id whose it is"
                 )
-            elif not told:
+            elif unclear:
                 self.plan.notices.append(
                     f"{path}: whose bucket {bucket} is can't be read ({error}). The policy takes it for account {account}'s: set "
                     "account_id, also where that is right"
@@ -52,10 +52,13 @@ class Used(Part):
             ("access_point", ACCESS_POINT, "an access point"),
         ):
             match = pattern.fullmatch(str(entry.get(key) or ""))
-            if match and region and match[2] != region:
-                self.plan.problems.append(
-                    f"{path}.{key}: the bucket {bucket} is in {region}, and {entry[key]} is {what} of {match[2]}: S3 uses those of its region"
-                )
+            if match is None:
+                continue
+            other = f"{entry[key]} is {what} of {match[2]}: S3 uses those of its region"
+            if region and match[2] != region:
+                self.plan.problems.append(f"{path}.{key}: the bucket {bucket} is in {region}, and {other}")
+            elif not region and match[2] != self.account.region:
+                self.plan.notices.append(f"{path}.{key}: where the bucket {bucket} is can't be read, and {other}")
 
     def _is_anothers(self, bucket: str) -> bool:
         """Tell whether a bucket that is not the account's that was asked for lets us see that it is there."""

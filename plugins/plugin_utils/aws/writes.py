@@ -16,6 +16,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws import policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import tags_of
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import DELETE_ASSOCIATION, Write
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.refusals import OF_OTHERS
 
 # Seconds between attempts. IAM and S3 are eventually consistent: what this run has just made or deleted may be unknown, or in
 # the way, for a while (IAM User Guide, "Changes that I make are not always immediately visible").
@@ -73,7 +74,7 @@ def _taken_back(account: Account, done: list[Write], write: Write, error: AwsErr
         end = "Nothing else has changed: what came before it is taken back"
     else:
         end = "" if unsure else "Nothing has changed"
-    hint = write.hint if error.code in DENIED else ""
+    hint = write.hint if error.code in DENIED and not OF_OTHERS.search(str(error)) else ""
     end = ". ".join(text for text in (hint, unsure, end, *renewed) if text)
     return AwsError(f"{write.summary}: {error}. {end}.", error.code)
 
