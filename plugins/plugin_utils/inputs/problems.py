@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from ansible._internal._datatag._tags import Origin
 
@@ -63,6 +64,12 @@ def where(value: object) -> str:
         return origin.description or ""
     path = min(origin.path, os.path.relpath(origin.path), key=len)
     return f"{path}:{origin.line_num}" if origin.line_num else path
+
+
+def retag(value: object, made: Any) -> Any:
+    """Let what was made of a value know where that was written."""
+    origin = Origin.get_tag(value)
+    return origin.tag(made) if origin else made
 
 
 def problem(path: str, value: object, allowed: str, place: str = "") -> str:

@@ -12,8 +12,16 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import
     misspelt,
     misspelt_problem,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, Problems, problem, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import (
+    HIDDEN,
+    Problems,
+    problem,
+    retag,
+    where,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, Role, lineage
+
+ANYTHING = {"type": "raw"}
 
 
 def merge(base: Mapping, over: Mapping) -> dict:
@@ -31,11 +39,30 @@ def written(roles: Mapping[str, Role]) -> dict[str, Any]:
     return {name: option.get("default") for role in roles.values() for name, option in role.variables.items()}
 
 
-def _converted(value: Any, option: Mapping) -> Any:
-    """Give a value its own type where an extra variable gave it as text."""
-    if option.get("type") == "bool" and not isinstance(value, bool) and value is not None:
+def converted(value: Any, option: Mapping) -> Any:
+    """Give a value the type that its option has, all the way down: numbers and booleans that came as text, texts that came as numbers.
+
+    What it is made of still knows where it was written.
+    """
+    wanted = option.get("type", "str")
+    if isinstance(value, Mapping):
+        if option.get("options"):
+            inner = {key: option["options"].get(key, ANYTHING) for key in value}
+        elif "entries" in option:
+            inner = {key: {"type": "dict", "options": option["entries"]} for key in value}
+        else:
+            inner = {key: option.get("values", ANYTHING) for key in value}
+        return retag(value, {key: converted(item, inner[key]) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        element = {"type": option.get("elements", "raw"), "options": option.get("options")}
+        return retag(value, [converted(item, element) for item in value])
+    if wanted == "bool" and isinstance(value, (str, int)):
         return is_true(value)
-    return int(value) if option.get("type") == "int" and isinstance(value, str) else value
+    if wanted in ("int", "float") and isinstance(value, str):
+        return retag(value, int(value) if wanted == "int" else float(value))
+    if wanted == "str" and isinstance(value, int) and not isinstance(value, bool):
+        return retag(value, str(value))
+    return value
 
 
 class Inputs:
@@ -100,7 +127,7 @@ class Inputs:
                 if wrong:
                     problems.lines += wrong
                 else:
-                    values[key] = value
+                    values[key] = converted(value, option)
             self._problems[role] = problems.lines
         return self._given[role]
 
@@ -123,7 +150,7 @@ class Inputs:
         for _prefix, layer in self.layers(role):
             values.update(layer)
         for key, option in {**self.roles[role].axis, **self.roles[role].options}.items():
-            values[key] = _converted(values[key], option)
+            values[key] = converted(values[key], option)
             if "builtin" in option:
                 values[key] = merge(option["builtin"], values[key] or {})
         return values
