@@ -275,11 +275,48 @@ CHECKED = {
         "'127.0.0.1:6443'",
         "must be a URL",
     ),
+    "negative": Bad("vllm", "vllm_replicas: -1 # bad", "vllm_replicas", "-1", "must be a whole number from 0 to 2147483647"),
+    "quantity": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    resources:\n      limits:\n        memory: 8GiB # bad",
+        "triton_profiles.cpu.resources.limits.memory",
+        "'8GiB'",
+        "must be a Kubernetes quantity such as 500m, 4 or 14Gi",
+    ),
+    "negative-quantity": Bad(
+        "vllm",
+        "vllm_resources:\n  requests: {cpu: -1, memory: 12Gi} # bad\n  limits: {cpu: 4, memory: 14Gi, nvidia.com/gpu: 1}",
+        "vllm_resources.requests.cpu",
+        "-1",
+        "must not be negative",
+    ),
+    "size-of-a-volume": Bad(
+        "vllm", "vllm_tmp_size: 1 Gi # bad", "vllm_tmp_size", "'1 Gi'", "must be a Kubernetes quantity"
+    ),
+    "more-than-all-memory": Bad(
+        "vllm",
+        "vllm_gpu_memory_utilization: 88 # bad",
+        "vllm_gpu_memory_utilization",
+        "88",
+        "must be a number from 0 to 1",
+    ),
+    "port": Bad(
+        "triton", "triton_http_port: 70000 # bad", "triton_http_port", "70000", "must be a whole number from 1 to 65535"
+    ),
+    "port-zero": Bad(
+        "vllm", "vllm_http_port: 0 # bad", "vllm_http_port", "0", "must be a whole number from 1 to 65535"
+    ),
+    "name": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    name: Triton_CPU # bad",
+        "triton_profiles.cpu.name",
+        "'Triton_CPU'",
+        "must be a DNS label",
+    ),
 }
 
 # Servers and Applications: told for all roles whose variables have the right types at once.
 COMPUTED = {
-    "negative": Bad("vllm", "vllm_replicas: -1 # bad", "vllm_replicas", "-1", "must be a whole number of 0 or more"),
     "triton-profile": Bad(
         "triton",
         "triton_enabled_profiles:\n  - cpu\n  - gpu\n  - gpuu # bad",
@@ -332,23 +369,6 @@ COMPUTED = {
         "'4500m'",
         "must not be above the limit, 4",
     ),
-    "quantity": Bad(
-        "triton",
-        "triton_profiles:\n  cpu:\n    resources:\n      limits:\n        memory: 8GiB # bad",
-        "triton_profiles.cpu.resources.limits.memory",
-        "'8GiB'",
-        "must be a Kubernetes quantity such as 500m, 4 or 14Gi",
-    ),
-    "negative-quantity": Bad(
-        "vllm",
-        "vllm_resources:\n  requests: {cpu: -1, memory: 12Gi} # bad\n  limits: {cpu: 4, memory: 14Gi, nvidia.com/gpu: 1}",
-        "vllm_resources.requests.cpu",
-        "-1",
-        "must not be negative",
-    ),
-    "size-of-a-volume": Bad(
-        "vllm", "vllm_tmp_size: 1 Gi # bad", "vllm_tmp_size", "'1 Gi'", "must be a Kubernetes quantity"
-    ),
     "half-a-gpu": Bad(
         "triton",
         "triton_profiles:\n  gpu:\n    resources:\n      limits:\n        nvidia.com/gpu: 500m # bad",
@@ -383,13 +403,6 @@ COMPUTED = {
     ),
     "no-room-for-graphs": Bad(
         "vllm", "vllm_gpu_memory_utilization: 0.98 # bad", "vllm_gpu_memory_utilization", "0.98", "CUDA graphs need 1"
-    ),
-    "more-than-all-memory": Bad(
-        "vllm",
-        "vllm_gpu_memory_utilization: 88 # bad",
-        "vllm_gpu_memory_utilization",
-        "88",
-        "must be a number between 0 and 1",
     ),
     "claim-for-two": Bad(
         "vllm",
@@ -431,12 +444,6 @@ COMPUTED = {
     "start-shorter-than-download": Bad(
         "vllm", "vllm_startup_seconds: 20 # bad", "vllm_startup_seconds", "20", "GiB of weights alone take"
     ),
-    "port": Bad(
-        "triton", "triton_http_port: 70000 # bad", "triton_http_port", "70000", "must be a whole number from 1 to 65535"
-    ),
-    "port-zero": Bad(
-        "vllm", "vllm_http_port: 0 # bad", "vllm_http_port", "0", "must be a whole number from 1 to 65535"
-    ),
     "port-twice": Bad(
         "triton", "triton_metrics_port: 8000 # bad", "triton_metrics_port", "8000", "the ports must differ", apart=True
     ),
@@ -456,13 +463,6 @@ COMPUTED = {
         "triton_image",
         "'https://nvcr.io/nvidia/tritonserver:25.11-py3'",
         "must be an image",
-    ),
-    "name": Bad(
-        "triton",
-        "triton_profiles:\n  cpu:\n    name: Triton_CPU # bad",
-        "triton_profiles.cpu.name",
-        "'Triton_CPU'",
-        "must be a DNS label",
     ),
     "selector-label": Bad(
         "vllm", "vllm_pod_labels:\n  app: other # bad", "vllm_pod_labels.app", "'other'", "is the selector"
@@ -683,11 +683,11 @@ CLUSTER = {
         "spec.replcas",
         "a field that Kubernetes does not know",
     ),
-    "probe": Bad(
+    "volume": Bad(
         "triton",
-        "triton_liveness_probe: {periodSecs: 5}",
+        "triton_extra_volumes: [{name: own, emptyDirr: {}}]",
         "Deployment ml-models/triton-inference",
-        "periodSecs",
+        "emptyDirr",
         "a field that Kubernetes does not know",
     ),
 }
@@ -838,7 +838,7 @@ def test_what_is_wrong_is_told_of_all_roles_together(told):
         "vllm_judge_variants.judge.hardware_profile is 'gpu-vlm': unknown, did you mean 'gpu-vllm'?",
         "irsa_workflow_rolename is 'x': no such variable of the role irsa, did you mean irsa_workflow_role_name?",
         "apply_wait is 'perhaps': must be true or false",
-        "vllm_replicas is -1: must be a whole number of 0 or more",
+        "vllm_replicas is -1: must be a whole number from 0 to 2147483647",
     ):
         assert line in said, line
 

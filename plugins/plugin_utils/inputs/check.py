@@ -201,18 +201,19 @@ def _rule_error(path: str, value: object, option: Mapping, nested: bool) -> str 
 
 def _tree(path: str, value: object, option: Mapping, place: str, hidden: bool) -> list[str]:
     return [
-        problem(where_, HIDDEN if hidden else found, allowed, where(found) or place)
-        for where_, found, allowed in formats.tree_errors(path, value, option.get("format") == FREE)
+        # What a text holds may be a credential.
+        problem(below, HIDDEN if hidden or isinstance(found, str) else found, allowed, where(found) or place)
+        for below, found, allowed in formats.tree_errors(path, value, option.get("format") == FREE)
     ]
 
 
 def _check_dict(path: str, value: Mapping, option: Mapping, place: str, hidden: bool) -> list[str]:
     name = path.rpartition(".")[2]
     lines = []
-    for key, item in value.items():
-        wrong = formats.name_error(key) or ("keys" in option and formats.format_error(key, option["keys"]))
+    for key in value:
+        wrong = formats.key_error(key, option.get("keys", ""))
         if wrong:
-            lines.append(problem(f"{path}.{key}", HIDDEN if hidden else item, wrong, where(key) or place))
+            lines.append(problem(f"{path}.{key}", HIDDEN if hidden else key, wrong, where(key) or place))
     if lines:
         return lines
     if option.get("options"):

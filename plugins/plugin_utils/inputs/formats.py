@@ -123,8 +123,8 @@ def tree_errors(path: str, value: object, kubernetes: bool = False) -> Iterator[
     """
     if isinstance(value, Mapping):
         for key, item in value.items():
-            if key_error := name_error(key):
-                yield f"{path}.{key}", item, key_error
+            if wrong := key_error(key):
+                yield f"{path}.{key}", key, wrong
             else:
                 yield from tree_errors(f"{path}.{key}", item, kubernetes and key not in _INT64_FIELDS)
     elif isinstance(value, (list, tuple)):
@@ -146,8 +146,9 @@ def _scalar_error(value: object, kubernetes: bool) -> str | None:
     return range_error(value, (-most - 1, most), "number" if isinstance(value, float) else "whole number")
 
 
-def name_error(key: object) -> str | None:
-    """Tell that a dictionary's key is no text, or one that no object can hold."""
+def key_error(key: object, word: str = "") -> str | None:
+    """Tell that a dictionary's key is no text, or not what its format allows, or None."""
     if not isinstance(key, str):
         return "the key must be a text: put it in quotes"
-    return text_error(key) and f"the key {text_error(key)}"
+    wrong = text_error(key) or (word and format_error(key, word))
+    return f"the key {wrong}" if wrong else None

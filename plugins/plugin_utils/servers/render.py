@@ -31,13 +31,12 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     role_annotations,
     role_name_error,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import component_of, own
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import component_of, oversized, own
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, templates
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.patch import patched
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, patch, templates
 
 WORKFLOWS, APPLICATIONS = "irsa", "argocd_apps"
 # Roles whose variables others than this module read, and those of them that are credentials or no setting.
@@ -147,7 +146,8 @@ class Rendering:
         if len(self.problems.lines) == before:
             roles = tuple(lineage(kind.role, self.inputs.roles))
             rendered = templates.render(roles, computed["templates"], server=computed)
-            objects = self._owned(patched(rendered, [computed]), kind.role)
+            objects = self._owned(patch.applied(rendered, settings), kind.role)
+            self.problems.lines += oversized(objects, server.variables)
         account = None
         if computed["role_arn"]:
             account = {
