@@ -170,9 +170,7 @@ def check_value(path: str, value: object, option: Mapping, place: str = "", nest
             **{word: option[word] for word in ("options", "no_log", "range", "format") if word in option},
         }
         return [
-            line
-            for index, item in enumerate(value)
-            for line in check_value(f"{path}[{index}]", item, element, place, nested)
+            line for index, item in enumerate(value) for line in check_value(f"{path}[{index}]", item, element, place)
         ]
     if wanted == "dict":
         return _check_dict(path, value, option, place, shown is HIDDEN)
@@ -217,7 +215,7 @@ def _check_dict(path: str, value: Mapping, option: Mapping, place: str, hidden: 
     if lines:
         return lines
     if option.get("options"):
-        return check_options(path, value, option["options"], place)
+        return check_options(path, value, option["options"], place, element=path.endswith("]"))
     if "entries" in option:
         return [
             line
@@ -241,8 +239,10 @@ def _check_dict(path: str, value: Mapping, option: Mapping, place: str, hidden: 
     return _tree(path, value, option, place, hidden)
 
 
-def check_options(path: str, value: Mapping, options: Mapping[str, Mapping], place: str) -> list[str]:
-    """Check a dictionary whose keys are known: no unknown ones, none missing, each value right."""
+def check_options(
+    path: str, value: Mapping, options: Mapping[str, Mapping], place: str, element: bool = False
+) -> list[str]:
+    """Check a dictionary whose keys are known: no unknown ones, none missing (an empty one is none, but in a list), each value right."""
     lines = []
     secret = any(_secret(option) for option in options.values())
     for key, item in value.items():
@@ -257,7 +257,7 @@ def check_options(path: str, value: Mapping, options: Mapping[str, Mapping], pla
         else:
             lines += check_value(f"{path}.{key}", item, options[key], here, nested=True)
     missing = [key for key, option in options.items() if option.get("required") and value.get(key) is None]
-    if missing and value:
+    if missing and (value or element):
         lines.append(problem(path, HIDDEN if secret else dict(value), f"needs {' and '.join(missing)}", place))
     return lines
 

@@ -165,7 +165,8 @@ class Inputs:
         wrong = broken + check_value(name, value, option, where(raw), nested=bool(broken))
         if wrong and not broken and not where(raw):
             wrong = check_value(name, value, option, self.declared(name))
-        return value, wrong
+        # What can't be templated is null meanwhile.
+        return value, [line for line in wrong if not broken or " is None: " not in line]
 
 
 def _template(path: str, raw: object, template: Callable[[object], object]) -> tuple[object, list[str]]:

@@ -43,6 +43,7 @@ class Settings:
         self.misfits: list[str] = []
         self.notices: list[str] = []
         self.layers: Layers = [*base, *profile]
+        self._base = len(base)
         for _prefix, values in base:
             self.values.update(values)
         for _prefix, values in profile:
@@ -61,10 +62,15 @@ class Settings:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
 
+    def _setting(self, key: object) -> Layers:
+        """Give the layers that make a setting, the strongest first: of the base one, since there a dictionary replaces another."""
+        base = [layer for layer in self.layers[: self._base] if key in layer[1]][-1:]
+        return [*base, *self.layers[self._base :]][::-1]
+
     def path(self, *keys: object) -> str:
         """Name the variable that sets a value, e.g. ``triton_profiles.gpu.resources.limits.cpu``."""
         path = ".".join(str(key) for key in keys)
-        for prefix, values in reversed(self.layers):
+        for prefix, values in self._setting(keys[0]):
             if _find(values, keys)[0]:
                 return prefix + path
         # A key that is nowhere belongs where its dictionary is set.
@@ -74,6 +80,6 @@ class Settings:
         """Note that the value under these keys is wrong."""
         # What was computed from a value does not know where that was written; the layer does.
         written = next(
-            (found for _, layer in reversed(self.layers) for there, found in [_find(layer, keys)] if there), None
+            (found for _, layer in self._setting(keys[0]) for there, found in [_find(layer, keys)] if there), None
         )
         self.problems.add(self.path(*keys), value, allowed, where(written))
