@@ -275,7 +275,9 @@ CHECKED = {
         "'127.0.0.1:6443'",
         "must be a URL",
     ),
-    "negative": Bad("vllm", "vllm_replicas: -1 # bad", "vllm_replicas", "-1", "must be a whole number from 0 to 2147483647"),
+    "negative": Bad(
+        "vllm", "vllm_replicas: -1 # bad", "vllm_replicas", "-1", "must be a whole number from 0 to 2147483647"
+    ),
     "quantity": Bad(
         "triton",
         "triton_profiles:\n  cpu:\n    resources:\n      limits:\n        memory: 8GiB # bad",

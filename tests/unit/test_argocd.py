@@ -392,7 +392,10 @@ def extra(**settings):
             {"overrides": {"ml-models-shared": {"repo_url": "https://hush@e/r"}}},
             r"argocd_apps_overrides.ml-models-shared.repo_url is 'https://\(hidden\)@e/r'",
         ),
-        ({"retry": {"backoff": {"duration": "5 sec"}}}, "argocd_apps_retry.backoff.duration is '5 sec': must be a time"),
+        (
+            {"retry": {"backoff": {"duration": "5 sec"}}},
+            "argocd_apps_retry.backoff.duration is '5 sec': must be a time",
+        ),
         ({"ignore_differences": [{"kind": "Deployment"}]}, "needs one of jsonPointers"),
         (CREATE, "argocd_apps_project is 'default': belongs to Argo CD"),
         (CREATE | {"project": "My_1"}, "argocd_apps_project is 'My_1': must be a name of up to 253"),

@@ -620,7 +620,10 @@ def test_what_is_off_takes_no_name(triton: Any, judge: Any) -> None:
 
 
 def test_all_problems_are_told_at_once(triton: Any) -> None:
-    assert len(triton(["cpu", "gpu"], {"cpu": {"monitoring_interval": "x"}, "gpu": {"image": "y", "grpc_port": 8000}})[1]) == 3
+    assert (
+        len(triton(["cpu", "gpu"], {"cpu": {"monitoring_interval": "x"}, "gpu": {"image": "y", "grpc_port": 8000}})[1])
+        == 3
+    )
     assert len(triton(["cpu"], {"cpu": {"replicas": "x"}, "gpu": {"image": 5.5, "http_port": 0}})[1]) == 3
 
 

@@ -167,6 +167,7 @@ def check_value(path: str, value: object, option: Mapping, place: str = "", nest
     if wanted == "list":
         element = {
             "type": option.get("elements", "raw"),
+            "required": True,
             **{word: option[word] for word in ("options", "no_log", "range", "format") if word in option},
         }
         return [
@@ -191,7 +192,7 @@ def _rule_error(path: str, value: object, option: Mapping, nested: bool) -> str 
     if wanted == "str" and path.endswith("role_name") and value:
         return role_name_error(value)
     # An empty text is none, where that is allowed.
-    empty = value == "" and (nested or option.get("default") == "")
+    empty = wanted == "str" and value == "" and (nested or option.get("default") == "")
     if wanted in ("str", "raw") and option.get("format", FREE) != FREE and not empty:
         return formats.format_error(value, option["format"])
     return None

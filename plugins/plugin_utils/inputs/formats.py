@@ -69,6 +69,11 @@ _TEXTS: dict[str, tuple[re.Pattern, str]] = {
     "kind": (re.compile(r"[A-Z][A-Za-z0-9]{0,62}"), "must be a kind such as PersistentVolumeClaim"),
     "api_version": (re.compile(r"([a-z0-9][-a-z0-9.]*/)?v[0-9a-z]+"), "must be an API's version such as v1 or apps/v1"),
     "peer": (re.compile(rf"\*|{names.DNS_LABEL.pattern}"), "must be a namespace's name, or *"),
+    "repository": (re.compile(r"(?!-)\S*[:/]\S*"), "must be the URL of a Git repository"),
+    "url": (
+        re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?"),
+        "must be a URL, http:// or https://, without user and password",
+    ),
     "argument": (re.compile(r".+", re.DOTALL), "must not be empty"),
     "not_empty": (re.compile(r".*\S.*", re.DOTALL), "must not be empty"),
 }
@@ -85,14 +90,11 @@ def format_error(value: object, word: str) -> str | None:
     """Tell what is wrong with a value whose ``format`` is given, or None.
 
     Args:
-        value: the value; a text, or for ``quantity`` and ``pods`` a number too.
+        value: the value; a text, or for ``quantity``, ``size`` (a quantity of bytes) and ``pods`` a number too.
         word: a word of this module.
     """
-    if word == "quantity":
-        try:
-            return "must not be negative" if quantity.parse(value) < 0 else None
-        except ValueError:
-            return "must be a Kubernetes quantity such as 500m, 4 or 14Gi"
+    if word in ("quantity", "size"):
+        return _quantity_error(value, quantity.MIB if word == "size" else 0)
     if word == "pods":
         # intstr.IntOrString: a number of pods, or a share of them.
         right = not isinstance(value, bool) and re.fullmatch(r"\d{1,9}|(100|\d{1,2})%", str(value), re.ASCII)
@@ -102,6 +104,17 @@ def format_error(value: object, word: str) -> str | None:
         return "must be a text: put it in quotes"
     pattern, allowed = _TEXTS[word]
     return None if pattern.fullmatch(value) else allowed
+
+
+def _quantity_error(value: object, least: int) -> str | None:
+    try:
+        number = quantity.parse(value)
+    except ValueError:
+        return "must be a Kubernetes quantity such as 500m, 4 or 14Gi"
+    if number < 0:
+        return "must not be negative"
+    # 14 is 14 bytes, and 500m half a byte.
+    return f"must be 1Mi or more, and is {number} bytes" if number < least else None
 
 
 def text_error(value: str) -> str | None:

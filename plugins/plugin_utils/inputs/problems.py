@@ -119,13 +119,16 @@ class Problems:
 
     Attributes:
         lines: what was found so far, each worded by :func:`problem`, without repetitions.
+        found: how often something was, repetitions included: several servers may share a wrong variable.
     """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.found = 0
 
     def add(self, path: str, value: object, allowed: str, place: str = "") -> None:
         """Note one wrong input; the arguments are those of :func:`problem`."""
+        self.found += 1
         line = problem(path, value, allowed, place)
         if line not in self.lines:
             self.lines.append(line)

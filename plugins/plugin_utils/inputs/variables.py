@@ -24,6 +24,11 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import
 ANYTHING = {"type": "raw"}
 
 
+def present(values: Mapping) -> dict:
+    """Give a dictionary without what is null: in labels and annotations that is how a key is removed."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def merge(base: Mapping, over: Mapping) -> dict:
     """Merge one dictionary over another, dictionary by dictionary; anything else replaces."""
     result = dict(base)
@@ -153,6 +158,8 @@ class Inputs:
             values[key] = converted(values[key], option)
             if "builtin" in option:
                 values[key] = merge(option["builtin"], values[key] or {})
+            if key.endswith(("labels", "annotations", "selector")):
+                values[key] = present(values[key])
         return values
 
     def _default(self, name: str) -> Any:

@@ -139,11 +139,11 @@ class Rendering:
         ]
 
     def _server(self, kind: kinds.Kind, server: kinds.Server) -> dict:
-        settings, before = server.settings, len(self.problems.lines)
+        settings, before = server.settings, self.problems.found
         computed = kind.compute(settings, self.platform)
         self.warnings += settings.notices if server.enabled else []
         objects: list[dict] = []
-        if len(self.problems.lines) == before:
+        if self.problems.found == before:
             roles = tuple(lineage(kind.role, self.inputs.roles))
             rendered = templates.render(roles, computed["templates"], server=computed)
             objects = self._owned(patch.applied(rendered, settings), kind.role)
