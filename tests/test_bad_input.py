@@ -40,6 +40,39 @@ class Bad:
 
 # Types and names of variables: told for all roles at once.
 CHECKED = {
+    "more-than-an-int32": Bad(
+        "vllm", "vllm_replicas: 4294967298 # bad", "vllm_replicas", "4294967298", "from 0 to 2147483647"
+    ),
+    "negative-seconds": Bad(
+        "apply", "apply_margin: -1 # bad", "apply_margin", "-1", "must be a whole number from 0 to"
+    ),
+    "number-below": Bad(
+        "triton",
+        "triton_readiness_probe:\n  periodSeconds: 99999999999 # bad",
+        "triton_readiness_probe.periodSeconds",
+        "99999999999",
+        "must be a whole number from 1 to 2147483647",
+    ),
+    "number-for-a-name": Bad(
+        "platform", "platform_cluster_name: 5 # bad", "platform_cluster_name", "5", "must be a text: put it in quotes"
+    ),
+    "number-for-a-profile": Bad(
+        "mlserver",
+        "mlserver_profiles:\n  123: {} # bad",
+        "mlserver_profiles.123",
+        "123",
+        "the key must be a text: put it in quotes",
+    ),
+    "injection": Bad(
+        "vllm_judge",
+        'vllm_judge_priority_class_name: "x\\n      hostNetwork: true" # bad',
+        "vllm_judge_priority_class_name",
+        "'x\\n      hostNetwork: true'",
+        "must be a name",
+    ),
+    "control-character": Bad(
+        "triton", 'triton_env:\n  A: "b\\0" # bad', "triton_env.A", "(hidden)", "must not hold the character U+0000"
+    ),
     "whole-number": Bad("triton", "triton_replicas: two # bad", "triton_replicas", "'two'", "must be a whole number"),
     "decimal": Bad("vllm", "vllm_replicas: 1.5 # bad", "vllm_replicas", "1.5", "must be a whole number"),
     "truth": Bad(
@@ -443,9 +476,6 @@ COMPUTED = {
         "must be a Hugging Face repository",
         apart=True,
     ),
-    "start-shorter-than-download": Bad(
-        "vllm", "vllm_startup_seconds: 20 # bad", "vllm_startup_seconds", "20", "GiB of weights alone take"
-    ),
     "port-twice": Bad(
         "triton", "triton_metrics_port: 8000 # bad", "triton_metrics_port", "8000", "the ports must differ", apart=True
     ),
@@ -555,6 +585,17 @@ COMPUTED = {
 
 # They have another meaning together, or hide others: a host for each.
 ALONE = {
+    "start-shorter-than-download": Bad(
+        "vllm", "vllm_startup_seconds: 20 # bad", "vllm_startup_seconds", "20", "GiB of weights alone take"
+    ),
+    "patch-without-spec": Bad("vllm", "vllm_patch:\n  spec: # bad", "vllm_patch.spec", "None", "a patch must leave"),
+    "patch-of-another": Bad(
+        "triton",
+        "triton_patch:\n  metadata:\n    namespace: other # bad",
+        "triton_patch.metadata.namespace",
+        "'other'",
+        "a patch must leave metadata.namespace as it is",
+    ),
     "undefined": Bad(
         "triton", 'triton_name: "{{ nowhere }}" # bad', "triton_name", "'{{ nowhere }}'", "'nowhere' is undefined"
     ),

@@ -6,6 +6,7 @@ import math
 import random
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import check, formats
 from rendering import DESCRIBED, host, rendered
 
@@ -80,7 +81,7 @@ def test_whatever_a_variable_is_given_it_is_refused_by_name_or_rendered():
     assert sum(map(len, passed.values())) > 3000
     # To render each value alone takes minutes: here some of every variable, those of many together.
     chance = random.Random(13)
-    for _ in range(8):
+    for _ in range(4):
         given = {name: chance.choice(values) for name, values in passed.items() if values}
         # What is wrong with platform's variables, or with an Application, ends a rendering, so they have their own.
         groups = [{name for name in given if name.startswith(role)} for role in ("platform_", "argocd_apps_")]
@@ -253,6 +254,16 @@ def test_what_is_refused_when_it_is_computed(given, told):
     lines = rendered(("vllm",), **given)["problems"]
     assert any(told in line for line in lines), [line[:300] for line in lines]
     assert "hush" not in str(lines)
+
+
+def test_a_message_says_where_a_null_or_a_computed_value_was_written():
+    written = "vllm_patch:\n  spec:\n    template: # null\nvllm_drain_seconds: 500\nvllm_liveness_probe:\n  timeoutSeconds: 0\n"
+    variables = DataLoader().load(written, file_name="/x/all.yml")
+    assert rendered(("vllm",), vllm_patch=variables["vllm_patch"])["problems"] == [
+        "vllm_patch.spec.template is None: a patch must leave spec.template.metadata.labels.app as it is: other objects, "
+        "and later runs, go by it (set at /x/all.yml:3)"
+    ]
+    assert "(set at /x/all.yml:6)" in rendered(vllm_liveness_probe=variables["vllm_liveness_probe"])["problems"][0]
 
 
 def test_numbers_and_truths_as_text_are_numbers_and_truths_also_below():

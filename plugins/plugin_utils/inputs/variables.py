@@ -11,6 +11,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import
     is_true,
     misspelt,
     misspelt_problem,
+    type_error,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import (
     HIDDEN,
@@ -98,11 +99,17 @@ class Inputs:
         self._given: dict[str, dict[str, Any]] = {}
         self._brought: dict[str, dict[str, Any]] = {}
         self._problems: dict[str, list[str]] = {}
+        self._mistyped: set[str] = set()
 
     def problems(self, role: str) -> list[str]:
         """Say what is wrong with the variables that are set of a role."""
         self.given(role)
         return self._problems[role]
+
+    def mistyped(self, role: str) -> bool:
+        """Tell whether a variable of a role is of another type than it must be: what is templated from it is, too."""
+        self.given(role)
+        return any(name.startswith(f"{role}_") for name in self._mistyped)
 
     def misspelt(self) -> list[str]:
         """Say which variables belong to no role although they look as if they did."""
@@ -131,6 +138,7 @@ class Inputs:
                 value, wrong = self._checked(name, option)
                 if wrong:
                     problems.lines += wrong
+                    self._mistyped |= {name} if type_error(value, option["type"]) else set()
                 else:
                     values[key] = converted(value, option)
             self._problems[role] = problems.lines

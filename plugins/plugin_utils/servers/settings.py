@@ -22,6 +22,18 @@ def _find(values: object, keys: tuple) -> tuple[bool, Any]:
     return True, values
 
 
+def _place(values: Any, keys: tuple) -> str:
+    """Tell where a nested value was written; what can't know (null, true, false) is where its key is, or what holds it."""
+    place = ""
+    for key in keys:
+        if not _find(values, (key,))[0]:
+            break
+        named = next((name for name in values if name == key), None) if isinstance(values, Mapping) else None
+        values = values[key]
+        place = where(values) or where(named) or place
+    return place
+
+
 class Settings:
     """The settings of one server.
 
@@ -79,7 +91,5 @@ class Settings:
     def wrong(self, value: object, allowed: str, *keys: object) -> None:
         """Note that the value under these keys is wrong."""
         # What was computed from a value does not know where that was written; the layer does.
-        written = next(
-            (found for _, layer in self._setting(keys[0]) for there, found in [_find(layer, keys)] if there), None
-        )
-        self.problems.add(self.path(*keys), value, allowed, where(written))
+        layer = next((layer for _, layer in self._setting(keys[0]) if _find(layer, keys)[0]), {})
+        self.problems.add(self.path(*keys), value, allowed, _place(layer, keys))
