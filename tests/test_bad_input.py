@@ -40,6 +40,39 @@ class Bad:
 
 # Types and names of variables: told for all roles at once.
 CHECKED = {
+    "more-than-an-int32": Bad(
+        "vllm", "vllm_replicas: 4294967298 # bad", "vllm_replicas", "4294967298", "from 0 to 2147483647"
+    ),
+    "negative-seconds": Bad(
+        "apply", "apply_margin: -1 # bad", "apply_margin", "-1", "must be a whole number from 0 to"
+    ),
+    "number-below": Bad(
+        "triton",
+        "triton_readiness_probe:\n  periodSeconds: 99999999999 # bad",
+        "triton_readiness_probe.periodSeconds",
+        "99999999999",
+        "must be a whole number from 1 to 2147483647",
+    ),
+    "number-for-a-name": Bad(
+        "platform", "platform_cluster_name: 5 # bad", "platform_cluster_name", "5", "must be a text: put it in quotes"
+    ),
+    "number-for-a-profile": Bad(
+        "mlserver",
+        "mlserver_profiles:\n  123: {} # bad",
+        "mlserver_profiles.123",
+        "123",
+        "the key must be a text: put it in quotes",
+    ),
+    "injection": Bad(
+        "vllm_judge",
+        'vllm_judge_priority_class_name: "x\\n      hostNetwork: true" # bad',
+        "vllm_judge_priority_class_name",
+        "'x\\n      hostNetwork: true'",
+        "must be a name",
+    ),
+    "control-character": Bad(
+        "triton", 'triton_env:\n  A: "b\\0" # bad', "triton_env.A", "(hidden)", "must not hold the character U+0000"
+    ),
     "whole-number": Bad("triton", "triton_replicas: two # bad", "triton_replicas", "'two'", "must be a whole number"),
     "decimal": Bad("vllm", "vllm_replicas: 1.5 # bad", "vllm_replicas", "1.5", "must be a whole number"),
     "truth": Bad(
@@ -275,11 +308,50 @@ CHECKED = {
         "'127.0.0.1:6443'",
         "must be a URL",
     ),
+    "negative": Bad(
+        "vllm", "vllm_replicas: -1 # bad", "vllm_replicas", "-1", "must be a whole number from 0 to 2147483647"
+    ),
+    "quantity": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    resources:\n      limits:\n        memory: 8GiB # bad",
+        "triton_profiles.cpu.resources.limits.memory",
+        "'8GiB'",
+        "must be a Kubernetes quantity such as 500m, 4 or 14Gi",
+    ),
+    "negative-quantity": Bad(
+        "vllm",
+        "vllm_resources:\n  requests: {cpu: -1, memory: 12Gi} # bad\n  limits: {cpu: 4, memory: 14Gi, nvidia.com/gpu: 1}",
+        "vllm_resources.requests.cpu",
+        "-1",
+        "must not be negative",
+    ),
+    "size-of-a-volume": Bad(
+        "vllm", "vllm_tmp_size: 1 Gi # bad", "vllm_tmp_size", "'1 Gi'", "must be a Kubernetes quantity"
+    ),
+    "more-than-all-memory": Bad(
+        "vllm",
+        "vllm_gpu_memory_utilization: 88 # bad",
+        "vllm_gpu_memory_utilization",
+        "88",
+        "must be a number from 0 to 1",
+    ),
+    "port": Bad(
+        "triton", "triton_http_port: 70000 # bad", "triton_http_port", "70000", "must be a whole number from 1 to 65535"
+    ),
+    "port-zero": Bad(
+        "vllm", "vllm_http_port: 0 # bad", "vllm_http_port", "0", "must be a whole number from 1 to 65535"
+    ),
+    "name": Bad(
+        "triton",
+        "triton_profiles:\n  cpu:\n    name: Triton_CPU # bad",
+        "triton_profiles.cpu.name",
+        "'Triton_CPU'",
+        "must be a DNS label",
+    ),
 }
 
 # Servers and Applications: told for all roles whose variables have the right types at once.
 COMPUTED = {
-    "negative": Bad("vllm", "vllm_replicas: -1 # bad", "vllm_replicas", "-1", "must be a whole number of 0 or more"),
     "triton-profile": Bad(
         "triton",
         "triton_enabled_profiles:\n  - cpu\n  - gpu\n  - gpuu # bad",
@@ -332,23 +404,6 @@ COMPUTED = {
         "'4500m'",
         "must not be above the limit, 4",
     ),
-    "quantity": Bad(
-        "triton",
-        "triton_profiles:\n  cpu:\n    resources:\n      limits:\n        memory: 8GiB # bad",
-        "triton_profiles.cpu.resources.limits.memory",
-        "'8GiB'",
-        "must be a Kubernetes quantity such as 500m, 4 or 14Gi",
-    ),
-    "negative-quantity": Bad(
-        "vllm",
-        "vllm_resources:\n  requests: {cpu: -1, memory: 12Gi} # bad\n  limits: {cpu: 4, memory: 14Gi, nvidia.com/gpu: 1}",
-        "vllm_resources.requests.cpu",
-        "-1",
-        "must not be negative",
-    ),
-    "size-of-a-volume": Bad(
-        "vllm", "vllm_tmp_size: 1 Gi # bad", "vllm_tmp_size", "'1 Gi'", "must be a Kubernetes quantity"
-    ),
     "half-a-gpu": Bad(
         "triton",
         "triton_profiles:\n  gpu:\n    resources:\n      limits:\n        nvidia.com/gpu: 500m # bad",
@@ -383,13 +438,6 @@ COMPUTED = {
     ),
     "no-room-for-graphs": Bad(
         "vllm", "vllm_gpu_memory_utilization: 0.98 # bad", "vllm_gpu_memory_utilization", "0.98", "CUDA graphs need 1"
-    ),
-    "more-than-all-memory": Bad(
-        "vllm",
-        "vllm_gpu_memory_utilization: 88 # bad",
-        "vllm_gpu_memory_utilization",
-        "88",
-        "must be a number between 0 and 1",
     ),
     "claim-for-two": Bad(
         "vllm",
@@ -428,15 +476,6 @@ COMPUTED = {
         "must be a Hugging Face repository",
         apart=True,
     ),
-    "start-shorter-than-download": Bad(
-        "vllm", "vllm_startup_seconds: 20 # bad", "vllm_startup_seconds", "20", "GiB of weights alone take"
-    ),
-    "port": Bad(
-        "triton", "triton_http_port: 70000 # bad", "triton_http_port", "70000", "must be a whole number from 1 to 65535"
-    ),
-    "port-zero": Bad(
-        "vllm", "vllm_http_port: 0 # bad", "vllm_http_port", "0", "must be a whole number from 1 to 65535"
-    ),
     "port-twice": Bad(
         "triton", "triton_metrics_port: 8000 # bad", "triton_metrics_port", "8000", "the ports must differ", apart=True
     ),
@@ -456,13 +495,6 @@ COMPUTED = {
         "triton_image",
         "'https://nvcr.io/nvidia/tritonserver:25.11-py3'",
         "must be an image",
-    ),
-    "name": Bad(
-        "triton",
-        "triton_profiles:\n  cpu:\n    name: Triton_CPU # bad",
-        "triton_profiles.cpu.name",
-        "'Triton_CPU'",
-        "must be a DNS label",
     ),
     "selector-label": Bad(
         "vllm", "vllm_pod_labels:\n  app: other # bad", "vllm_pod_labels.app", "'other'", "is the selector"
@@ -553,6 +585,17 @@ COMPUTED = {
 
 # They have another meaning together, or hide others: a host for each.
 ALONE = {
+    "start-shorter-than-download": Bad(
+        "vllm", "vllm_startup_seconds: 20 # bad", "vllm_startup_seconds", "20", "GiB of weights alone take"
+    ),
+    "patch-without-spec": Bad("vllm", "vllm_patch:\n  spec: # bad", "vllm_patch.spec", "None", "a patch must leave"),
+    "patch-of-another": Bad(
+        "triton",
+        "triton_patch:\n  metadata:\n    namespace: other # bad",
+        "triton_patch.metadata.namespace",
+        "'other'",
+        "a patch must leave metadata.namespace as it is",
+    ),
     "undefined": Bad(
         "triton", 'triton_name: "{{ nowhere }}" # bad', "triton_name", "'{{ nowhere }}'", "'nowhere' is undefined"
     ),
@@ -683,11 +726,11 @@ CLUSTER = {
         "spec.replcas",
         "a field that Kubernetes does not know",
     ),
-    "probe": Bad(
+    "volume": Bad(
         "triton",
-        "triton_liveness_probe: {periodSecs: 5}",
+        "triton_extra_volumes: [{name: own, emptyDirr: {}}]",
         "Deployment ml-models/triton-inference",
-        "periodSecs",
+        "emptyDirr",
         "a field that Kubernetes does not know",
     ),
 }
@@ -838,7 +881,7 @@ def test_what_is_wrong_is_told_of_all_roles_together(told):
         "vllm_judge_variants.judge.hardware_profile is 'gpu-vlm': unknown, did you mean 'gpu-vllm'?",
         "irsa_workflow_rolename is 'x': no such variable of the role irsa, did you mean irsa_workflow_role_name?",
         "apply_wait is 'perhaps': must be true or false",
-        "vllm_replicas is -1: must be a whole number of 0 or more",
+        "vllm_replicas is -1: must be a whole number from 0 to 2147483647",
     ):
         assert line in said, line
 

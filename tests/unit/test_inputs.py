@@ -303,7 +303,10 @@ def test_the_longest_role_owns_a_name():
         ({"platform_connection": {"api_key": ["s"]}}, "platform_connection.api_key is (hidden): must be a text"),
         ({"platform_image_pull_seconds": "ten"}, "platform_image_pull_seconds is 'ten': must be a whole number"),
         ({"platform_image_pull_seconds": True}, "platform_image_pull_seconds is True: must be a whole number"),
-        ({"platform_image_pull_seconds": -1}, "platform_image_pull_seconds is -1: must be 0 or more"),
+        (
+            {"platform_image_pull_seconds": -1},
+            "platform_image_pull_seconds is -1: must be a whole number from 0 to 604800",
+        ),
         ({"platform_extra_labels": {"a": True}}, "platform_extra_labels.a is True: must be a text: put it in quotes"),
         ({"platform_extra_labels": {"a": "b c"}}, "platform_extra_labels.a is 'b c': must be up to 63"),
         ({"platform_extra_labels": {"a b": "c"}}, "platform_extra_labels.a b is 'c': the key must be"),

@@ -350,7 +350,7 @@ EVERY_SERVER = [
     ({"role_name": "bad role"}, "role_name is 'bad role'"),
     ({"role_name": "arn:aws:iam::1:role/x"}, "role_name is 'arn:aws:iam::1:role/x'"),
     ({"replicas": "two"}, "replicas is 'two': must be a whole number"),
-    ({"replicas": -1}, "replicas is -1: must be a whole number of 0 or more"),
+    ({"replicas": -1}, "replicas is -1: must be a whole number from 0 to 2147483647"),
     ({"autoscaled": "maybe"}, "autoscaled is 'maybe': must be true or false"),
     ({"hardware_profile": "gpu-vlm"}, "hardware_profile is 'gpu-vlm': unknown, did you mean 'gpu-vllm'?"),
     ({"resources": _limits(requests={"cpu": 5})}, "resources.requests.cpu is 5: must not be above the limit, 4"),
@@ -373,7 +373,7 @@ EVERY_SERVER = [
     ({"annotations": {"a": {}}}, "annotations.a is {}: must be a text"),
     ({"pod_labels": {"app": "other"}}, "pod_labels.app is 'other': is the selector"),
     ({"env": {"A": {"b": 1}}}, "env.A is {'b': 1}: must be text"),
-    ({"extra_env": [{"value": "x"}]}, "extra_env.0 is {'value': 'x'}: must have a name"),
+    ({"extra_env": [{"value": "x"}]}, "extra_env.0 is (hidden): must have a name"),
     ({"extra_volumes": [{"name": "tmp"}]}, "extra_volumes.0.name is 'tmp': must be a name of its own"),
     ({"extra_volume_mounts": [{"name": "tpm"}]}, "extra_volume_mounts.0.name is 'tpm': unknown, did you mean 'tmp'?"),
     ({"patch": ["x"]}, "patch is ['x']: must be a dictionary"),
@@ -420,9 +420,9 @@ BAD_CIDRS = [
 VLLM = [
     ({"tensor_parallel_size": 2}, "tensor_parallel_size is 2: must equal the number of GPUs, 1"),
     ({"tensor_parallel_size": 2}, "shm_size is '1Gi': must be 2Gi or more where 2 GPUs"),
-    ({"gpu_memory_utilization": 1.2}, "gpu_memory_utilization is 1.2: must be a number between 0 and 1"),
+    ({"gpu_memory_utilization": 1.2}, "gpu_memory_utilization is 1.2: must be a number from 0 to 1"),
     ({"gpu_memory_utilization": 0.2}, "TheBloke/Mistral-7B-v0.1-AWQ does not fit"),
-    ({"max_model_len": 0}, "max_model_len is 0: must be a whole number of 1 or more"),
+    ({"max_model_len": 0}, "max_model_len is 0: must be a whole number from 1 to 2147483647"),
     ({"max_lora_rank": 33}, "max_lora_rank is 33: must be one of 1, 8, 16, 32, 64, 128, 256, 320, 512"),
     ({"model": "has space"}, "model is 'has space': must be a Hugging Face repository"),
     ({"model": "org/unknown"}, "startup_seconds is None: the model is not known"),
@@ -449,10 +449,10 @@ VLLM = [
     ({"adapter_base_models": "one"}, "adapter_base_models is 'one': must be a list"),
     ({"adapters_required": "maybe"}, "adapters_required is 'maybe': must be true or false"),
     ({"adapters_strict": "maybe"}, "adapters_strict is 'maybe': must be true or false"),
-    ({"adapters_seconds": 0}, "adapters_seconds is 0: must be a whole number of 1 or more"),
-    ({"adapters_retries": -1}, "adapters_retries is -1: must be a whole number of 0 or more"),
+    ({"adapters_seconds": 0}, "adapters_seconds is 0: must be a whole number from 1 to 604800"),
+    ({"adapters_retries": -1}, "adapters_retries is -1: must be a whole number from 0 to 1000"),
     ({"adapters_size": "big"}, "adapters_size is 'big': must be a Kubernetes quantity"),
-    ({"min_ready_seconds": -1}, "min_ready_seconds is -1: must be a whole number of 0 or more"),
+    ({"min_ready_seconds": -1}, "min_ready_seconds is -1: must be a whole number from 0 to 2147483647"),
     (
         {"min_ready_seconds": 400, "progress_deadline_seconds": 400},
         "min_ready_seconds is 400: must be below the seconds in which a pod must be ready, 400",
@@ -622,8 +622,11 @@ def test_what_is_off_takes_no_name(triton: Any, judge: Any) -> None:
 
 
 def test_all_problems_are_told_at_once(triton: Any) -> None:
-    assert len(triton(["cpu", "gpu"], {"cpu": {"replicas": -1}, "gpu": {"image": "y", "http_port": 0}})[1]) == 3
-    assert len(triton(["cpu"], {"cpu": {"replicas": "x"}, "gpu": {"image": 5.5, "http_port": "y"}})[1]) == 3
+    assert (
+        len(triton(["cpu", "gpu"], {"cpu": {"monitoring_interval": "x"}, "gpu": {"image": "y", "grpc_port": 8000}})[1])
+        == 3
+    )
+    assert len(triton(["cpu"], {"cpu": {"replicas": "x"}, "gpu": {"image": 5.5, "http_port": 0}})[1]) == 3
 
 
 def test_account_is_needed_for_a_role(vllm: Any, platform: dict) -> None:

@@ -299,7 +299,7 @@ def test_the_tree_of_the_contract_is_the_same_with_others():
             {"fast": {"name": "x"}, "slow": {"name": "x"}},
             "vllm_profiles.slow.name is 'x': is the name that vllm_profiles.fast.name gives",
         ),
-        ({"Fast_1": {}}, "vllm_profiles.Fast_1.name is 'vllm-Fast_1': must be a DNS label"),
+        ({"Fast_1": {}}, "vllm_profiles.Fast_1 is 'Fast_1': the key must be a DNS label"),
         ({"a" * 60: {}}, "must be a DNS label: at most 63"),
         ({"fast": {"modle": "x"}}, "vllm_profiles.fast.modle is 'x': no such key, did you mean model?"),
         ({"judge": {}}, "two Applications have this name"),

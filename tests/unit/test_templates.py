@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 import pytest
 import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils.files.tree import document
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import ROLES, templates
 from rendering import rendered
@@ -136,14 +137,11 @@ ANYWHERE = {
     "triton_env": lambda text: {"NOTE": text},
     "triton_extra_args": lambda text: [text],
     "triton_extra_env": lambda text: [{"name": "NOTE", "value": text}],
-    "triton_priority_class_name": lambda text: text,
-    "triton_tolerations": lambda text: [{"key": "a", "operator": "Equal", "value": text}],
     "triton_network_policy_extra_ingress": lambda text: [{"from": [{"podSelector": {"matchLabels": {"a": text}}}]}],
     "vllm_served_model_name": lambda text: text,
     "vllm_extra_args": lambda text: {"chat-template": text},
     "vllm_init_args": lambda text: [text],
     "vllm_adapter_model": lambda text: text,
-    "vllm_cache": lambda text: {"type": "claim", "size": "8Gi", "storage_class": text},
     "irsa_workflow_annotations": lambda text: {"note": text},
     "argocd_apps_target_revision": lambda text: text,
     "argocd_apps_annotations": lambda text: {"note": text},
@@ -182,6 +180,67 @@ def test_a_text_of_the_inventory_is_one_text_in_the_objects(plain, name, text):
     assert {given for word, given in found if not re.fullmatch("[0-9a-f]{64}", given)} == {
         word.replace("plain-word", text) for word, _ in found if "plain-word" in word
     }
+
+
+# Names that YAML takes for something else, and that Kubernetes takes for a name.
+NAMES = ["123", "0123", "on", "null", "1e3", "0o17", "2026-11-28"]
+
+TEXT_KEYS = {"name", "namespace", "claimName", "storageClassName", "serviceAccountName", "priorityClassName"}
+TEXT_KEYS |= {"app", "key", "value", "image", "project"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_a_text_wherever_it_stands(name):
+    named = {
+        "platform_namespace": name,
+        "platform_ai_namespace": name,
+        "platform_cluster_name": name,
+        "platform_image_pull_secrets": [name],
+        "platform_ca_bundle_configmap": name,
+        "platform_hf_token_secret": {"name": name, "key": name},
+        "irsa_workflow_service_account": name,
+        "irsa_workflow_role": name,
+        "irsa_workflow_role_binding": name,
+        "argocd_apps_project": name,
+        "triton_enabled_profiles": [name],
+        "triton_profiles": {name: {"name": name, "service_name": "triton", "service_account_name": name}},
+        "triton_priority_class_name": name,
+        "triton_container_name": name,
+        "triton_node_selector": {name: name},
+        "triton_labels": {name: name},
+        "triton_pod_annotations": {name: name},
+        "triton_tolerations": [{"key": name, "operator": "Equal", "value": name}],
+        "vllm_enabled_profiles": [name],
+        "vllm_profiles": {name: {}},
+        "vllm_image": "[::1]:5000/x:1",
+        "vllm_cache": {"type": "claim", "size": "8Gi", "storage_class": name, "claim_name": name},
+        "vllm_strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        "vllm_startup_configmap_name": name,
+    }
+    named |= {"vllm_judge_variants": {f"{name}-a": {"hardware_profile": "gpu-vllm"}}, "vllm_judge_variant": f"{name}-a"}
+    found = rendered(**named)
+    assert found["problems"] == []
+    objects = [item for part in found["parts"] for item in part["objects"]]
+    assert {item["metadata"]["name"] for item in objects} >= {name, f"vllm-{name}", f"vllm-inference-{name}"}
+    assert all(isinstance(text, str) for item in objects for text in texts(item))
+    # The files, too: read as Kubernetes and Argo CD do.
+    for item in objects:
+        assert yaml.load(document("", item), Loader=yaml.CSafeLoader) == item
+
+
+def texts(value, key=""):
+    """Find what stands under keys that take a text."""
+    if isinstance(value, dict):
+        for below, item in value.items():
+            assert isinstance(below, str)
+            yield from texts(
+                item, below if key not in ("labels", "annotations", "matchLabels", "nodeSelector") else "name"
+            )
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item, key)
+    elif key in TEXT_KEYS:
+        yield value
 
 
 # --- Broken templates ---

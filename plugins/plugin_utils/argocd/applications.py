@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import (
     CLUSTER,
@@ -29,7 +29,7 @@ SYNC_WAVE = "argocd.argoproj.io/sync-wave"
 PART = "modelyard/part"
 # A URL with a credential: over HTTP a user alone may be a token; SSH needs its user.
 _CREDENTIALS = re.compile(r"https?://[^/?#]*@|\w+://[^/?#@]*:[^/?#@]*@")
-DURATION = re.compile(r"(\d+(\.\d+)?(ms|s|m|h))+")
+DURATION = re.compile(r"(\d+(\.\d+)?(ms|s|m|h))+", re.ASCII)
 REPLICAS = {"group": "apps", "kind": "Deployment"}
 IGNORED = ("jsonPointers", "jqPathExpressions", "managedFieldsManagers")
 
@@ -69,7 +69,7 @@ def applications(this: Mapping, others: Mapping[str, Mapping], settings: Mapping
     _check_overrides([part["key"] for cluster_ in clusters for part in cluster_["parts"]], overrides, apps, problems)
     held = {(cluster_["cluster"], folder): parts for cluster_ in clusters for folder, parts in cluster_["held"].items()}
     _check_owners(apps, held, this["cluster"], problems)
-    _check_settings(apps, problems)
+    _check_settings(apps, settings, problems)
     _check_project(settings, problems)
     right = [] if problems.lines else [apps[key] for key in sorted(apps)]
     off = [part for part in this["parts"] if not part["selected"]] if right and settings["generator"] == "none" else []
@@ -184,7 +184,7 @@ def _effective(key: str, parts: list[dict], settings: Mapping, over: Mapping) ->
     first = parts[0]
     mine = {"path": first["path"], "sync_wave": settings["sync_waves"].get(first["role"], first["wave"])}
     # One cluster's own folder and destination are in its element of the list; what is overridden is for all of them.
-    app = merge({"name": key, **settings, **mine}, over)
+    app = merge({"name": key, **settings, **mine}, _said(over))
     ignored = list(app.get("ignore_differences") or [])
     if any(part.get("autoscaled") for part in parts):
         ignored.append({**REPLICAS, "jsonPointers": ["/spec/replicas"]})
@@ -208,7 +208,8 @@ def _further(extra: Mapping, apps: Mapping, settings: Mapping, problems: Problem
             problems.add(path, dict(said), "is there already: use argocd_apps_overrides", where(said))
         if not said.get("path"):
             problems.add(path, dict(said), "needs path, its folder in the repository", where(said))
-        app = merge({"name": name, **settings, "path": ""}, said)
+            continue
+        app = merge({"name": name, **settings}, _said(said))
         part = f"{settings['cluster']}/extra/{name}"
         found[name] = {
             **_manifest(app, list(app.get("ignore_differences") or [])),
@@ -217,6 +218,11 @@ def _further(extra: Mapping, apps: Mapping, settings: Mapping, problems: Problem
             "annotations": _noted(app, part),
         }
     return found
+
+
+def _said(own: Mapping) -> dict:
+    """Leave out what is null: there the role's variable counts. Without ``retry`` nothing is tried again."""
+    return {key: value for key, value in own.items() if value is not None or key == "retry"}
 
 
 def _noted(app: Mapping, part: str) -> dict:
@@ -401,38 +407,44 @@ def _check_owners(
                 problems.add(f"Application {target['name']}", target["path"], allowed)
 
 
-def _check_settings(apps: Mapping[str, dict], problems: Problems) -> None:
+def _check_settings(apps: Mapping[str, dict], settings: Mapping, problems: Problems) -> None:
     """Refuse what Argo CD would refuse, or silently leave out."""
     for key, app in apps.items():
-        path = f"Application {key}"
+
+        def path(name: str, key: str = key) -> str:
+            """Name the variable that a setting of this Application comes from."""
+            for variable in ("extra", "overrides"):
+                if (settings[variable].get(key) or {}).get(name) is not None:
+                    return f"argocd_apps_{variable}.{key}.{name}"
+            return f"argocd_apps_{name}"
+
         for item in app["ignore_differences"]:
             if not any(item.get(name) for name in IGNORED):
                 allowed = f"needs one of {', '.join(IGNORED)}, or it ignores nothing"
-                problems.add(f"{path}: ignore_differences", dict(item), allowed, where(item))
+                problems.add(path("ignore_differences"), dict(item), allowed, where(item))
         _check_policy(path, app["policy"], problems)
         folder = str(app["path"])
         if folder.startswith("/") or ".." in folder.split("/"):
-            problems.add(f"{path}: path", folder, "must be a folder inside the repository, without / before it and ..")
+            problems.add(path("path"), folder, "must be a folder inside the repository, without / before it and ..")
         if not app["repo_url"] or _CREDENTIALS.match(str(app["repo_url"])):
             allowed = "must be the URL of the Git repository; its credentials go into argocd_apps_repository"
-            problems.add(f"{path}: repo_url", app["repo_url"], allowed)
+            problems.add(path("repo_url"), app["repo_url"], allowed)
 
 
-def _check_policy(path: str, policy: Mapping, problems: Problems) -> None:
+def _check_policy(path: Callable[[str], str], policy: Mapping, problems: Problems) -> None:
     options = policy.get("syncOptions", [])
     for option in options:
         if not re.fullmatch(r"[A-Za-z]+=\S+", option):
-            problems.add(f"{path}: sync_options", option, "must be NAME=VALUE, such as ServerSideApply=true")
+            problems.add(path("sync_options"), option, "must be NAME=VALUE, such as ServerSideApply=true")
     if sum(option.startswith("CreateNamespace=") for option in options) > 1:
-        problems.add(
-            f"{path}: sync_options", options, "CreateNamespace is what create_namespace says: leave it out here"
-        )
+        problems.add(path("sync_options"), options, "CreateNamespace is what create_namespace says: leave it out here")
     if {"Replace=true", "ServerSideApply=true"} <= set(options):
-        problems.add(f"{path}: sync_options", "Replace=true", "would win over ServerSideApply=true: leave one out")
+        problems.add(path("sync_options"), "Replace=true", "would win over ServerSideApply=true: leave one out")
     backoff = (policy.get("retry") or {}).get("backoff") or {}
     for name in ("duration", "maxDuration"):
-        if name in backoff and not DURATION.fullmatch(str(backoff[name])):
-            problems.add(f"{path}: retry.backoff.{name}", backoff[name], "must be a time such as 5s, 3m or 1h")
+        if backoff.get(name) is not None and not DURATION.fullmatch(str(backoff[name])):
+            allowed = "must be a time such as 5s, 3m or 1h"
+            problems.add(f"{path('retry')}.backoff.{name}", backoff[name], allowed, where(backoff[name]))
 
 
 def _check_project(settings: Mapping, problems: Problems) -> None:

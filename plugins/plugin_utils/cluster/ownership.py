@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import ANNOTATIONS_BYTES, annotations_bytes
+
 # Kinds of ours that live outside namespaces.
 CLUSTER_KINDS = frozenset(
     {"Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "PriorityClass", "StorageClass"}
@@ -57,3 +59,22 @@ def own(
             metadata.pop("annotations", None)
         result.append({**item, "metadata": metadata})
     return result
+
+
+def oversized(objects: list[Mapping], variables: str) -> list[str]:
+    """Word which objects, or their pods, have more annotations than the API server takes.
+
+    Args:
+        objects: with all their annotations, from wherever they come.
+        variables: what sets them, in words.
+    """
+    lines = []
+    for item in objects:
+        pods = ((item.get("spec") or {}).get("template") or {}).get("metadata") or {}
+        size = max(annotations_bytes(metadata.get("annotations") or {}) for metadata in (item["metadata"], pods))
+        if size > ANNOTATIONS_BYTES:
+            name = f"{item['kind']} {item['metadata']['name']}"
+            lines.append(
+                f"{name}: its annotations ({variables}) have {size} bytes together, and an object takes {ANNOTATIONS_BYTES}"
+            )
+    return lines

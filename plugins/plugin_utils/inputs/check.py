@@ -5,6 +5,8 @@ dictionary, and does not say where a value is set. This does. Two conventions ma
 
 * a free dictionary whose name ends in ``labels``, ``annotations`` or ``node_selector`` holds valid ones;
 * a text whose name ends in ``role_name`` is an IAM role's name or ARN, or empty.
+
+``range`` (of a number: least and most), ``format`` (of a text or a quantity), ``keys`` and ``values`` (of a dictionary) say the rest.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import role_name_error
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import formats
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import DNS_SUBDOMAIN, LABEL_NAME
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, problem, where
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import Role
@@ -21,6 +24,10 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import
 # How Ansible writes a boolean; extra variables give it as text.
 TRUE = {"true", "yes", "on", "1", "y", "t"}
 FALSE = {"false", "no", "off", "0", "n", "f"}
+# The format of what becomes part of an object in Kubernetes' own form.
+FREE = "kubernetes"
+# k8s.io/apimachinery/pkg/api/validation: keys and values of an object's annotations together.
+ANNOTATIONS_BYTES = 256 * 1024
 
 
 def is_true(value: object) -> bool:
@@ -104,7 +111,7 @@ def _secret(option: Mapping) -> bool:
 
 
 def _is_number(value: object, pattern: str) -> bool:
-    return isinstance(value, str) and re.fullmatch(pattern, value.strip()) is not None
+    return isinstance(value, str) and re.fullmatch(pattern, value.strip(), re.ASCII) is not None
 
 
 def type_error(value: object, wanted: str) -> str | None:
@@ -122,10 +129,10 @@ def type_error(value: object, wanted: str) -> str | None:
         return "must be a text: put it in quotes"
     if wanted == "int":
         right = isinstance(value, int) and not isinstance(value, bool)
-        return None if right or _is_number(value, r"-?\d+") else "must be a whole number"
+        return None if right or _is_number(value, r"-?\d{1,30}") else "must be a whole number"
     if wanted == "float":
         right = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return None if right or _is_number(value, r"-?\d+(\.\d+)?") else "must be a number"
+        return None if right or _is_number(value, r"-?\d{1,30}(\.\d{1,30})?") else "must be a number"
     if wanted == "bool":
         right = isinstance(value, bool) or str(value).lower() in TRUE | FALSE
         return None if right else "must be true or false"
@@ -154,35 +161,62 @@ def check_value(path: str, value: object, option: Mapping, place: str = "", nest
     place = where(value) or place
     if value is None and (nested or wanted == "raw" or (option.get("default") is None and not option.get("required"))):
         return []
-    wrong = type_error(value, wanted)
+    wrong = type_error(value, wanted) or _rule_error(path, value, option, nested)
     if wrong:
         return [problem(path, shown, wrong, place)]
-    choices = option.get("choices")
-    if choices and str(value) not in {str(choice) for choice in choices}:
-        return [problem(path, shown, f"must be one of {', '.join(map(str, choices))}", place)]
-    if wanted == "str" and path.endswith("role_name") and value:
-        wrong = role_name_error(value)
-        return [problem(path, value, wrong, place)] if wrong else []
     if wanted == "list":
         element = {
             "type": option.get("elements", "raw"),
-            "options": option.get("options"),
-            "no_log": option.get("no_log"),
+            "required": True,
+            **{word: option[word] for word in ("options", "no_log", "range", "format") if word in option},
         }
         return [
-            line
-            for index, item in enumerate(value)
-            for line in check_value(f"{path}[{index}]", item, element, place, nested)
+            line for index, item in enumerate(value) for line in check_value(f"{path}[{index}]", item, element, place)
         ]
     if wanted == "dict":
-        return _check_dict(path, value, option, place)
-    return []
+        return _check_dict(path, value, option, place, shown is HIDDEN)
+    return _tree(path, value, option, place, shown is HIDDEN) if wanted == "raw" else []
 
 
-def _check_dict(path: str, value: Mapping, option: Mapping, place: str) -> list[str]:
+def _rule_error(path: str, value: object, option: Mapping, nested: bool) -> str | None:
+    """Tell which rule a value of the right type breaks, or None."""
+    wanted = option.get("type", "str")
+    choices = option.get("choices")
+    if choices and str(value) not in {str(choice) for choice in choices}:
+        return f"must be one of {', '.join(map(str, choices))}"
+    if wanted in ("int", "float") and "range" in option:
+        number = float(value) if wanted == "float" else int(value)  # type: ignore[call-overload]
+        return formats.range_error(number, option["range"], "number" if wanted == "float" else "whole number")
+    if isinstance(value, str) and formats.text_error(value):
+        return formats.text_error(value)
+    if wanted == "str" and path.endswith("role_name") and value:
+        return role_name_error(value)
+    # An empty text is none, where that is allowed.
+    empty = wanted == "str" and value == "" and (nested or option.get("default") == "")
+    if wanted in ("str", "raw") and option.get("format", FREE) != FREE and not empty:
+        return formats.format_error(value, option["format"])
+    return None
+
+
+def _tree(path: str, value: object, option: Mapping, place: str, hidden: bool) -> list[str]:
+    return [
+        # What a text holds may be a credential.
+        problem(below, HIDDEN if hidden or isinstance(found, str) else found, allowed, where(found) or place)
+        for below, found, allowed in formats.tree_errors(path, value, option.get("format") == FREE)
+    ]
+
+
+def _check_dict(path: str, value: Mapping, option: Mapping, place: str, hidden: bool) -> list[str]:
     name = path.rpartition(".")[2]
+    lines = []
+    for key in value:
+        wrong = formats.key_error(key, option.get("keys", ""))
+        if wrong:
+            lines.append(problem(f"{path}.{key}", HIDDEN if hidden else key, wrong, where(key) or place))
+    if lines:
+        return lines
     if option.get("options"):
-        return check_options(path, value, option["options"], place)
+        return check_options(path, value, option["options"], place, element=path.endswith("]"))
     if "entries" in option:
         return [
             line
@@ -193,15 +227,23 @@ def _check_dict(path: str, value: Mapping, option: Mapping, place: str) -> list[
                 else [problem(f"{path}.{key}", entry, "must be a dictionary", where(key) or place)]
             )
         ]
-    if name.endswith(("labels", "node_selector")):
+    if "values" in option:
+        return [
+            line
+            for key, item in value.items()
+            for line in check_value(f"{path}.{key}", item, option["values"], where(key) or place, nested=True)
+        ]
+    if name.endswith(("labels", "node_selector", "selector")):
         return check_labels(path, value, place)
     if name.endswith("annotations"):
         return check_labels(path, value, place, values_too=False)
-    return []
+    return _tree(path, value, option, place, hidden)
 
 
-def check_options(path: str, value: Mapping, options: Mapping[str, Mapping], place: str) -> list[str]:
-    """Check a dictionary whose keys are known: no unknown ones, none missing, each value right."""
+def check_options(
+    path: str, value: Mapping, options: Mapping[str, Mapping], place: str, element: bool = False
+) -> list[str]:
+    """Check a dictionary whose keys are known: no unknown ones, none missing (an empty one is none, but in a list), each value right."""
     lines = []
     secret = any(_secret(option) for option in options.values())
     for key, item in value.items():
@@ -216,7 +258,7 @@ def check_options(path: str, value: Mapping, options: Mapping[str, Mapping], pla
         else:
             lines += check_value(f"{path}.{key}", item, options[key], here, nested=True)
     missing = [key for key, option in options.items() if option.get("required") and value.get(key) is None]
-    if missing and value:
+    if missing and (value or element):
         lines.append(problem(path, HIDDEN if secret else dict(value), f"needs {' and '.join(missing)}", place))
     return lines
 
@@ -240,6 +282,8 @@ def check_labels(path: str, labels: Mapping, place: str = "", values_too: bool =
             continue
         if not isinstance(value, str):
             lines.append(problem(f"{path}.{key}", value, "must be a text: put it in quotes", here))
+        elif formats.text_error(value):
+            lines.append(problem(f"{path}.{key}", value, str(formats.text_error(value)), here))
         elif values_too and value and not LABEL_NAME.fullmatch(value):
             lines.append(
                 problem(
@@ -249,4 +293,12 @@ def check_labels(path: str, labels: Mapping, place: str = "", values_too: bool =
                     here,
                 )
             )
+    size = annotations_bytes(labels)
+    if size > ANNOTATIONS_BYTES:
+        lines.append(problem(path, HIDDEN, f"has {size} bytes, and an object takes {ANNOTATIONS_BYTES}", place))
     return lines
+
+
+def annotations_bytes(annotations: Mapping) -> int:
+    """Count the bytes of an object's annotations as the API server does."""
+    return sum(len(str(text).encode(errors="replace")) for pair in annotations.items() for text in pair)

@@ -35,7 +35,7 @@ def check_platform(values: Mapping, profiles: Mapping) -> list[str]:
     """
     lines: list[str] = []
     checks = [_names, _pull_secrets, _token, _identity, _account, _region, _role_path]
-    checks += [_hugging_face, _proxy, _mirrors, _connection, _metadata, _times]
+    checks += [_hugging_face, _proxy, _mirrors, _connection, _metadata]
     for check in checks:
         try:
             lines += check(values)
@@ -105,7 +105,7 @@ def _account(values: Mapping) -> list[str]:
     account = values["platform_aws_account_id"]
     allowed = "must be the 12 digits of the AWS account, in quotes"
     if account not in ("", None):
-        octal = " (YAML reads a number with a leading 0 as octal)" if isinstance(account, int) else ""
+        octal = " (YAML reads a number with a leading 0 as octal)" if str(account).isdigit() else ""
         wrong = not ACCOUNT.fullmatch(str(account))
         return [problem("platform_aws_account_id", account, allowed + octal)] if wrong else []
     if not is_true(values["platform_irsa_enabled"]):
@@ -180,20 +180,6 @@ def _metadata(values: Mapping) -> list[str]:
     ]
 
 
-def _times(values: Mapping) -> list[str]:
-    least = {
-        "platform_node_provisioning_seconds": 0,
-        "platform_image_pull_seconds": 0,
-        "platform_deadline_margin_seconds": 0,
-        "platform_download_mib_per_second": 1,
-    }
-    return [
-        problem(name, values[name], f"must be {number} or more")
-        for name, number in least.items()
-        if name in values and int(values[name]) < number
-    ]
-
-
 def _profile(name: str, profile: Mapping) -> list[str]:
     """Check one hardware profile, the inventory's part merged over the built-in one."""
     path = f"platform_hardware_profiles.{name}"
@@ -206,8 +192,6 @@ def _profile(name: str, profile: Mapping) -> list[str]:
         missing += [key for key in ("gpu_type", "gpu_memory_gib") if not profile.get(key)]
     if missing:
         lines.append(problem(path, dict(profile), f"needs {', '.join(missing)}", where(profile) or where(name)))
-    if gpus < 0:
-        lines.append(problem(f"{path}.gpus", profile["gpus"], "must be 0 or more"))
     if gpus and profile.get("gpu_memory_gib") and float(profile["gpu_memory_gib"]) <= 0:
         lines.append(
             problem(f"{path}.gpu_memory_gib", profile["gpu_memory_gib"], "must be more than 0 (GiB of one GPU)")

@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from ansible._internal._datatag._tags import Origin
 
@@ -65,6 +66,12 @@ def where(value: object) -> str:
     return f"{path}:{origin.line_num}" if origin.line_num else path
 
 
+def retag(value: object, made: Any) -> Any:
+    """Let what was made of a value know where that was written."""
+    origin = Origin.get_tag(value)
+    return origin.tag(made) if origin else made
+
+
 def problem(path: str, value: object, allowed: str, place: str = "") -> str:
     """Word one wrong input.
 
@@ -112,13 +119,16 @@ class Problems:
 
     Attributes:
         lines: what was found so far, each worded by :func:`problem`, without repetitions.
+        found: how often something was, repetitions included: several servers may share a wrong variable.
     """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.found = 0
 
     def add(self, path: str, value: object, allowed: str, place: str = "") -> None:
         """Note one wrong input; the arguments are those of :func:`problem`."""
+        self.found += 1
         line = problem(path, value, allowed, place)
         if line not in self.lines:
             self.lines.append(line)

@@ -7,7 +7,11 @@ An ``inputs.yml`` states each variable once, without the role's prefix, as an op
 * ``axis``: of a model server, the variables that choose which servers there are. They are no keys of a profile, and not inherited.
 
 Beyond Ansible's own keys an option may have ``builtin`` (a dictionary that the role brings: the inventory's is merged over it, key by
-key), ``entries`` (the options of each entry of a dictionary) and ``was`` (the variable's name in an earlier release).
+key), ``entries`` (the options of each entry of a dictionary) and ``was`` (the variable's name in an earlier release). What a value may be:
+
+* ``range``: of a number, or of a list's numbers: least and most. Every number has one.
+* ``format``: of a text or a quantity, or of a list's texts: a word of ``formats``; ``kubernetes`` for what is in Kubernetes' own form.
+* ``keys``: such a word for the keys of a dictionary; ``values``: an option for each of its values.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ ROLES = Path(__file__).resolve().parents[3] / "roles"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # What model servers extend, and no server itself: their variables are the platform-wide defaults of those that extend them.
 BASES = ("model_server", "model_loader")
+
+# What Ansible's own argument specs do not have.
+OURS = ("builtin", "entries", "was", "options", "range", "format", "keys", "values")
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,9 @@ def argument_specs(role: Role) -> dict:
 
 
 def _documented(option: Mapping) -> dict:
-    kept = {key: value for key, value in option.items() if key not in ("builtin", "entries", "was", "options")}
+    kept = {key: value for key, value in option.items() if key not in OURS}
+    if "range" in option:
+        kept["description"] = [*_listed(kept["description"]), "From {} to {}.".format(*option["range"])]
     if kept.get("default", "") is None:
         del kept["default"]
     if "{{" in str(kept.get("default", "")):

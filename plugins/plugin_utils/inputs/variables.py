@@ -11,9 +11,23 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import
     is_true,
     misspelt,
     misspelt_problem,
+    type_error,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, Problems, problem, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import (
+    HIDDEN,
+    Problems,
+    problem,
+    retag,
+    where,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, Role, lineage
+
+ANYTHING = {"type": "raw"}
+
+
+def present(values: Mapping) -> dict:
+    """Give a dictionary without what is null: in labels and annotations that is how a key is removed."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def merge(base: Mapping, over: Mapping) -> dict:
@@ -31,11 +45,30 @@ def written(roles: Mapping[str, Role]) -> dict[str, Any]:
     return {name: option.get("default") for role in roles.values() for name, option in role.variables.items()}
 
 
-def _converted(value: Any, option: Mapping) -> Any:
-    """Give a value its own type where an extra variable gave it as text."""
-    if option.get("type") == "bool" and not isinstance(value, bool) and value is not None:
+def converted(value: Any, option: Mapping) -> Any:
+    """Give a value the type that its option has, all the way down: numbers and booleans that came as text, texts that came as numbers.
+
+    What it is made of still knows where it was written.
+    """
+    wanted = option.get("type", "str")
+    if isinstance(value, Mapping):
+        if option.get("options"):
+            inner = {key: option["options"].get(key, ANYTHING) for key in value}
+        elif "entries" in option:
+            inner = {key: {"type": "dict", "options": option["entries"]} for key in value}
+        else:
+            inner = {key: option.get("values", ANYTHING) for key in value}
+        return retag(value, {key: converted(item, inner[key]) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        element = {"type": option.get("elements", "raw"), "options": option.get("options")}
+        return retag(value, [converted(item, element) for item in value])
+    if wanted == "bool" and isinstance(value, (str, int)):
         return is_true(value)
-    return int(value) if option.get("type") == "int" and isinstance(value, str) else value
+    if wanted in ("int", "float") and isinstance(value, str):
+        return retag(value, int(value) if wanted == "int" else float(value))
+    if wanted == "str" and isinstance(value, int) and not isinstance(value, bool):
+        return retag(value, str(value))
+    return value
 
 
 class Inputs:
@@ -66,11 +99,17 @@ class Inputs:
         self._given: dict[str, dict[str, Any]] = {}
         self._brought: dict[str, dict[str, Any]] = {}
         self._problems: dict[str, list[str]] = {}
+        self._mistyped: set[str] = set()
 
     def problems(self, role: str) -> list[str]:
         """Say what is wrong with the variables that are set of a role."""
         self.given(role)
         return self._problems[role]
+
+    def mistyped(self, role: str) -> bool:
+        """Tell whether a variable of a role is of another type than it must be: what is templated from it is, too."""
+        self.given(role)
+        return any(name.startswith(f"{role}_") for name in self._mistyped)
 
     def misspelt(self) -> list[str]:
         """Say which variables belong to no role although they look as if they did."""
@@ -99,8 +138,9 @@ class Inputs:
                 value, wrong = self._checked(name, option)
                 if wrong:
                     problems.lines += wrong
+                    self._mistyped |= {name} if type_error(value, option["type"]) else set()
                 else:
-                    values[key] = value
+                    values[key] = converted(value, option)
             self._problems[role] = problems.lines
         return self._given[role]
 
@@ -123,9 +163,11 @@ class Inputs:
         for _prefix, layer in self.layers(role):
             values.update(layer)
         for key, option in {**self.roles[role].axis, **self.roles[role].options}.items():
-            values[key] = _converted(values[key], option)
+            values[key] = converted(values[key], option)
             if "builtin" in option:
                 values[key] = merge(option["builtin"], values[key] or {})
+            if key.endswith(("labels", "annotations", "selector")):
+                values[key] = present(values[key])
         return values
 
     def _default(self, name: str) -> Any:
@@ -138,7 +180,8 @@ class Inputs:
         wrong = broken + check_value(name, value, option, where(raw), nested=bool(broken))
         if wrong and not broken and not where(raw):
             wrong = check_value(name, value, option, self.declared(name))
-        return value, wrong
+        # What can't be templated is null meanwhile.
+        return value, [line for line in wrong if not broken or " is None: " not in line]
 
 
 def _template(path: str, raw: object, template: Callable[[object], object]) -> tuple[object, list[str]]:

@@ -21,6 +21,7 @@ the identity report read:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,13 +32,12 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     role_annotations,
     role_name_error,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import component_of, own
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import component_of, oversized, own
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, templates
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.patch import patched
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, patch, templates
 
 WORKFLOWS, APPLICATIONS = "irsa", "argocd_apps"
 # Roles whose variables others than this module read, and those of them that are credentials or no setting.
@@ -80,7 +80,8 @@ class Rendering:
         parts: list[dict] = []
         wanted: list[str] = []
         self.problems.lines += self._input_problems(roles)
-        if not self.inputs.problems("platform"):
+        # Where it is no type or no pool that is wrong, the role's own value stands in, and more can be told.
+        if not self.inputs.mistyped("platform") and "platform_hardware_profiles" not in self._wrong():
             self._find_servers()
             for role in roles:
                 if role == WORKFLOWS:
@@ -91,6 +92,9 @@ class Rendering:
             for kind in registry.load_kinds():
                 if kind.role in roles and kind.role in self.servers:
                     parts += self._servers(kind, off)
+        # What stands in for a wrong variable is not told as another.
+        platform = self.inputs.problems("platform")
+        told = [line for line in self.problems.lines if line in platform or line.split(" ")[0] not in self._wrong()]
         order = {role: place for place, role in enumerate(roles)}
         result = {
             "cluster": self._cluster(),
@@ -101,7 +105,7 @@ class Rendering:
             "wanted": wanted,
             "secrets": self._secrets() if APPLICATIONS in roles else [],
             "namespaces": self._namespaces(),
-            "problems": list(dict.fromkeys(self.problems.lines)),
+            "problems": list(dict.fromkeys(told)),
             "warnings": [*self.inputs.notices, *self.warnings],
         }
         return json.loads(json.dumps(result, default=templates.plain))
@@ -116,9 +120,13 @@ class Rendering:
             lines += inputs.problems(role)
         sound = "hardware_profiles" not in inputs.given("platform") or not inputs.problems("platform")
         values = {f"platform_{key}": value for key, value in self.platform.items()}
-        wrong = {line.partition(" ")[0].partition(".")[0] for line in inputs.problems("platform")}
+        wrong = self._wrong()
         right = {key: value for key, value in values.items() if key not in wrong}
         return lines + check_platform(right, self.platform["hardware_profiles"] if sound else {})
+
+    def _wrong(self) -> set[str]:
+        """Name the platform's variables that are wrong by themselves, and left out."""
+        return {re.split(r"[ .[]", line, maxsplit=1)[0] for line in self.inputs.problems("platform")}
 
     def _find_servers(self) -> None:
         found = []
@@ -140,14 +148,15 @@ class Rendering:
         ]
 
     def _server(self, kind: kinds.Kind, server: kinds.Server) -> dict:
-        settings, before = server.settings, len(self.problems.lines)
+        settings, before = server.settings, self.problems.found
         computed = kind.compute(settings, self.platform)
         self.warnings += settings.notices if server.enabled else []
         objects: list[dict] = []
-        if len(self.problems.lines) == before:
+        if self.problems.found == before:
             roles = tuple(lineage(kind.role, self.inputs.roles))
             rendered = templates.render(roles, computed["templates"], server=computed)
-            objects = self._owned(patched(rendered, [computed]), kind.role)
+            objects = self._owned(patch.applied(rendered, settings), kind.role)
+            self.problems.lines += oversized(objects, server.variables)
         account = None
         if computed["role_arn"]:
             account = {

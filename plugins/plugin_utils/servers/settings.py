@@ -22,6 +22,18 @@ def _find(values: object, keys: tuple) -> tuple[bool, Any]:
     return True, values
 
 
+def _place(values: Any, keys: tuple) -> str:
+    """Tell where a nested value was written; what can't know (null, true, false) is where its key is, or what holds it."""
+    place = ""
+    for key in keys:
+        if not _find(values, (key,))[0]:
+            break
+        named = next((name for name in values if name == key), None) if isinstance(values, Mapping) else None
+        values = values[key]
+        place = where(values) or where(named) or place
+    return place
+
+
 class Settings:
     """The settings of one server.
 
@@ -43,6 +55,7 @@ class Settings:
         self.misfits: list[str] = []
         self.notices: list[str] = []
         self.layers: Layers = [*base, *profile]
+        self._base = len(base)
         for _prefix, values in base:
             self.values.update(values)
         for _prefix, values in profile:
@@ -61,10 +74,15 @@ class Settings:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
 
+    def _setting(self, key: object) -> Layers:
+        """Give the layers that make a setting, the strongest first: of the base one, since there a dictionary replaces another."""
+        base = [layer for layer in self.layers[: self._base] if key in layer[1]][-1:]
+        return [*base, *self.layers[self._base :]][::-1]
+
     def path(self, *keys: object) -> str:
         """Name the variable that sets a value, e.g. ``triton_profiles.gpu.resources.limits.cpu``."""
         path = ".".join(str(key) for key in keys)
-        for prefix, values in reversed(self.layers):
+        for prefix, values in self._setting(keys[0]):
             if _find(values, keys)[0]:
                 return prefix + path
         # A key that is nowhere belongs where its dictionary is set.
@@ -73,7 +91,5 @@ class Settings:
     def wrong(self, value: object, allowed: str, *keys: object) -> None:
         """Note that the value under these keys is wrong."""
         # What was computed from a value does not know where that was written; the layer does.
-        written = next(
-            (found for _, layer in reversed(self.layers) for there, found in [_find(layer, keys)] if there), None
-        )
-        self.problems.add(self.path(*keys), value, allowed, where(written))
+        layer = next((layer for _, layer in self._setting(keys[0]) if _find(layer, keys)[0]), {})
+        self.problems.add(self.path(*keys), value, allowed, _place(layer, keys))

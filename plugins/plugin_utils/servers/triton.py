@@ -27,7 +27,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     Returns:
         what the templates place, and what else the project reads of a server.
     """
-    models = [str(model) for model in settings["models"]]
+    models = workload.listed(settings, "models", (str,), "model names")
     server = workload.compute(
         settings,
         platform,

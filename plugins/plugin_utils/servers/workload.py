@@ -17,7 +17,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import names, quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import FALSE, is_true
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.formats import format_error
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest, problem
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import present
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
@@ -27,6 +29,8 @@ POD_IDENTITY_ADDRESSES = ["169.254.170.23/32", "fd00:ec2::23/128"]
 CA_FOLDER = "/etc/modelyard/ca"
 # A server that does not answer is down after these, unless its start may take longer.
 DOWN_SECONDS = 300
+# Every deadline that holds it still fits the int32 of a Deployment.
+LONGEST_START_SECONDS = 10**9
 # Names of variables whose value is a credential; a path to one ends otherwise (HF_TOKEN_PATH).
 _CREDENTIAL = re.compile(r"(?i)(.*_)?(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY(_ID)?|PRIVATE_KEY)")
 _FOLDER = re.compile(r"(/[\w.-]+)+", re.ASCII)
@@ -206,7 +210,7 @@ def hardware(settings: Settings, platform: Mapping) -> Mapping:
 
 def node_selector(settings: Settings, pool: Mapping) -> dict:
     """Labels of the pool, and the user's."""
-    return {**(pool.get("labels") or {}), **labels(settings, "node_selector")}
+    return {**present(pool.get("labels") or {}), **labels(settings, "node_selector")}
 
 
 def tolerations(settings: Settings, pool: Mapping) -> list[dict]:
@@ -220,7 +224,17 @@ def tolerations(settings: Settings, pool: Mapping) -> list[dict]:
         if taint.get("value") and taint["key"] != GPU:
             toleration.update(operator="Equal", value=taint["value"])
         result.append(toleration)
-    return result + listed(settings, "tolerations")
+    own = listed(settings, "tolerations")
+    for index, item in enumerate(own):
+        exists = item.get("operator") == "Exists"
+        if not (item.get("key") or exists) or (exists and item.get("value")):
+            # k8s.io/kubernetes/pkg/apis/core/validation: ValidateTolerations
+            settings.wrong(dict(item), "needs a key, or operator Exists, which has no value", "tolerations", index)
+        if item.get("tolerationSeconds") is not None and item.get("effect") != "NoExecute":
+            settings.wrong(
+                item["tolerationSeconds"], "needs effect NoExecute", "tolerations", index, "tolerationSeconds"
+            )
+    return result + [present(item) for item in own]
 
 
 def gpus(resources: Mapping) -> int:
@@ -381,6 +395,11 @@ def startup(settings: Settings, size_bytes: float | None, platform: Mapping) -> 
         allowance = period
     else:
         allowance = delay + download_seconds(size_bytes, platform) + load
+        if allowance > LONGEST_START_SECONDS:
+            settings.wrong(
+                None, f"the download would take {allowance:.0f} s: say here what the start may take", "startup_seconds"
+            )
+            allowance = period
     threshold = max(1, math.ceil((allowance - delay) / period))
     probe = {"periodSeconds": period, "failureThreshold": threshold}
     if delay:
@@ -507,13 +526,26 @@ def environment(
         if value is not None
     }
     for index, item in enumerate(listed(settings, raw)):
-        if "name" not in item:
-            settings.wrong(dict(item), "must have a name", raw, index)
+        wrong = _variable_error(item)
+        if wrong:
+            settings.wrong(HIDDEN, wrong, raw, index)
         elif _is_credential(item["name"], item.get("value")):
             settings.wrong(HIDDEN, secret, raw, index)
         else:
-            result[item["name"]] = dict(item)
+            result[item["name"]] = {**item, **({"value": _text(item["value"])} if "value" in item else {})}
     return list(result.values())
+
+
+def _variable_error(item: Mapping) -> str | None:
+    """Tell what is wrong with an environment variable in Kubernetes' own form, whose value may be a credential."""
+    unknown = sorted(item.keys() - {"name", "value", "valueFrom"})
+    if "name" not in item:
+        return "must have a name"
+    if unknown:
+        return f"has {', '.join(unknown)}, and a variable has name and value, or name and valueFrom"
+    if isinstance(item.get("value"), (Mapping, list)) or not isinstance(item.get("valueFrom") or {}, Mapping):
+        return "must have a text as value, or a dictionary as valueFrom"
+    return format_error(item["name"], "environment")
 
 
 def _is_credential(name: object, value: object) -> bool:
@@ -606,12 +638,14 @@ def network_policy(settings: Settings, platform: Mapping, ports: list[int], mlfl
         mlflow_ports: the ports of MLflow, or none.
     """
     peers: list[dict] = []
-    for item in listed(settings, "network_policy_ingress_from"):
+    for index, item in enumerate(listed(settings, "network_policy_ingress_from")):
         namespace = item.get("namespace")
         selector = {} if namespace in (None, "*") else {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
         peer: dict[str, Any] = {"namespaceSelector": selector}
+        if namespace == "":
+            settings.wrong("", "must be a namespace's name, or *", "network_policy_ingress_from", index, "namespace")
         if item.get("pod_labels"):
-            peer["podSelector"] = {"matchLabels": dict(item["pod_labels"])}
+            peer["podSelector"] = {"matchLabels": present(item["pod_labels"])}
         peers.append(peer)
     ingress = [{"from": peers, "ports": _ports("TCP", ports)}] if peers else []
     policy = {"policyTypes": ["Ingress"], "ingress": ingress + listed(settings, "network_policy_extra_ingress")}
