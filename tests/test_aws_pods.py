@@ -1,6 +1,7 @@
 """The link `pods` of the identity report: pods of a real API server, as EKS's webhook leaves them, and with each thing missing in turn."""
 
 import copy
+import dataclasses
 import itertools
 import json
 import time
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import pods
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Broken, Unjudged
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.observed import Observed, observe
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.observed import Observed, Unread, observe
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from aws_api import ACCOUNT, ROOT
 
@@ -197,6 +198,11 @@ def not_loading(spec):
     spec["initContainers"][0]["env"] = []
 
 
+def mounted_alone(spec):
+    mount = spec["containers"][0]["volumeMounts"][0]
+    mount.update(subPath="token", mountPath=f"{mount['mountPath']}/token")
+
+
 def not_mounted(spec):
     spec["containers"][0]["volumeMounts"] = []
 
@@ -232,6 +238,7 @@ CASES = {
     ),
     "a role from elsewhere": (with_env(AWS_ROLE_ARN=SECRET), "unknown", "what AWS_ROLE_ARN is set to is not read"),
     "not mounted": (not_mounted, "broken", "nothing is mounted at /var/run/secrets/eks.amazonaws.com/serviceaccount/token"),
+    "mounted alone": (mounted_alone, "ok", ""),
     "mounted elsewhere": (mounted_elsewhere, "broken", "nothing is mounted at"),
     "another file": (token_with(path="other"), "broken", "the volume aws-iam-token has no token token"),
     "another audience": (token_with(audience="vault"), "broken", "its token is for the audience vault, not for sts.amazonaws.com"),
@@ -314,15 +321,41 @@ def test_without_pods_that_is_said(world):
     )
 
 
+def seen_of(cluster, name, pod_identity=False):
+    """What is observed of an account, to be changed; and the account."""
+    item = {"namespace": SPACE, "name": name, "role_arn": ROLE}
+    return observe(Cluster({"kubeconfig": str(cluster.kubeconfig)}), [item], pod_identity), item
+
+
+def test_pods_that_end_do_not_count(world):
+    old = injected(IRSA)
+    nothing(old)
+    name = made(world, old, pod={"name": "leaving", "finalizers": ["example.com/wait"]})
+    path = f"/api/v1/namespaces/{SPACE}/pods/leaving"
+    world.api("DELETE", path)
+    made(world, old, pod={"name": "ended"}, account=name)
+    seen, item = seen_of(world, name)
+    next(pod for pod in seen.pods[SPACE] if pod["metadata"]["name"] == "ended")["status"]["phase"] = "Succeeded"
+    assert pods.judge(seen, item, False)[0] == [f"{SPACE}/{name}: none of its pods runs, so none could be looked at"]
+    world.api("PATCH", path, {"metadata": {"finalizers": None}})
+
+
 def test_each_pod_counts_and_says_how_it_is_started_anew(world):
+    """As the pods of a Deployment do; tests/test_aws_tokens.py has such."""
     name = made(world, injected(IRSA))
     old = injected(IRSA)
     nothing(old)
-    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "vllm-5d9c", "uid": "1", "controller": True}
-    made(world, old, pod={"ownerReferences": [owner], "labels": {"pod-template-hash": "5d9c"}}, account=name)
-    state, said = judged(world, name)
-    assert (state, said.startswith("1 of 2 pods: pod pod-")) == ("broken", True)
-    assert f"kubectl -n {SPACE} rollout restart deployment/vllm" in said
+    made(world, old, pod={"name": "vllm-5d9c-x", "labels": {"pod-template-hash": "5d9c"}}, account=name)
+    for kind, owner, said in (
+        ("ReplicaSet", "vllm-5d9c", f"restart it: kubectl -n {SPACE} rollout restart deployment/vllm"),
+        ("StatefulSet", "vllm", f"restart it: kubectl -n {SPACE} rollout restart statefulset/vllm"),
+        ("Workflow", "train", "start it anew"),
+    ):
+        seen, item = seen_of(world, name)
+        for pod in seen.pods[SPACE]:
+            pod["metadata"]["ownerReferences"] = [{"kind": kind, "name": owner, "controller": True}]
+        with pytest.raises(Broken, match=rf"^1 of 2 pods: pod vllm-5d9c-x, container .*; {said}$"):
+            pods.judge(seen, item, False)
 
 
 def without_pods_rule(item):
@@ -403,6 +436,7 @@ POD_CASES = {
     "the loader": (not_loading, "broken", "container load-adapters: no AWS_CONTAINER_CREDENTIALS_FULL_URI"),
     "another audience": (token_with(audience="sts.amazonaws.com"), "broken", "for the audience sts.amazonaws.com, not for pods.eks.amazonaws.com"),
     "not mounted": (not_mounted, "broken", "nothing is mounted at"),
+    "the agent of ECS": (with_env(AWS_CONTAINER_CREDENTIALS_RELATIVE_URI="/v2"), "broken", "SDKs take AWS_CONTAINER_CREDENTIALS_RELATIVE_URI before"),
     "another agent": (with_env(AWS_CONTAINER_CREDENTIALS_FULL_URI="http://10.0.0.1/"), "broken", "the agent answers at 169.254.170.23"),
     "a token of IRSA": (with_env(**IRSA["env"]), "broken", "SDKs take the token of AWS_ROLE_ARN before EKS Pod Identity"),
     "a key": (with_env(AWS_ACCESS_KEY_ID="AKIA"), "broken", "SDKs take AWS_ACCESS_KEY_ID before the role"),
@@ -432,13 +466,25 @@ def test_what_a_pod_lacks_of_pod_identity_is_named(world, agent, name):
 
 
 def test_an_agent_that_is_not_ready(world, agent):
-    name = made(world, injected(POD_IDENTITY), {})
-    item = {"namespace": SPACE, "name": name, "role_arn": ROLE}
-    seen = observe(Cluster({"kubeconfig": str(world.kubeconfig)}), [item], True)
+    seen, item = seen_of(world, made(world, injected(POD_IDENTITY), {}), True)
     for entry in seen.agents[0]["status"]["conditions"]:
         entry["status"] = "False"
     with pytest.raises(Broken, match=f"the agent is not ready on its node {NODE}"):
         pods.judge(seen, item, True)
+    _, doubts = pods.judge(dataclasses.replace(seen, auto_nodes=Unread("no")), item, True)
+    assert doubts == [
+        f"no agent is ready on its node {NODE}, and whether that is one of EKS Auto Mode is not known: no"
+    ]
+
+
+def test_a_namespace_whose_labels_may_not_be_read(world):
+    seen, item = seen_of(world, made(world, injected(IRSA)))
+    seen = dataclasses.replace(seen, namespaces={SPACE: Unread("no")})
+    assert pods.judge(seen, item, False) == ([], [])
+    hook = {**WEBHOOK["webhooks"][0], "namespaceSelector": {"matchLabels": {"team": "ml"}}}
+    seen = dataclasses.replace(seen, webhooks=[{**WEBHOOK, "webhooks": [hook]}])
+    said = "whether the webhook iam-for-pods.amazonaws.com picks the namespace ml-models is not known: no"
+    assert pods.judge(seen, item, False) == ([f"{SPACE}/{item['name']}: {said}"], [])
 
 
 # --- Rights -----------------------------------------------------------------------------------------------

@@ -107,6 +107,23 @@ def test_a_bucket_of_another_account_must_let_the_role_in(cloud):
     assert (state, "s3:GetBucketPolicy on my-mlflow-artifacts is denied" in said) == ("unknown", True)
 
 
+def test_a_bucket_behind_an_access_point(cloud):
+    """S3 asks its policy about the bucket alone."""
+    point = f"arn:aws:s3:{REGION}:{OTHER}:accesspoint/models"
+    entry = {"bucket": BUCKET, "prefixes": ["7/"], "account_id": OTHER, "access_point": point}
+    item = service_account("vllm", "vllm-sa", ROLES[1], access=[entry])
+    run(service_accounts=[item], role_arns=[], buckets={})
+    policy_of(
+        cloud, statement("Allow", {"AWS": item["role_arn"]}, Condition={"ArnEquals": {"s3:DataAccessPointArn": point}})
+    )
+    assert judged(item) == ("ok", "")
+    policy_of(
+        cloud,
+        statement("Allow", {"AWS": item["role_arn"]}, Condition={"ArnEquals": {"s3:DataAccessPointArn": f"{point}x"}}),
+    )
+    assert judged(item)[0] == "broken"
+
+
 ROLE = {"AWS": VLLM["role_arn"]}
 POLICIES = {
     "refuses everyone": (statement(), "broken", f"the policy of bucket {BUCKET} refuses ListObjectsV2"),
@@ -205,6 +222,29 @@ def test_the_keys_of_s3_and_of_aws_need_no_right(made):
     run(service_accounts=[item], role_arns=[], buckets={})
     state, said = judged(item)
     assert (state, "the key aws/s3, which no role of another account" in said) == ("broken", True)
+
+
+def test_a_key_of_another_region_is_not_looked_up(made):
+    chain(VLLM)
+    there = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/12345678-1234-1234-1234-123456789012"
+    encrypt(made, there)
+    wide = policies.document([{"Effect": "Allow", "Action": "kms:*", "Resource": "*"}])
+    made.client("iam").put_role_policy(RoleName=ROLES[1], PolicyName="keys", PolicyDocument=json.dumps(wide))
+    state, said = judged(VLLM)
+    assert (state, f"its key {there} is in another region than this report reads" in said) == ("unknown", True)
+
+
+def test_the_key_of_aws_by_its_arn(key, monkeypatch):
+    """As AWS describes it; moto takes it for somebody's own."""
+    account = aws_api.account_of(REGION)
+    call = account.call
+
+    def answer(service, operation, **arguments):
+        found = call(service, operation, **arguments)
+        return {"KeyMetadata": {**found["KeyMetadata"], "KeyManager": "AWS"}} if operation == "describe_key" else found
+
+    monkeypatch.setattr(account, "call", answer)
+    assert judged(VLLM) == ("ok", "")
 
 
 def key_policy(cloud, key, *statements):
