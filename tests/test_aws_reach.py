@@ -83,6 +83,13 @@ def test_a_bucket_of_another_account(made):
     assert "or it belongs to another account" in said
 
 
+def test_an_odd_answer_does_not_end_the_report(made):
+    state, said = judged(VLLM, faults={"s3:HeadBucket": ["400: Bad Request"]})
+    assert (state, "Bad Request" in said) == ("unknown", True)
+    state, said = judged(VLLM, faults={"s3:GetBucketPolicy": ["MethodNotAllowed: not of this bucket"]})
+    assert (state, "not of this bucket" in said) == ("unknown", True)
+
+
 def test_a_bucket_of_another_account_must_let_the_role_in(cloud):
     item = service_account(
         "vllm", "vllm-sa", ROLES[1], access=[{"bucket": BUCKET, "prefixes": ["7/"], "account_id": OTHER}]

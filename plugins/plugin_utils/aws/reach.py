@@ -14,6 +14,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Br
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.checks import TRITON
 
 ANYTHING = policies.document([{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}])
+NO_KEY = "NotFoundException"
 MANAGED_ALIAS = f"alias/{names.MANAGED_KEY}"
 
 
@@ -132,13 +133,14 @@ class Reach:
         except AwsError as error:
             if error.code in ABSENT:
                 raise Broken(f"bucket {name} does not exist") from None
-            if error.code not in DENIED:
+            if not error.answered:
                 raise
-            if _answers(account, name):
+            if error.code in DENIED and _answers(account, name):
                 raise Broken(
                     f"bucket {name} belongs to another account than {owner}: say which with account_id, or use another name"
                 ) from None
-            raise Unjudged(f"{error}; or it belongs to another account than {owner}") from None
+            other = f"; or it belongs to another account than {owner}" if error.code in DENIED else ""
+            raise Unjudged(f"{error}{other}") from None
         doubts: list[str] = []
         region = live.get("BucketRegion") or account.region
         policy = _quietly(doubts, lambda: account.find("s3", "get_bucket_policy", **asked))
@@ -166,7 +168,7 @@ class Reach:
         try:
             live = _quietly(doubts, lambda: there.call("kms", "describe_key", KeyId=arn))
         except AwsError as error:
-            if error.code != "NotFoundException":
+            if error.code != NO_KEY:
                 raise
             raise Broken(f"its key {arn} does not exist") from None
         if live:
@@ -195,7 +197,7 @@ def _quietly(doubts: list[str], read: Callable[[], Any]) -> Any:
     try:
         return read()
     except AwsError as error:
-        if error.code not in DENIED:
+        if error.code == NO_KEY or not error.answered:
             raise
         doubts.append(str(error))
         return None

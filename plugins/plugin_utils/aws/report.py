@@ -69,7 +69,7 @@ class Reporter:
         self.seen = seen
         links = POD_IDENTITY if options["pod_identity"] else IRSA
         self.links = links if seen else tuple(name for name in links if name != "pods")
-        self.accounts = Accounts(account, options["profiles"])
+        self.accounts = Accounts(account, options.get("profiles") or {})
         self.reach = Reach(self.accounts)
         self._associations: dict | None = None
 
