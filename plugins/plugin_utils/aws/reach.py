@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import grants, iam, names, policies
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, DENIED, Account, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.accounts import Accounts
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.bucket_reader import Bucket, Reader
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Broken, Unjudged
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.checks import TRITON
 
 ANYTHING = policies.document([{"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}])
-NO_KEY = "NotFoundException"
-MANAGED_ALIAS = f"alias/{names.MANAGED_KEY}"
 
 
 def entries(item: Mapping) -> list[dict]:
@@ -43,27 +40,6 @@ def wanted(
     return [(why if name == "HeadBucket" and item["component"] == TRITON else name, request) for name, request in found]
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """What is known of a bucket.
-
-    Attributes:
-        region: where it is.
-        key: ARN of the KMS key of its default encryption; empty for S3's own keys.
-        managed: whether that is the account's key ``aws/s3``, which AWS manages.
-        key_policy: the key's policy.
-        policy: its own policy.
-        doubts: what could not be read.
-    """
-
-    region: str
-    key: str = ""
-    managed: bool = False
-    key_policy: Mapping | None = None
-    policy: Mapping | None = None
-    doubts: tuple[str, ...] = ()
-
-
 class Reach:
     """Judges whether roles reach their buckets; each bucket is read once.
 
@@ -72,8 +48,7 @@ class Reach:
     """
 
     def __init__(self, accounts: Accounts) -> None:
-        self.accounts = accounts
-        self._read: dict[tuple[str, str], Bucket | Exception] = {}
+        self.reader = Reader(accounts)
 
     def judge(
         self, item: Mapping, home: Account, may: grants.Grants, who: iam.Session | None
@@ -99,7 +74,7 @@ class Reach:
             found = [entry for entry in entries(item) if entry["bucket"] == name]
             owner = next((entry["account_id"] for entry in found if entry.get("account_id")), home.id)
             try:
-                bucket = self._bucket(name, owner, home)
+                bucket = self.reader.bucket(name, owner, home)
             except Unjudged as error:
                 doubts.append(f"bucket {name}: {error}")
                 continue
@@ -111,100 +86,6 @@ class Reach:
                 except (Unjudged, iam.PolicyError) as error:
                     doubts.append(f"bucket {name}: {error}")
         return notices, doubts
-
-    # --- Reading ------------------------------------------------------------------------------------
-
-    def _bucket(self, name: str, owner: str, home: Account) -> Bucket:
-        if (name, owner) not in self._read:
-            try:
-                self._read[name, owner] = self._ask(name, owner, home)
-            except (Broken, Unjudged) as error:
-                self._read[name, owner] = error
-        found = self._read[name, owner]
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def _ask(self, name: str, owner: str, home: Account) -> Bucket:
-        account = self.accounts.nearest(owner, home)
-        asked = {"Bucket": name, "ExpectedBucketOwner": owner}
-        try:
-            live = account.call("s3", "head_bucket", **asked)
-        except AwsError as error:
-            if error.code in ABSENT:
-                raise Broken(f"bucket {name} does not exist") from None
-            if not error.answered:
-                raise
-            if error.code in DENIED and _answers(account, name):
-                raise Broken(
-                    f"bucket {name} belongs to another account than {owner}: say which with account_id, or use another name"
-                ) from None
-            other = f"; or it belongs to another account than {owner}" if error.code in DENIED else ""
-            raise Unjudged(f"{error}{other}") from None
-        doubts: list[str] = []
-        region = live.get("BucketRegion") or account.region
-        policy = _quietly(doubts, lambda: account.find("s3", "get_bucket_policy", **asked))
-        key, managed, key_policy = "", False, None
-        encryption = _quietly(doubts, lambda: account.find("s3", "get_bucket_encryption", **asked))
-        for rule in ((encryption or {}).get("ServerSideEncryptionConfiguration") or {}).get("Rules") or []:
-            default = rule.get("ApplyServerSideEncryptionByDefault") or {}
-            if default.get("SSEAlgorithm", "").startswith("aws:kms"):
-                given = default.get("KMSMasterKeyID") or MANAGED_ALIAS
-                key, managed, key_policy = self._key(given, region, owner, account, doubts)
-        document = json.loads(policy["Policy"]) if policy else None
-        return Bucket(region, key, managed, key_policy, document, tuple(doubts))
-
-    def _key(
-        self, given: str, region: str, owner: str, account: Account, doubts: list[str]
-    ) -> tuple[str, bool, Mapping | None]:
-        """Give a key's ARN, whether AWS manages it, and its policy."""
-        if given.endswith(MANAGED_ALIAS):
-            return "", True, None
-        arn = given if given.startswith("arn:") else f"arn:{account.partition}:kms:{region}:{owner}:{_resource(given)}"
-        there = self.accounts.nearest(names.account_of(arn), account)
-        if arn.split(":")[3] != there.region:
-            doubts.append(f"its key {arn} is in another region than this report reads")
-            return arn if names.KEY_ARN.fullmatch(arn) else "", False, None
-        try:
-            live = _quietly(doubts, lambda: there.call("kms", "describe_key", KeyId=arn))
-        except AwsError as error:
-            if error.code != NO_KEY:
-                raise
-            raise Broken(f"its key {arn} does not exist") from None
-        if live:
-            if live["KeyMetadata"]["KeyState"] != "Enabled":
-                raise Broken(f"its key {arn} is {live['KeyMetadata']['KeyState']}")
-            if live["KeyMetadata"].get("KeyManager") == "AWS":
-                return "", True, None
-            arn = live["KeyMetadata"]["Arn"]
-        elif not names.KEY_ARN.fullmatch(arn):
-            return "", False, None
-        found = _quietly(doubts, lambda: there.call("kms", "get_key_policy", KeyId=arn, PolicyName="default"))
-        return arn, False, json.loads(found["Policy"]) if found else None
-
-
-def _answers(account: Account, name: str) -> bool:
-    try:
-        account.call("s3", "head_bucket", Bucket=name)
-    except AwsError as error:
-        if error.code not in DENIED:
-            raise
-        return False
-    return True
-
-
-def _quietly(doubts: list[str], read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except AwsError as error:
-        if error.code == NO_KEY or not error.answered:
-            raise
-        doubts.append(str(error))
-        return None
-
-
-def _resource(key: str) -> str:
-    return key if key.startswith(("alias/", "key/")) else f"key/{key}"
 
 
 # --- Judging ------------------------------------------------------------------------------------------
