@@ -97,7 +97,7 @@ test-gitops: env build ## Run the tests of GitOps alone
 		tests/unit/test_tree.py tests/unit/test_argocd.py) $(ARGS)
 
 test-aws: env ## Run the tests of the AWS side alone; ARGS are given to pytest
-	@$(BIN)/pytest tests/test_aws*.py tests/test_security_*.py tests/unit/test_aws*.py tests/unit/test_iam*.py $(ARGS)
+	@$(BIN)/pytest tests/test_aws*.py tests/test_security_*.py tests/unit/test_{aws*,beyond,iam,irsa,requests,trust,refusals}.py $(ARGS)
 
 molecule: env build ## Run one molecule scenario: make molecule SCENARIO=default
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --scenario-name $(or $(SCENARIO),default)

@@ -252,7 +252,7 @@ class Watch:
         self._actions = account.actions
         if not hasattr(account, "watch"):
             account.unwatched = {name: boto3.client(name, region_name=account.region) for name in ("iam", "s3")}
-            for service in ("sts", "iam", "s3", "eks", "resourcegroupstaggingapi"):
+            for service in ("sts", "iam", "s3", "eks", "kms", "resourcegroupstaggingapi"):
                 for event in ("before-call", "before-send", "after-call"):
                     seen = functools.partial(_seen, account, event.replace("-", "_"))
                     account.client(service).meta.events.register(event, seen)
@@ -364,6 +364,7 @@ def options(cluster="staging", account=ACCOUNT, **given):
     found = {
         "state": "present",
         "profile": "",
+        "profiles": {},
         "cluster_name": cluster,
         "cluster_account_id": account,
         "account_id": account,
@@ -386,6 +387,14 @@ def options(cluster="staging", account=ACCOUNT, **given):
     }
     assert given.keys() <= found.keys()
     return {**copy.deepcopy(found), **given}
+
+
+def make_buckets(account, wanted):
+    """Make those buckets of the ServiceAccounts' access that are missing, and that a run does not make."""
+    client = account.client("s3")
+    there = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]} | wanted["buckets"].keys()
+    for name in {entry["bucket"] for item in wanted["service_accounts"] for entry in item["access"]} - there:
+        client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": account.region})
 
 
 def policy_name(cluster="staging", account=ACCOUNT, region=REGION):

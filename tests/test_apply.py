@@ -21,6 +21,8 @@ PLACE = f"/namespaces/{NAMESPACE}"
 CONFIG_MAPS = f"/api/v1{PLACE}/configmaps"
 PODS = f"/api/v1{PLACE}/pods"
 DEPLOYMENT = f"/apis/apps/v1{PLACE}/deployments/d"
+SERVICE = f"/api/v1{PLACE}/services/s"
+BUDGET = f"/apis/policy/v1{PLACE}/poddisruptionbudgets/b"
 LEASE = f"/apis/coordination.k8s.io/v1{PLACE}/leases/modelyard"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 KUBECTL_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -207,25 +209,67 @@ def test_a_later_run_reverts_prunes_and_tells(run, play, kubectl, cluster):
     assert run(deployment(), config_map("one", k="v")).changed == 0
 
 
-def test_an_apply_that_stops_halfway_says_why_and_frees_the_lock(run, play, cluster, namespace):
-    """A quota lets every dry run pass, and not all of what they were for."""
-    quotas = f"/api/v1{PLACE}/resourcequotas"
-    cluster.api("POST", quotas, {"metadata": {"name": "few"}, "spec": {"hard": {"count/configmaps": "2"}}})
-    wait_until(lambda: cluster.api("GET", f"{quotas}/few")["status"].get("used") == {"count/configmaps": "1"})
+def test_an_apply_that_stops_halfway_says_why_and_what_was_written_and_frees_the_lock(run, play, cluster, namespace):
+    """A policy that takes effect between the dry runs and the apply lets every dry run pass."""
+    policies = "/apis/admissionregistration.k8s.io/v1"
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+    policy = {
+        "metadata": {"name": "no-two"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "request.dryRun || object.metadata.name != 'two'", "message": "no second"}],
+        },
+    }
+    binding = {"metadata": {"name": "no-two"}, "spec": {"policyName": "no-two", "validationActions": ["Deny"]}}
+    cluster.api("POST", f"{policies}/validatingadmissionpolicies", policy)
+    cluster.api("POST", f"{policies}/validatingadmissionpolicybindings", binding)
+
+    def in_force():
+        try:
+            cluster.api("POST", CONFIG_MAPS, config_map("two"))
+        except RuntimeError as error:
+            return "no second" in str(error)
+        cluster.api("DELETE", f"{CONFIG_MAPS}/two")
+        return False
+
+    wait_until(in_force)
     # With a token, the result of the task is hidden, and the cause is told all the same.
     token = token_for(cluster, "admin", "cluster-admin")
     connection = {"host": cluster.url, "api_key": token, "validate_certs": False}
-    done = play(config_map("one", k="v"), config_map("two", k="v"), connection=connection, check=False)
+    objects = [config_map(name, k="v") for name in ("one", "two", "zoo")]
+    done = play(*objects, connection=connection, check=False)
     assert done.returncode
     _, _, told = done.text.replace('\\"', '"').partition("Stop with the cause]")
-    assert 'configmaps "two" is forbidden: exceeded quota: few' in told
+    assert (
+        "'no-two' with binding 'no-two' denied request: no second. Written before that: ConfigMap ml-models/one. "
+        in told
+    )
+    assert "Not written: ConfigMap ml-models/two, ConfigMap ml-models/zoo. What is written stays" in told
+    assert '"kind"' not in told
+    assert done.changed == 1
     assert token not in done.text
     assert config_maps(cluster) == {"one": {"k": "v"}}
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
-    cluster.api("DELETE", f"{quotas}/few")
+    for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
+        cluster.api("DELETE", f"{policies}/{kind}/no-two")
     # In this process, the same: with no wait for the lock.
-    again = run(config_map("one", k="v"), config_map("two", k="v"), apply_lock_wait=0)
-    assert again.plan["changes"] == ["create ConfigMap ml-models/two"]
+    again = run(*objects, check_mode=True, apply_lock_wait=0)
+    assert again.plan["changes"] == ["create ConfigMap ml-models/two", "create ConfigMap ml-models/zoo"]
+
+
+def test_what_a_quota_has_no_room_for_together_is_refused_before_the_first_write(run, cluster, namespace):
+    quotas = f"/api/v1{PLACE}/resourcequotas"
+    hard = {"count/configmaps": "2", "requests.cpu": "3"}
+    cluster.api("POST", quotas, {"metadata": {"name": "few"}, "spec": {"hard": hard}})
+    wait_until(lambda: "used" in cluster.api("GET", f"{quotas}/few")["status"])
+    item = deployment(replicas=2)
+    item["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": 2}}
+    before = cluster.resource_versions()
+    done = run(config_map("one", k="v"), config_map("two", k="v"), item, check=False)
+    assert "this run needs 2: ConfigMap one 1, ConfigMap two 1" in done.failed
+    assert "has room for 3 requests.cpu (0 of 3 used), and this run needs 4: Deployment d 4" in done.failed
+    assert cluster.resource_versions() == before
+    run(config_map("one", k="v"))
 
 
 def test_a_rollout_that_finds_no_node_is_explained_and_the_lock_freed(play, cluster):
@@ -282,6 +326,95 @@ def test_what_a_person_changed_is_taken_back_with_a_notice(run, cluster, kubectl
     assert [entry["name"] for entry in live["template"]["spec"]["containers"][0]["env"]] == ["A"]
     assert "x" not in cluster.api("GET", f"{CONFIG_MAPS}/one")["metadata"]["labels"]
     assert run(*objects).changed == 0
+
+
+def service(port=8000, **spec):
+    ports = [{"name": "http", "port": port, "targetPort": "http"}, {"name": "metrics", "port": 8002}]
+    found = {"selector": {"app": "d"}, "ports": ports, **spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": found}
+
+
+def budget(**limit):
+    found = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"}}
+    return {**found, "spec": {"selector": {"matchLabels": {"app": "d"}}, **limit}}
+
+
+def contradicted():
+    """A Deployment, and edits of it that can't stand beside what it sets."""
+    item = deployment(replicas=0, volumes=[{"name": "cache", "emptyDir": {}}])
+    item["spec"]["template"]["spec"]["containers"][0] |= {
+        "ports": [{"name": "http", "containerPort": 8000}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": "http"}},
+        "lifecycle": {"preStop": {"exec": {"command": ["true"]}}},
+    }
+    pod, container = "/spec/template/spec", "/spec/template/spec/containers/0"
+    field = {"fieldRef": {"fieldPath": "spec.nodeName"}}
+    edits = {
+        f"{container}/ports/0/containerPort": 80,
+        f"{container}/readinessProbe": {"tcpSocket": {"port": 80}},
+        f"{container}/lifecycle/preStop": {"sleep": {"seconds": 5}},
+        f"{pod}/volumes/0": {"name": "cache", "hostPath": {"path": "/tmp"}},
+        f"{container}/env/0": {"name": "A", "valueFrom": field},
+        "/spec/strategy": {"type": "Recreate"},
+    }
+    return item, edits
+
+
+def edited(kubectl, name, edits, *args):
+    patch = [{"op": "replace", "path": path, "value": value} for path, value in edits.items()]
+    kubectl("patch", name, "--type=json", "--patch", json.dumps(patch), *args)
+
+
+@pytest.mark.parametrize("more", [{}, {"apply_force": True}], ids=["", "force"])
+def test_an_edit_that_contradicts_what_is_applied_is_taken_back(run, cluster, kubectl, more):
+    """Of a list's key, or of fields of which there can be one: the API server accepts neither both nor a dry run of both."""
+    item, edits = contradicted()
+    objects = [item, service(), budget(maxUnavailable=1)]
+    run(*objects)
+    before = [cluster.api("GET", path)["spec"] for path in (DEPLOYMENT, SERVICE, BUDGET)]
+    edited(kubectl, "deployment/d", edits)
+    edited(kubectl, "service/s", {"/spec/ports/0/port": 80})
+    edited(kubectl, "service/s", {"/spec/type": "NodePort"}, "--field-manager=modelyard")
+    edited(kubectl, "pdb/b", {"/spec": budget(minAvailable=1)["spec"]})
+    planned = run(*objects, check_mode=True, **more)
+    done = run(*objects, **more)
+    assert "Service ml-models/s: taking back what kubectl-patch (" in done.text
+    assert "spec.ports[http].port 80 -> 8000" in done.text
+    assert "Service ml-models/s: taking back what modelyard (" in done.text
+    assert planned.plan["diff"] == done.plan["diff"]
+    assert [cluster.api("GET", path)["spec"] for path in (DEPLOYMENT, SERVICE, BUDGET)] == before
+    assert run(*objects).changed == 0
+
+
+def test_what_runs_already_is_adopted_where_it_contradicts(run, cluster, kubectl, namespace):
+    item, edits = contradicted()
+    kubectl("create", "-f", "-", input=json.dumps(item))
+    edited(kubectl, "deployment/d", edits)
+    for other in (service(80, type="LoadBalancer"), budget(minAvailable=1)):
+        kubectl("apply", "-f", "-", input=json.dumps(other))
+    objects = [item, service(), budget(maxUnavailable=1)]
+    run(*objects)
+    found = cluster.api("GET", SERVICE)["spec"]
+    assert (found["type"], [port["port"] for port in found["ports"]]) == ("ClusterIP", [8000, 8002])
+    assert "minAvailable" not in cluster.api("GET", BUDGET)["spec"]
+    assert run(*objects).changed == 0
+
+
+def test_a_controllers_contradiction_is_told_with_its_name_and_taken_back_when_asked(run, cluster, kubectl):
+    run(service())
+    edited(kubectl, "service/s", {"/spec/ports/0/port": 80}, "--field-manager=some-controller")
+    assert "Fields of some-controller are left alone" in run(service(), check=False).failed
+    run(service(), apply_adopt_managers=["some-controller"])
+    assert [port["port"] for port in cluster.api("GET", SERVICE)["spec"]["ports"]] == [8000, 8002]
+
+
+def test_a_headless_service_is_not_adopted_without_a_word(run, cluster, kubectl, namespace):
+    kubectl("create", "-f", "-", input=json.dumps(service(clusterIP="None")))
+    before = cluster.resource_versions()
+    done = run(service(), check=False)
+    assert "Service ml-models/s is headless (clusterIP: None)" in done.failed
+    assert "kubectl -n ml-models delete service s" in done.failed
+    assert cluster.resource_versions() == before
 
 
 def test_a_restart_by_kubectl_is_left_alone(run, cluster, kubectl):
@@ -708,6 +841,23 @@ def test_a_living_runs_lock_is_left_to_it_and_a_killed_ones_taken_over_at_once(r
     other.kill()
     other.wait()
     assert run(config_map("one", k="w"), apply_lock_wait=0).changed
+    assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
+
+
+def test_a_run_with_nothing_to_write_frees_a_dead_runs_lock(run, cluster, process):
+    run(config_map("one", k="v"))
+    dead = process()
+    Lock(client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), NAMESPACE, "modelyard", dead.pid).acquire(
+        None, 0, print
+    )
+    holder = cluster.api("GET", LEASE)["spec"]["holderIdentity"]
+    run(config_map("one", k="v"))
+    assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == holder != ""
+    dead.kill()
+    dead.wait()
+    run(config_map("one", k="v"), check_mode=True)
+    assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == holder
+    run(config_map("one", k="v"))
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
 
 

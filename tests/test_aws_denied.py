@@ -5,9 +5,11 @@ import re
 
 import aws_api
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ACTIONS, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ACTIONS, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 from aws_api import ROLES, everything, options, policy_name, replay, run, service_account
+from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 
 RIGHTS = json.loads((aws_api.ROOT / "docs" / "aws-policy.json").read_text(encoding="utf-8"))
 LISTED = {
@@ -17,7 +19,8 @@ LISTED = {
 }
 # AWS asks for these along with another call, moto never does: CreateBucket with ObjectOwnership and tags, associations with a role.
 ALONG = {"s3:PutBucketOwnershipControls", "s3:TagResource", "iam:PassRole"}
-REPORT = {"iam:GetPolicy", "iam:GetPolicyVersion"}
+# tests/test_aws_reach.py denies them.
+REPORT = {"iam:GetPolicy", "iam:GetPolicyVersion", "kms:DescribeKey", "kms:GetKeyPolicy"}
 # A run does without: tests/test_aws_leftovers.py.
 OPTIONAL = {"iam:ListOpenIDConnectProviders", "iam:ListRoles", "tag:GetResources"}
 NOTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
@@ -34,6 +37,11 @@ def made(cloud):
     run(**ONE)
     # Taking back keeps what others wrote.
     cloud.client("iam").update_role_description(RoleName=ROLES[1], Description="by hand")
+
+
+def limited(cloud):
+    cloud.client("iam").create_policy(PolicyName="limit", PolicyDocument=json.dumps(NOTHING))
+    made(cloud)
 
 
 def edited(cloud):
@@ -63,7 +71,7 @@ def edited(cloud):
 
 
 def bounded(cloud):
-    cloud.client("iam").create_policy(PolicyName="limit", PolicyDocument=json.dumps(NOTHING))
+    limited(cloud)
     run(**ONE, permissions_boundary=BOUNDARY)
 
 
@@ -108,7 +116,7 @@ SITUATIONS = {
         {**ONE, "service_accounts": [service_account("vllm", "vllm-sa", ROLES[1], access=LARGE)]},
     ),
     "edited": (edited, ONE),
-    "with a boundary": (made, {**ONE, "permissions_boundary": BOUNDARY}),
+    "with a boundary": (limited, {**ONE, "permissions_boundary": BOUNDARY}),
     "without a boundary": (bounded, ONE),
     "teardown": (made, {**ONE, "state": "absent"}),
     "teardown of one of two": (shared, {**ONE, "state": "absent"}),
@@ -203,3 +211,63 @@ def test_a_right_is_asked_for_nothing_that_is_not_needed(cloud):
         watch = run(**options())
         asked = {ACTIONS.get(name, name) for name in watch.calls}
         assert asked - {"sts:GetCallerIdentity"} <= LISTED
+
+
+DENIALS = {
+    "iam:CreateRole": "is not authorized to perform: iam:TagRole on resource: r because no identity-based policy allows the iam:TagRole action",
+    "iam:PutRolePolicy": "is not authorized to perform: iam:PutRolePolicy on resource: r with an explicit deny in a service control policy",
+    "iam:CreateOpenIDConnectProvider": "is not authorized to perform: iam:CreateOpenIDConnectProvider on resource: p because no "
+    "permissions boundary allows the iam:CreateOpenIDConnectProvider action",
+    "s3:PutBucketEncryption": "is not authorized to perform: s3:PutEncryptionConfiguration on resource: b because no identity-based "
+    "policy allows the s3:PutEncryptionConfiguration action",
+}
+
+
+@pytest.mark.parametrize("operation", DENIALS)
+def test_a_denial_is_in_the_words_of_aws(cloud, operation):
+    before = everything(cloud)
+    with pytest.raises(AwsError, match=re.escape(DENIALS[operation])) as error:
+        run(**ONE, faults={operation: [f"AccessDenied: User: me {DENIALS[operation]}"]})
+    # No advice on the run's own rights where they are not what is missing.
+    assert ("docs/aws-policy" in str(error.value)) == ("identity-based" in DENIALS[operation])
+    assert everything(cloud) == before
+
+
+def test_a_role_that_may_not_be_passed_is_told(cloud):
+    cloud.eks.cluster("staging")
+    denial = (
+        "User: me is not authorized to perform: iam:PassRole on resource: r because no identity-based policy allows it"
+    )
+    with pytest.raises(AwsError, match=denial) as error:
+        run(**POD, faults={"eks:CreatePodIdentityAssociation": [f"AccessDeniedException: {denial}"]})
+    assert "eks:CreatePodIdentityAssociation" not in str(error.value)
+
+
+def test_a_denial_is_not_tried_again(cloud):
+    """Whatever its sentence has in common with those of what AWS does not know yet."""
+    denial = (
+        "User: me is not authorized to perform: kms:X on resource: k because the resource does not exist in this Region"
+    )
+    with pytest.raises(AwsError, match="in this Region") as error:
+        run(**ONE, faults={"iam:PutRolePolicy": [f"AccessDenied: {denial}", ""]})
+    assert "Nothing else has changed" in str(error.value)
+
+
+def test_the_role_of_a_profile_that_may_not_be_assumed_is_told(cloud, tmp_path, monkeypatch):
+    config = tmp_path / "config"
+    config.write_text(
+        "[profile run]\nrole_arn = arn:aws:iam::123456789012:role/run\ncredential_source = Environment\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+    call = BaseClient._make_api_call
+
+    def denied(client, operation, arguments):
+        if operation == "AssumeRole":
+            raise ClientError({"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {}}, operation)
+        return call(client, operation, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", denied)
+    with pytest.raises(AwsError, match="sts:AssumeRole is denied to the credentials"):
+        Account("run", aws_api.REGION)

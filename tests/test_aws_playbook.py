@@ -19,6 +19,7 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.loader import action_loader
 from ansible.template import trust_as_template
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import chain
 from aws_api import ACCOUNT, ROLES, everything
 from rendering import rendered
 
@@ -232,10 +233,17 @@ def test_the_report_on_a_cluster(cloud, clean_platform, play):
     }
     play("irsa", **reach)
     act("aws", **reach)
+    for bucket in ("my-mlflow-artifacts", "my-vllm-data"):
+        cloud.client("s3").create_bucket(
+            Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": aws_api.REGION}
+        )
     report = play("identity", check=False, **reach)
-    assert re.search(r"ml-models/workflow-sa +my-ml-models-argo-workflows( +ok){7} +closed", report)
-    assert re.search(r"ml-models/vllm-sa +my-vllm-s3-read +BROKEN( +-){6} +open", report)
+    assert re.search(r"ml-models/workflow-sa +my-ml-models-argo-workflows( +ok){8} +BROKEN +open", report)
+    assert "ml-models/workflow-sa: pods: no MutatingWebhookConfiguration pod-identity-webhook" in report
+    assert re.search(r"ml-models/vllm-sa +my-vllm-s3-read +BROKEN( +-){8} +open", report)
     assert "ml-models/vllm-sa: annotation: the ServiceAccount is absent from the cluster" in report
+    assert chain.NOT_JUDGED in report
+    assert chain.NOT_JUDGED in (ROOT / "docs/aws.md").read_text(encoding="utf-8")
     wrong = {**reach, "irsa_oidc_issuer": f"{issuer}.x", "irsa_report_strict": False}
     found = act("identity", arguments={"connection": reach["platform_connection"]}, **wrong)
     assert not found["failed"]

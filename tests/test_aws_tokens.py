@@ -4,6 +4,7 @@ playbooks/aws.yml made, and a stand-in for STS that decides by them. moto itself
 
 import copy
 import json
+import re
 import subprocess
 import time
 import types
@@ -224,6 +225,42 @@ def test_triton_asks_for_the_bucket_itself(chain):
     assert may(chain, TRITON, "HeadBucket", MODELS)
 
 
+# --- The report on real pods ---
+
+
+def test_pods_that_no_webhook_saw_are_told_how_to_be_started_anew(chain, aws_services):
+    """The pods of a deployment without EKS's webhook."""
+    for bucket in (MODELS, ARTIFACTS, "my-vllm-data"):
+        make(aws_services.client("s3"), bucket)
+    webhook = {"name": "iam-for-pods.amazonaws.com", "sideEffects": "None", "admissionReviewVersions": ["v1"]}
+    webhook["rules"] = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
+    webhook |= {"clientConfig": {"url": "https://127.0.0.1:23443/mutate"}, "failurePolicy": "Ignore"}
+    made = {"metadata": {"name": "pod-identity-webhook"}, "webhooks": [webhook]}
+    path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+    chain.cluster.api("POST", path, made)
+    variables = {"platform_aws_account_id": ACCOUNT, "irsa_oidc_issuer": chain.issuer, "irsa_report_strict": False}
+    try:
+        done = chain.cluster.playbook("identity", "-e", json.dumps(variables), env=aws_services.env)
+    finally:
+        chain.cluster.api("DELETE", f"{path}/pod-identity-webhook")
+    found = " ".join((done.stdout + done.stderr).split())
+    for account, name, container in (
+        ("triton-inference", "triton-inference", "triton"),
+        ("vllm-sa", "vllm", "load-adapters"),
+    ):
+        assert re.search(
+            rf"ml-models/{account}: pods: (2 of 2 pods: )?pod {name}-[\w-]+, container {container}: no AWS_ROLE_ARN: it is older than the annotation, "
+            rf"or the webhook did not answer; restart it: kubectl -n ml-models rollout restart deployment/{name}\b",
+            found,
+        ), found
+    assert "ml-models/workflow-sa: none of its pods runs" in found
+
+
+def make(s3, bucket):
+    if bucket not in [found["Name"] for found in s3.list_buckets()["Buckets"]]:
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": aws_api.REGION})
+
+
 # --- A pod's own SDK ---------------------------------------------------------------------------------
 
 SDK = """
@@ -240,7 +277,7 @@ except botocore.exceptions.ClientError as error:
 def test_an_sdk_with_a_pods_environment_reads_and_is_refused_a_write(chain, aws_services, tmp_path):
     """As EKS's webhook injects it: the role's ARN and the token's file. moto enforces the policies of the role."""
     s3 = aws_services.client("s3")
-    s3.create_bucket(Bucket=ARTIFACTS, CreateBucketConfiguration={"LocationConstraint": aws_api.REGION})
+    make(s3, ARTIFACTS)
     s3.put_object(Bucket=ARTIFACTS, Key="adapter", Body=b"weights")
     (tmp_path / "token").write_text(token(chain.cluster, "vllm-sa"))
     pod = {key: value for key, value in aws_services.env.items() if key not in aws_api.CREDENTIALS}

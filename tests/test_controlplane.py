@@ -147,14 +147,41 @@ def test_a_cluster_from_first_start_to_the_end(other_cluster, tmp_path):
         other_cluster.control("up")
         other_cluster.kubectl("get", "namespace", "kept")
 
-        rival = type(other_cluster)("modelyard-rival", other_cluster.port, tmp_path / "rival")
-        refused = rival.control("up", check=False)
-        assert refused.returncode != 0
-        assert f"port {other_cluster.port} is in use by another program: set CLUSTER_PORT" in refused.stderr
-        assert rival.control("down").returncode == 0
+        # Its own port, and those that it derives: its etcd's is here the controller manager's.
+        for offset, component in {0: "kube-apiserver", 1000: "etcd", -4000: "etcd-peer"}.items():
+            rival = type(other_cluster)("modelyard-rival", other_cluster.port + offset, tmp_path / "rival")
+            refused = rival.control("up", check=False)
+            assert refused.returncode != 0
+            taken = {0: other_cluster.port, 1000: other_cluster.port + 11000, -4000: other_cluster.port + 10000}[offset]
+            told = f"port {taken} ({component} of the cluster modelyard-rival) is in use by another program: set CLUSTER_PORT"
+            assert told in refused.stderr
+            assert rival.control("down").returncode == 0
 
     assert other_cluster.processes() == {}
     assert not other_cluster.home.exists()
+
+
+@pytest.mark.parametrize("port", ["51536", "80", "abc"])
+def test_ports_that_there_are_not_are_refused(other_cluster, port):
+    refused = other_cluster.control("up", env={"CLUSTER_PORT": port}, check=False)
+    assert refused.returncode != 0
+    assert f"CLUSTER_PORT is {port}: it must be from 1024 to 51535" in refused.stderr
+
+
+def test_a_component_that_ends_ends_the_start_with_its_last_words(other_cluster, tmp_path):
+    """As an etcd does whose port another one took in the same moment."""
+    built = Path(other_cluster.control("bin").stdout.strip())
+    for program in built.iterdir():
+        (tmp_path / program.name).symlink_to(program)
+    (tmp_path / "etcd").unlink()
+    script = f'[ "$1" != --version ] || exec {built}/etcd --version\necho listen: address already in use >&2\nexit 1\n'
+    (tmp_path / "etcd").write_text(f"#!/bin/sh\n{script}")
+    (tmp_path / "etcd").chmod(0o755)
+    refused = other_cluster.control("up", env={"MODELYARD_BINARIES": str(tmp_path)}, check=False)
+    assert refused.returncode != 0
+    assert "etcd ended:\nlisten: address already in use\ncontrolplane: the cluster did not start" in refused.stderr
+    # Not what kwokctl says when it has waited for two minutes.
+    assert "deadline exceeded" not in refused.stderr
 
 
 def test_a_path_that_kwokctl_cannot_hold_is_refused(other_cluster, tmp_path):

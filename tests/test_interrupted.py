@@ -3,6 +3,7 @@
 Moments are random; INTERRUPT_SEED repeats those of an earlier run, whose seed is in the output of a failed test.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -76,32 +77,45 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-# Numbers of the processes that killed runs may have left. A worker with a long result waits for ever for its reader.
+# Numbers of the processes of killed runs.
 WORKERS: set[int] = set()
+
+
+def told(pid: int, file: str) -> str:
+    """What the kernel says of a process; nothing of one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/{file}").read_text()
+    except OSError:
+        return ""
+
+
+def alive() -> set[int]:
+    """Those of them that still run; a dead one that nobody has collected has no command line."""
+    return {worker for worker in WORKERS if "ansible" in told(worker, "cmdline")}
 
 
 def end_workers() -> None:
     """End the processes that killed runs left behind."""
-    while WORKERS:
-        worker = WORKERS.pop()
-        try:
-            if b"ansible" in Path(f"/proc/{worker}/cmdline").read_bytes():
-                os.kill(worker, signal.SIGKILL)
-        except (OSError, ProcessLookupError):
-            continue
+    for worker in alive():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    WORKERS.clear()
 
 
 @pytest.fixture(autouse=True)
 def no_workers_left():
-    """No process of a test outlives it."""
+    """No process of a killed run outlives it for long: only a module may finish what it is at."""
     yield
-    end_workers()
+    try:
+        wait_until(lambda: not alive(), seconds=20)
+    finally:
+        end_workers()
 
 
 def kill(process, everything: bool) -> None:
     """End a run at once.
 
-    Its process group is the playbook alone: Ansible's workers have groups of their own and finish what they are at.
+    Its process group is the playbook alone: Ansible's workers have groups of their own, and a module finishes what it is at.
     `everything` ends these too, as a machine does that loses its power. A run that has ended by itself is left at that.
     """
     if process.poll() is not None:
@@ -219,6 +233,22 @@ def test_a_deploy_killed_before_its_first_write_leaves_nothing(clean_platform, m
     time.sleep(moments[0].uniform(0.1, 0.6))
     kill(process, everything=True)
     assert clean_platform.resource_versions() == before
+
+
+def test_no_worker_waits_for_a_reader_that_was_killed(clean_platform):
+    """Its result is longer than a pipe holds."""
+    process = clean_platform.start_playbook("site", "--check")
+
+    def forks() -> list[int]:
+        """The workers: processes that run the same program."""
+        mine = told(process.pid, "cmdline")
+        return [pid for pid in descendants(process.pid) if told(pid, "cmdline") == mine]
+
+    assert wait_until(forks, process)
+    os.kill(process.pid, signal.SIGSTOP)
+    wait_until(lambda: any("pipe_write" in told(worker, "wchan") for worker in forks()))
+    kill(process, everything=False)
+    wait_until(lambda: not alive(), seconds=10)
 
 
 @pytest.mark.parametrize("everything", [True, False], ids=["everything dies", "workers go on"])

@@ -4,8 +4,10 @@ What a playbook's actions decide is tested in this process (tests/delivering.py)
 """
 
 import json
+import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleActionFail
+from conftest import BIN
 from delivering import act, deliver, local, rendering
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,6 +49,63 @@ def test_syntax(cluster):
         "ansible-playbook", "-i", "inventories/local", "--syntax-check", *(f"playbooks/{name}" for name in PLAYBOOKS)
     )
     assert [line.split("/")[-1] for line in done.stdout.splitlines() if line.startswith("playbook:")] == PLAYBOOKS
+
+
+def called(playbook, *args, **more):
+    """Run a playbook that needs no cluster: all of what it says to a person, and what to a program."""
+    command = [
+        BIN / "ansible-playbook",
+        "-i",
+        ROOT / "inventories/platform",
+        ROOT / "playbooks" / f"{playbook}.yml",
+        *args,
+    ]
+    more["env"] = {**os.environ, "ANSIBLE_NOCOLOR": "1", **more.get("env", {})}
+    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **more)
+
+
+def test_it_runs_from_any_folder(tmp_path):
+    done = called("render", "--check", cwd=tmp_path)
+    assert (done.returncode, "61 files, 0 written" in done.stdout) == (0, True), text(done)
+
+
+def test_a_programs_output_is_json_alone():
+    done = called("render", "--check", cwd=ROOT, env={"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"})
+    assert json.loads(done.stdout)["stats"]["ml-platform"]["failures"] == 0
+    assert "0 written" in done.stderr
+
+
+def test_a_tag_is_not_taken_for_a_part():
+    done = called("site", "--tags", "vllm,triton", cwd=ROOT)
+    assert done.returncode != 0
+    assert (
+        "--tags triton,vllm: these playbooks have no parts by tag. One role: playbooks/irsa.yml, playbooks/triton.yml, "
+        in text(done)
+    )
+    assert called("render", "--check", "--tags", "whole", cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("playbook", "task"),
+    [
+        ("render", "Write the tree"),
+        ("site", "Plan the run"),
+        ("vllm", "Prune, and wait for the rollout"),
+        ("site", "Show what runs where"),
+        ("aws", "Make the AWS side"),
+    ],
+)
+def test_a_start_in_the_middle_is_refused_in_words(playbook, task):
+    done = called(playbook, "--start-at-task", task, cwd=ROOT)
+    assert done.returncode != 0
+    assert "nothing was rendered: a playbook can't start in its middle (--start-at-task)" in text(done)
+
+
+def test_a_checkout_that_converts_lines_has_the_same_tree(tmp_path):
+    clone = ["git", "clone", "--quiet", "--config", "core.autocrlf=true", ROOT, tmp_path / "clone"]
+    subprocess.run(clone, check=True)
+    files = [path for top in ("infra", "controlplane", "roles") for path in (tmp_path / "clone" / top).rglob("*.*")]
+    assert [path for path in files if path.is_file() and b"\r\n" in path.read_bytes()] == []
 
 
 def test_what_templates_need_is_loaded_once_and_not_for_every_task(cluster, tmp_path):

@@ -12,7 +12,7 @@ import subprocess
 import aws_api
 import pytest
 import yaml
-from aws_api import ACCOUNT, everything, policy_name, service_account
+from aws_api import ACCOUNT, OTHER, everything, policy_name, service_account
 from rendering import rendered
 from services import ROOT, python_of
 
@@ -176,8 +176,14 @@ POLICIES_ACCEPTED = (
     ),
     # Handing out the role's credentials is what a trust policy is for.
     ("trust", "CREDENTIALS_EXPOSURE", ""),
-    # The account of a run writes roles and buckets' policies; docs/aws.md says how a boundary limits that.
+    # The account of a run writes roles and buckets' policies; aws-policy-boundary.json limits that.
     ("run", "PERMISSIONS_MANAGEMENT_ACTIONS", ""),
+    # AWS's own examples compare a boundary as a text (IAM User Guide, "Permissions boundaries for IAM entities").
+    (
+        "run",
+        "MISMATCHED_TYPE_BUT_USABLE",
+        "Type mismatch: StringEquals requires a value of type String but given Arn",
+    ),
     (
         "run",
         "RESOURCE_POLICY_PRIVILEGE_ESCALATION",
@@ -200,6 +206,9 @@ def of_an_account(cloud, cluster):
     accounts[-1]["access"].append(
         {"bucket": "my-encrypted-data", "prefixes": ["one", "two"], "write": True, "kms_key_arn": key}
     )
+    point = {"access_point": f"arn:{partition}:s3:{region}:{OTHER}:accesspoint/point", "account_id": OTHER}
+    accounts[-1]["access"].append({"bucket": "their-data", "write": True, "head_bucket": True, **point})
+    accounts[-1]["access"].append({"bucket": "their-data", "prefixes": ["one"], **point})
     aws_api.run(
         **{
             "partition": partition,
@@ -225,7 +234,10 @@ def of_an_account(cloud, cluster):
 def verdicts(aws_services, tmp_path_factory):
     """{folder: [(kind of policy, finding, detail)]}: what parliament finds in what runs write, in docs/, and in what is bad."""
     folder = tmp_path_factory.mktemp("policies")
-    documents = {("docs", "run", "run"): json.loads((ROOT / "docs" / "aws-policy.json").read_text())}
+    kept = {"aws-policy": "run", "aws-policy-boundary": "run", "aws-boundary": "boundary"}
+    documents = {
+        ("docs", kind, name): json.loads((ROOT / "docs" / f"{name}.json").read_text()) for name, kind in kept.items()
+    }
     for name, (statement, _) in BAD_POLICIES.items():
         documents[name, "bad", "bad"] = {"Version": "2012-10-17", "Statement": [statement]}
     with pytest.MonkeyPatch.context() as patch:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping
 
 from ansible.errors import AnsibleError
+from ansible_collections.modelyard.core.plugins.plugin_utils import worker
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
@@ -44,7 +45,8 @@ class ActionModule(Action):
 
     def _write(self, account: Account, plan: Plan) -> None:
         try:
-            written(account, plan.writes)
+            with worker.outliving():
+                written(account, plan.writes)
         except Interrupted as error:
             self.tell(str(error))
             # Ansible's own handler ends this process: nobody reads a result any more, and a long one would be waited for for ever.

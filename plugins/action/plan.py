@@ -33,6 +33,8 @@ class ActionModule(Action):
                 plan = self._again(planner, lock)
                 plan.namespaces += created
             prepared = self._prepare(cluster, lock, plan, settings)
+        elif not self._task.check_mode:
+            lock.clear(seen)
         made = [planning.Change("create", {"kind": "Namespace", "metadata": item}) for item in plan.namespaces]
         changes = [change.summary() for change in [*made, *plan.release, *plan.changes, *plan.prune]]
         for line in changes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.template import trust_as_template
+from ansible import template
 from ansible.vars.plugins import get_vars_from_inventory_sources
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -12,12 +12,27 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs, written
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.render import Rendering, everything
 
+# A tag of this project's playbooks, which all run whole.
+WHOLE = "whole"
+
 
 class ActionModule(Action):
     """Turn a host's variables into objects, and what else is known of them."""
 
+    def _check_tags(self, task_vars: dict) -> None:
+        """Refuse to do everything when a tag asks for a part. In a play of somebody else's the tags are theirs."""
+        asked = set(task_vars.get("ansible_run_tags", [])) - {"all", "tagged"}
+        if WHOLE in self._task.tags and asked and not asked & set(self._task.tags):
+            raise Refused(
+                [
+                    f"--tags {','.join(sorted(asked))}: these playbooks have no parts by tag. One role: "
+                    f"{', '.join(f'playbooks/{role}.yml' for role in everything())}; one cluster: --limit"
+                ]
+            )
+
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
+        self._check_tags(task_vars)
         roles = options["roles"] or everything()
         unknown = [role for role in roles if role not in everything()]
         if unknown:
@@ -63,4 +78,4 @@ def _trusted(value: Any) -> Any:
         return {key: _trusted(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_trusted(item) for item in value]
-    return trust_as_template(value) if isinstance(value, str) and "{{" in value else value
+    return template.trust_as_template(value) if isinstance(value, str) and "{{" in value else value

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import time
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import handover
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, rollout
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
+    ApiError,
+    Cluster,
+    Unreachable,
+    describe,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.writes import remove
 
@@ -26,12 +34,14 @@ class ActionModule(Action):
         held = plan["apply"] or plan["prune"]
         lock = Lock(cluster, place["lock_namespace"], place["lock_name"], os.getppid()) if held else None
         try:
+            if options["cause"]:
+                return _stopped(cluster, rendered, plan, options["cause"])
             pruned = [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
-            live = self._wait(cluster, rendered, lock) if options["wait"] else []
+            live = self._wait(cluster, rendered, lock)
         finally:
             self._release(lock)
         result = {"changed": bool(pruned), "workloads": rollout.table(cluster, live)}
-        hand_over = options["wait"] and delivery.is_gitops(rendered) and rendered["settings"]["apply"]["handover"]
+        hand_over = delivery.is_gitops(rendered) and rendered["settings"]["apply"]["handover"]
         return self._hand_over(cluster, rendered, result) if hand_over else result
 
     def _wait(self, cluster: Cluster, rendered: dict, lock: Lock | None) -> list[dict]:
@@ -71,3 +81,17 @@ class ActionModule(Action):
                 lock.release()
         except (ApiError, Unreachable) as error:
             self._display.warning(f"the lock could not be freed ({error}); it frees itself")
+
+
+def _stopped(cluster: Cluster, rendered: dict, plan: dict, cause: str) -> dict:
+    """Say what an apply had written when it stopped."""
+    planner = planning.Planner(cluster, delivery.options(rendered))
+    states = dict(zip(map(describe, plan["apply"]), cluster.parallel(planner.holds, plan["apply"]), strict=True))
+    written = [name for name, holds in states.items() if holds]
+    rest = ", ".join(name for name, holds in states.items() if not holds)
+    before, brace, answer = cause.partition("{")
+    with contextlib.suppress(ValueError, LookupError):
+        # kubernetes.core gives the API server's answer as it came.
+        cause = before + json.loads(brace + answer)["message"]
+    told = f"{cause}. Written before that: {', '.join(written) or 'nothing'}. Not written: {rest or 'nothing'}"
+    return {"changed": bool(written), "told": f"{told}. What is written stays, and the next run goes on from there."}

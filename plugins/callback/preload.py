@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import action_loader, filter_loader, lookup_loader, test_loader
+from ansible_collections.modelyard.core.plugins.plugin_utils import worker
 
 if TYPE_CHECKING:
     from ansible.playbook import Playbook
@@ -19,6 +20,7 @@ description:
   - Ansible runs each task in a fork of its process, for each host, and what the task needs is first imported there, each time again.
   - Loaded before the fork, it is inherited. Nothing is printed, and nothing else changes. What it saves stands in
     docs/architecture.md.
+  - A fork ends with the process, too, however that ends.
 """
 
 
@@ -30,7 +32,7 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "modelyard.core.preload"
 
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
-        """Load ansible-core's filters, tests and lookups that templates use; returns nothing, raises nothing.
+        """Load ansible-core's filters, tests and lookups that templates use, and bind the workers; returns nothing, raises nothing.
 
         Args:
             playbook: what is about to run, not looked at.
@@ -40,6 +42,7 @@ class CallbackModule(CallbackBase):
         filter_loader.get("ansible.builtin.combine")
         test_loader.get("ansible.builtin.defined")
         lookup_loader.get("ansible.builtin.env")
+        worker.bind()
 
     def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
         """Load one of our actions with all that it imports; returns nothing, raises nothing.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 
+from ansible.errors import AnsibleFilterError
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import UNRENDERED
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
 
 COLUMNS = ["workload", "profile", "model", "ready", "node", "gpus"]
@@ -31,6 +33,8 @@ def summary(rendered: dict, plan: dict, rollout: dict, connection: dict) -> str:
     Returns:
         what changed, the table, a line to paste that asks a server for a prediction, and one that points kubectl at the cluster.
     """
+    if not rendered:
+        raise AnsibleFilterError(UNRENDERED)
     changed, rows = len(plan["changes"]), rollout.get("workloads") or []
     counted = f"{changed} change{'s'[: changed > 1]}" if changed else "nothing to change"
     lines = [f"cluster {rendered['cluster']['name']}: {counted}"]

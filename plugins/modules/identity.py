@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: identity
 short_description: Say whether the chain from each ServiceAccount to S3 closes
 description:
-  - Reads the ServiceAccounts and the issuer from the cluster; provider, roles and policies, or Pod Identity associations, from AWS.
+  - Reads the ServiceAccounts, their pods, what injects into those, and the issuer from the cluster; provider, roles, policies, buckets and keys, or Pod Identity associations, from AWS.
   - Evaluates trust and permission policies with their conditions, and the permissions boundary. Writes nothing.
 extends_documentation_fragment:
   - modelyard.core.reader
@@ -34,7 +34,8 @@ chains:
     role: {description: ARN of the role by the inventory., type: str}
     closed: {description: Whether the chain closes., type: bool}
     broken: {description: The broken link., type: str}
-    reason: {description: What is wrong with it., type: str}
+    unjudged: {description: The first link that can't be judged., type: str}
+    reason: {description: What is wrong with the broken link or can't be judged of the other., type: str}
     links: {description: Each link that was reached, and C(ok) or what is wrong., type: dict}
     notices: {description: What does not break it., type: list}
 """

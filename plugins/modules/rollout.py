@@ -21,10 +21,10 @@ options:
     description: What C(modelyard.core.plan) returned. Where there is something to apply or to prune, this run holds the lock.
     type: dict
     required: true
-  wait:
-    description: Wait for the Deployments and tell where they run. False only prunes and frees the lock.
-    type: bool
-    default: true
+  cause:
+    description: Why the apply stopped. Then nothing is pruned or waited for; what was written by then is told, and the lock is freed.
+    type: str
+    default: ''
 extends_documentation_fragment:
   - modelyard.core.reader
   - modelyard.core.reader.cluster

@@ -8,11 +8,15 @@ import json
 from typing import Any
 
 import yaml
+from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, numbered
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import LOADER
 
+UNRENDERED = "nothing was rendered: a playbook can't start in its middle (--start-at-task), since each step needs what those before it found"
+# Programs read the output of these: nothing may stand beside their JSON.
+MACHINE_READABLE = ("json", "jsonl")
 DOCUMENTED = ("type", "elements", "required", "default", "choices")
 
 
@@ -47,6 +51,8 @@ class Action(ActionBase):
         _, options = self.validate_argument_spec(arguments(type(self).__module__.rpartition(".")[2]))
         # Ansible's tagged values are not what the API, boto3 and the YAML writer take.
         options = json.loads(json.dumps(options))
+        if options.get("rendered") == {}:
+            raise AnsibleActionFail(UNRENDERED)
         name = ((options.get("rendered") or {}).get("cluster") or {}).get("name", "")
         where = f"cluster {name}: " if name else ""
         try:
@@ -73,7 +79,8 @@ class Action(ActionBase):
 
     def tell(self, line: str) -> None:
         """Show a line at once."""
-        self._display.display(f"  {line}")
+        stderr = constants.DEFAULT_STDOUT_CALLBACK.rpartition(".")[2] in MACHINE_READABLE
+        self._display.display(f"  {line}", stderr=stderr)
 
 
 def checked(rendered: dict) -> dict:

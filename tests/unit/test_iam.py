@@ -177,7 +177,6 @@ def test_conditions(condition, context, right):
         ({"IpAddress": {"k": "here"}}, "does not appear to be an IPv4"),
         ({"StringEquals": "k"}, "must be an object"),
         ({"StringEquals": {"k": {"a": "b"}}}, "must be a text"),
-        ({"StringNotEquals": {"k": "${aws:username}"}}, "has no value, in a negated condition"),
     ],
 )
 def test_what_cannot_be_evaluated_is_an_error(condition, message):
@@ -212,9 +211,11 @@ def test_policy_variables():
     mine = iam.Request("s3:GetObject", "arn:aws:s3:::b/ann/k", {"aws:username": "ann"})
     assert iam.decide([document], mine).allowed
     assert not iam.decide([document], dataclasses.replace(mine, resource="arn:aws:s3:::b/bob/k")).allowed
-    # A wildcard in a value is a letter like any other; without a value, the statement has no effect.
+    # A wildcard in a value is a letter like any other; without a value, it matches nothing.
     assert not iam.decide([document], dataclasses.replace(mine, context={"aws:username": "*"})).allowed
     assert not iam.decide([document], dataclasses.replace(mine, context={})).allowed
+    assert holds({"StringNotEquals": {"k": "${aws:username}"}}, k="a")
+    assert not holds({"StringEquals": {"k": "${aws:username}"}}, k="a")
     # Only this version of the language has them.
     old = policy(allow(resource="arn:aws:s3:::b/${aws:username}/*"), version="2008-10-17")
     assert not iam.decide([old], mine).allowed
@@ -344,3 +345,167 @@ def test_s3_operations_ask_for_their_action():
     assert iam.s3("UploadPart", "b", "k").action == "s3:PutObject"
     with pytest.raises(iam.PolicyError, match="unknown S3 operation"):
         iam.s3("GetBucket", "b")
+
+
+# --- What is not known ------------------------------------------------------------------------------
+
+
+def about(**keys):
+    """A request of which the keys given are known, `gone` is absent, and no other."""
+    context = {key.replace("__", ":"): value for key, value in keys.items()}
+    return iam.Request("s3:GetObject", "arn:aws:s3:::b/k", context, absent=("gone",))
+
+
+def verdict(*statements, request=None, boundary=None):
+    """True, False, or the keys that decide."""
+    decision = iam.decide([policy(*statements)], request or about(known="a"), boundary)
+    assert not (decision.unknown and (decision.allowed or decision.denied))
+    return decision.unknown or decision.allowed
+
+
+IF = {"StringEquals": {"any": "x"}}
+NO = {"StringEquals": {"known": "b"}}
+
+
+KNOWN = {"known": "a", "number": "1", "maybe": iam.Some(("a",), absent=True), "maybek": iam.Some(("k",), absent=True)}
+
+
+@pytest.mark.parametrize(
+    ("statements", "right"),
+    [
+        ([allow(Condition=IF)], ("any",)),
+        ([allow(), deny(Condition=IF)], ("any",)),
+        # What is certain goes before.
+        ([allow(Condition=IF), allow()], True),
+        ([allow(Condition=IF), deny()], False),
+        ([allow(), deny(Condition=IF), deny()], False),
+        ([deny(Condition=IF)], False),
+        # A statement that is not about the request asks nothing.
+        ([allow(), deny("s3:PutObject", Condition=IF)], True),
+        ([allow(), deny(resource="arn:aws:s3:::c/*", Condition=IF)], True),
+        ([allow(), deny(Condition={**IF, "StringLike": {"known": "b*"}})], True),
+        ([allow(Condition={"StringEquals": {"any": "x", "known": "b"}})], False),
+        ([allow(Condition={"StringEquals": {"any": "x", "known": "a"}})], ("any",)),
+        # Every key that decides is told, and no other.
+        ([allow(Condition=IF), deny(Condition={"Bool": {"other": "true"}})], ("any", "other")),
+        ([allow(), allow(Condition=IF), deny(Condition={"Bool": {"other": "true"}})], ("other",)),
+        ([allow(Condition={"StringEquals": {"any": "x", "two": "y"}})], ("any", "two")),
+        ([{"Effect": "Allow", "NotAction": "s3:Put*", "NotResource": "arn:aws:s3:::c", "Condition": IF}], ("any",)),
+        # Variables.
+        ([allow(resource="arn:aws:s3:::b/${any}")], ("any",)),
+        ([allow(resource="arn:aws:s3:::c/${any}")], False),
+        ([allow(resource="arn:aws:s3:::b/${gone}")], False),
+        ([allow(resource="arn:aws:s3:::b/${any, 'k'}")], ("any",)),
+        ([allow(resource="arn:aws:s3:::c/${any, 'k'}")], False),
+        ([allow(resource=["arn:aws:s3:::b/${any}", "arn:aws:s3:::b/*"])], True),
+        ([allow("*", "*"), {"Effect": "Deny", "Action": "*", "NotResource": "arn:aws:s3:::b/${any}"}], ("any",)),
+        ([allow("*", "*"), {"Effect": "Deny", "Action": "*", "NotResource": "arn:aws:s3:::c/${any}"}], ("any",)),
+        ([allow("*", "*"), {"Effect": "Deny", "Action": "*", "NotResource": "arn:aws:s3:::c/${any, 'x'}"}], False),
+        ([allow("*", "*"), {"Effect": "Deny", "Action": "*", "NotResource": ["arn:aws:s3:::c/${any}", "*"]}], True),
+        ([allow("*", "*"), {"Effect": "Deny", "Action": "*", "NotResource": "arn:aws:s3:::c/${gone}"}], ("gone",)),
+        ([allow(resource=["arn:aws:s3:::b/${gone}", "*"])], True),
+        ([allow(Condition={"StringEquals": {"known": "${any}"}})], ("any",)),
+        ([allow(Condition={"StringEquals": {"known": ["${any}", "a"]}})], True),
+        ([allow(Condition={"StringLike": {"known": "b${any}"}})], False),
+        ([allow(Condition={"StringNotLike": {"known": "b${any}"}})], True),
+        ([allow(Condition={"StringNotLike": {"known": "${any}"}})], ("any",)),
+        ([allow(Condition={"StringNotLike": {"known": "b${any, ''}"}})], True),
+        ([allow(Condition={"NumericLessThan": {"number": "${any}"}})], ("any",)),
+        # The variable is "a", or there is none.
+        ([allow(Condition={"StringEquals": {"known": "${maybe}"}})], ("maybe",)),
+        ([allow(Condition={"StringEquals": {"known": "${maybe, 'a'}"}})], True),
+        ([allow(Condition={"StringEquals": {"number": "${maybe, '1'}"}})], ("maybe",)),
+        ([allow(resource="arn:aws:s3:::b/${maybek}")], ("maybek",)),
+    ],
+)
+def test_a_key_that_is_not_known_decides(statements, right):
+    assert verdict(*statements, request=about(**KNOWN)) == right
+
+
+@pytest.mark.parametrize(
+    ("statements", "right"),
+    [
+        ([allow(Condition={"Null": {"any": "true"}}), allow(Condition={"Null": {"any": "false"}})], True),
+        ([allow(Condition={"Null": {"any": "true"}}), allow(Condition={"StringLike": {"any": "x*"}})], ("any",)),
+        ([allow(), deny(Condition={"Null": {"any": "true"}, "StringLike": {"any": "*"}})], True),
+        ([allow(), deny(Condition={"Null": {"any": "true"}}), deny(Condition={"StringLike": {"any": "*"}})], False),
+        ([allow(Condition={"StringEquals": {"two": "7"}}), allow(Condition={"StringEquals": {"two": "8"}})], True),
+        ([allow(Condition={"StringEquals": {"two": "7"}}), deny(Condition={"StringEquals": {"two": "8"}})], ("two",)),
+        # One of two keys does not matter.
+        ([allow(Condition={"Null": {"any": "true"}}), allow(Condition={"Null": {"any": "false"}}), deny(Condition=IF | {"Null": {"b": "true"}})], ("any", "b")),
+    ],
+)  # fmt: skip
+def test_a_key_that_changes_nothing_does_not_decide(statements, right):
+    assert verdict(*statements, request=about(two=iam.Some(("7", "8")))) == right
+
+
+def test_a_boundary_with_a_key_that_is_not_known():
+    everything = policy(allow("*", "*"))
+    assert verdict(allow(), boundary=policy(allow("*", "*", Condition=IF))) == ("any",)
+    assert verdict(allow(Condition=NO), boundary=policy(allow("*", "*", Condition=IF))) is False
+    assert verdict(allow(Condition=IF), boundary=policy(allow(Condition=NO))) is False
+    assert verdict(allow(Condition=IF), boundary=policy(allow("*", "*"), deny(Condition=IF))) == ("any",)
+    assert verdict(allow(), boundary=policy(*everything["Statement"], allow(Condition=IF))) is True
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "right"),
+    [
+        # A key of which nothing is known; of which the form is, and that it is there; that is there, and is one of two.
+        ("StringEquals", "AROA:x", (None, None, False)),
+        ("StringEquals", "other", (None, False, False)),
+        ("StringNotEquals", "other", (None, True, True)),
+        ("StringEqualsIgnoreCase", "aroa:X", (None, None, False)),
+        ("StringLike", "*", (None, True, True)),
+        ("StringLike", "AROA:*", (None, True, False)),
+        ("StringLike", "AROA:?*", (None, None, False)),
+        ("StringLike", "*:x", (None, None, False)),
+        ("StringNotLike", "AROA*", (None, False, True)),
+        ("StringNotLike", "B*", (None, True, True)),
+        ("StringLikeIfExists", "*", (True, True, True)),
+        ("StringEqualsIfExists", "7", (None, False, None)),
+        ("StringEquals", ["7", "8"], (None, False, True)),
+        ("NumericLessThan", "9", (None, None, True)),
+        ("NumericLessThan", "8", (None, None, None)),
+        ("NumericGreaterThanIfExists", "9", (None, None, False)),
+        ("ArnLike", "*", (None, True, True)),
+        ("ForAllValues:StringLike", "*", (True, True, True)),
+        ("ForAnyValue:StringLike", "*", (None, True, True)),
+        ("ForAnyValue:StringNotLike", "AROA:*", (None, False, True)),
+        ("ForAllValues:StringEquals", "7", (None, False, None)),
+        ("Null", "true", (None, False, False)),
+        ("Null", "false", (None, True, True)),
+        ("Null", ["true", "false"], (True, True, True)),
+    ],
+)
+def test_operators_with_a_value_that_is_not_all_known(operator, value, right):
+    request = about(form=iam.Some(("AROA:*",)), two=iam.Some(("7", "8")))
+    got = []
+    for key in ("any", "form", "two"):
+        found = verdict(allow(Condition={operator: {key: value}}), request=request)
+        got.append(None if found == (key,) else found)
+    assert tuple(got) == right
+
+
+def test_one_session_of_a_role_as_principal():
+    request = iam.Request("s3:GetObject", "arn:aws:s3:::b/k", principal=("AWS", "arn:aws:iam::1:role/team/r"))
+    one = allow(Principal={"AWS": "arn:aws:sts::1:assumed-role/r/x"})
+    assert verdict(one, request=request) == ("Principal",)
+    assert verdict(allow(Principal={"AWS": "arn:aws:sts::1:assumed-role/s/x"}), request=request) is False
+    assert verdict(one, allow(Principal={"AWS": "1"}), request=request) is True
+    assert verdict(allow(Principal="*"), deny(NotPrincipal=one["Principal"]), request=request) == ("Principal",)
+
+
+def test_an_unknown_operator_does_not_hide_in_a_statement_about_something_else():
+    with pytest.raises(iam.PolicyError, match="unknown condition operator"):
+        verdict(allow(), deny("iam:*", "*", Condition={"StringMatches": {"k": "a"}}))
+
+
+def test_values_that_are_no_numbers_or_dates():
+    for operator, value in (("NumericLessThan", "NaN"), ("DateLessThan", "9" * 20)):
+        with pytest.raises(iam.PolicyError, match="is not a"):
+            holds({operator: {"k": value}}, k="1")
+
+
+def test_a_variable_can_hold_a_whole_arn():
+    assert holds({"ArnEquals": {"k": "${l}"}}, k="arn:aws:s3:::b", l="arn:aws:s3:::b")

@@ -334,6 +334,7 @@ def test_the_longest_role_owns_a_name():
         ),
         ({"platform_aws_region": "frankfurt"}, "platform_aws_region is 'frankfurt': must be an AWS region"),
         ({"platform_irsa_role_path": "team"}, "platform_irsa_role_path is 'team': must begin and end with /"),
+        ({"platform_irsa_role_path": f"/{'p' * 511}/"}, "must begin and end with /, with up to 512 characters"),
         ({"platform_hf_token_secret": {"name": "x"}}, "needs name and key, or neither"),
         ({"platform_hf_endpoint": "hf"}, "platform_hf_endpoint is 'hf': must be a URL"),
         (

@@ -1,5 +1,7 @@
 """Role ARNs are composed in one place, and refused when AWS would; each account says what its role is and what it may use."""
 
+import json
+
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import names, options
 from rendering import rendered
@@ -60,7 +62,9 @@ def test_a_role_that_aws_would_refuse(variables, message):
 
 
 def test_each_account_says_what_it_may_use_and_which_variable_says_so():
-    gpu = {"access": [{"bucket": "gpu-models", "head_bucket": True}], "model_repository": "s3://gpu-models/x"}
+    far = {"account_id": "210987654321", "access_point": "arn:aws:s3:eu-central-1:210987654321:accesspoint/models"}
+    entry = {"bucket": "gpu-models", "head_bucket": True, "kms_key_arn": "aws/s3", **far}
+    gpu = {"access": [entry], "model_repository": "s3://gpu-models/x"}
     found = options.of(
         rendered(
             triton_access=[{"bucket": "models", "head_bucket": True}],
@@ -93,3 +97,26 @@ def test_what_is_off_has_no_account_and_its_role_is_still_named():
     models = {"m": {"registered_model": "m", "alias": "live"}}
     found = options.of(rendered(mlserver_models=models, **off))
     assert f"arn:aws:iam::{ACCOUNT}:role/my-mlserver-s3-read" in found["role_arns"]
+
+
+def test_the_report_knows_which_containers_need_the_role_and_where_they_ask():
+    beside = {"spec": {"template": {"spec": {"containers": [{"name": "beside", "image": "x"}]}}}}
+    found = rendered(
+        ("irsa", "triton", "vllm"),
+        triton_enabled_profiles=["cpu"],
+        triton_aws_region="eu-west-1",
+        vllm_patch={"Deployment": beside},
+        irsa_aws_profiles={ACCOUNT: "here", "210987654321": "there"},
+        irsa_aws_profile="other",
+    )
+    assert found["problems"] == []
+    assert '"beside"' in json.dumps(found["parts"])
+    asked = options.of(found)
+    items = {item["name"]: (item["containers"], item["region"]) for item in asked["service_accounts"]}
+    assert items == {
+        "workflow-sa": ([], "eu-central-1"),
+        "triton-inference": (["triton"], "eu-west-1"),
+        "vllm-sa": (["load-adapters", "vllm"], "eu-central-1"),
+    }
+    assert asked["profile"] == "here"
+    assert options.of(rendered(irsa_aws_profile="other"))["profile"] == "other"

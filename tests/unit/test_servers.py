@@ -146,7 +146,9 @@ def test_private_network(vllm: Any, platform: dict, vllm_image: str) -> None:
     env = _env(server)
     assert not lines
     assert env["HTTPS_PROXY"] == env["https_proxy"] == "http://proxy.local:3128"
-    assert {"10.0.0.0/8", "mlflow.ai-platform", ".svc"} <= set(env["no_proxy"].split(","))
+    assert {"10.0.0.0/8", "mlflow.ai-platform", ".svc", "169.254.170.23", "[fd00:ec2::23]"} <= set(
+        env["no_proxy"].split(",")
+    )
     assert env["REQUESTS_CA_BUNDLE"] == "/etc/modelyard/ca/ca-bundle.crt"
     assert env["HF_ENDPOINT"] == "https://hf.local"
     assert env["HF_TOKEN"] == {"secretKeyRef": {"name": "hf", "key": "token"}}

@@ -1,4 +1,4 @@
-"""Speaks with one AWS account through boto3, and words what it refuses; never decides what is asked of it.
+"""Speaks with one AWS account through boto3; never decides what is asked of it.
 
 Credentials are boto3's own business (environment, profile, instance role) and never pass through here.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import partition_of
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.refusals import ACTIONS, denied, failed, unanswered
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -30,21 +31,6 @@ ABSENT = frozenset(
     }
 )
 DENIED = frozenset({"403", "AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
-# Where the action that an operation needs has another name (Service Authorization Reference).
-ACTIONS = {
-    "resourcegroupstaggingapi:GetResources": "tag:GetResources",
-    "s3:DeleteBucketLifecycle": "s3:PutLifecycleConfiguration",
-    "s3:DeletePublicAccessBlock": "s3:PutBucketPublicAccessBlock",
-    "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
-    "s3:GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
-    "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
-    "s3:HeadBucket": "s3:ListBucket",
-    "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads",
-    "s3:ListObjectVersions": "s3:ListBucketVersions",
-    "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
-    "s3:PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
-    "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
-}
 # What a message calls the thing that an operation is about.
 SUBJECTS = (
     "RoleName",
@@ -54,6 +40,7 @@ SUBJECTS = (
     "serviceAccount",
     "associationId",
     "PolicyArn",
+    "KeyId",
     "name",
 )
 
@@ -64,10 +51,12 @@ class AwsError(Failure):
     Attributes:
         code: AWS's own code of the error, '' where there was no answer.
         answered: whether it is known that AWS did nothing: it said so, or was not asked.
+        bucket_region: where the bucket is that it is about; S3 tells it to whoever asks. '' where it did not.
     """
 
-    def __init__(self, text: str, code: str = "", answered: bool = True) -> None:
+    def __init__(self, text: str, code: str = "", answered: bool = True, bucket_region: str = "") -> None:
         super().__init__(text)
+        self.bucket_region = bucket_region
         self.code = code
         self.answered = answered
 
@@ -112,17 +101,14 @@ class Account:
         """Call an operation of AWS.
 
         Raises:
-            AwsError: it fails; the text names the right that is missing, where that is why.
+            AwsError: it fails; the text is AWS's own, or names the right that is missing, where that is why.
         """
         try:
             return getattr(self.client(service), operation)(**arguments)
         except ClientError as error:
             raise self._failed(service, operation, arguments, error) from None
-        except BotoCoreError as error:
-            hint = "; give the job an AWS credential, or set irsa_aws_profile" if "credential" in str(error) else ""
-            raise AwsError(f"{service}: {error}{hint}", answered=not isinstance(error, HTTPClientError)) from None
-        except ResponseParserError as error:
-            raise AwsError(f"{service}: what answers is not AWS: {error}", answered=False) from None
+        except (BotoCoreError, ResponseParserError) as error:
+            raise _unanswered(service, error) from None
 
     def find(self, service: str, operation: str, **arguments: Any) -> dict | None:
         """Call a reading operation; None where there is no such thing."""
@@ -140,20 +126,24 @@ class Account:
             return [item for page in found for item in page.get(key) or []]
         except ClientError as error:
             raise self._failed(service, operation, arguments, error) from None
-        except BotoCoreError as error:
-            raise AwsError(f"{service}: {error}") from None
+        except (BotoCoreError, ResponseParserError) as error:
+            raise _unanswered(service, error) from None
 
     def _failed(self, service: str, operation: str, arguments: Mapping, error: ClientError) -> AwsError:
-        code = error.response["Error"].get("Code", "")
-        name = f"{service}:{self.client(service).meta.method_to_api_mapping[operation]}"
-        action = ACTIONS.get(name, name)
-        subject = next((str(arguments[key]) for key in SUBJECTS if key in arguments), "")
-        on = f" on {subject}" if subject else ""
+        found = error.response["Error"]
+        # Of the role that a profile names, botocore asks STS first.
+        mapped = self.client(service).meta.method_to_api_mapping[operation]
+        asked = (service, mapped) if error.operation_name == mapped else ("sts", error.operation_name)
+        name = ":".join(asked)
+        subject = next((str(arguments[key]) for key in SUBJECTS if key in arguments), "") if asked[1] == mapped else ""
+        code, message, action = found.get("Code", ""), str(found.get("Message") or ""), ACTIONS.get(name, name)
         if code in DENIED:
-            return AwsError(
-                f"{action}{on} is denied to {self.caller or 'the credentials'}: docs/aws-policy.json lists what a run needs",
-                code,
-            )
-        text = f"{action}{on} failed: {error.response['Error'].get('Message') or code}"
+            region = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
+            return AwsError(denied(action, subject, self.caller, message), code, bucket_region=region)
+        text = failed(action, subject, self.region, code, message)
         # A server's own fault may come after the work.
         return AwsError(text, code, error.response["ResponseMetadata"].get("HTTPStatusCode", 400) < 500)
+
+
+def _unanswered(service: str, error: Exception) -> AwsError:
+    return AwsError(unanswered(service, error), answered=not isinstance(error, (HTTPClientError, ResponseParserError)))

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.bucket_settings import (
+    MULTIPART,
+    NONCURRENT,
+    encryption,
+    merge_lifecycle,
+    same_encryption,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import bucket_account
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    MANAGED_BY,
     cluster_tags,
     is_ours,
     pairs_of,
@@ -19,7 +28,6 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Par
 PUBLIC_ACCESS_BLOCK = dict.fromkeys(
     ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
 )
-NONCURRENT, MULTIPART = "modelyard-noncurrent-versions", "modelyard-multipart-uploads"
 # Takes nothing back by itself: what the write was about goes.
 WITH_THE_BUCKET = ("", {})
 
@@ -31,7 +39,7 @@ class Buckets(Part):
         """See Part."""
         for name, settings in sorted(self.options["buckets"].items()):
             settings = settings or {}
-            if (settings.get("account_id") or self.options["cluster_account_id"]) != self.account.id:
+            if bucket_account(name, self.options) != self.account.id:
                 continue
             owner = {"Bucket": name, "ExpectedBucketOwner": self.account.id}
             try:
@@ -78,21 +86,25 @@ class Buckets(Part):
             configuration: dict[str, Any] = {"Tags": pairs_of(self.tags)}
             if self.account.region != "us-east-1":
                 configuration["LocationConstraint"] = self.account.region
-            arguments = {
+            arguments: dict[str, Any] = {
                 "Bucket": name,
                 "ObjectOwnership": "BucketOwnerEnforced",
                 "CreateBucketConfiguration": configuration,
             }
+            if name.endswith("-an"):
+                arguments["BucketNamespace"] = "account-regional"
             self.write(
                 "s3", "create_bucket", arguments, f"create bucket {name}", ("delete_bucket", owner), after=arguments
             )
         elif not self.may_touch("bucket", name, tags, "" if tags else self._cut_off(name, owner)):
             return
+        self.note_tags(f"bucket {name}", tags)
         read = self.account.find if live is not None else (lambda *_args, **_more: None)
         self._public_access(name, owner, read, live is None)
         new = {**tags, **self.missing_tags(tags)}
         if live is not None:
             new = {key: value for key, value in new.items() if key not in self._old_tags(live)}
+        self.check_tags(f"bucket {name}", new)
         if new != tags:
             undo = (
                 ("put_bucket_tagging", {"Tagging": {"TagSet": pairs_of(tags)}})
@@ -121,6 +133,11 @@ class Buckets(Part):
         self._lifecycle(name, owner, read, live, settings)
         found = read("s3", "get_bucket_policy", **owner)
         before = json.loads(found["Policy"]) if found else None
+        self.plan.kept += [
+            f"the statement {item.get('Sid') or 'without a Sid'} in the policy of bucket {name}"
+            for item in iam.listed((before or {}).get("Statement") or [])
+            if item.get("Sid") != policies.TLS_ONLY
+        ]
         policy = policies.merge_bucket_policy(before, policies.tls_only(name, self.account.partition))
         if before is None or not policies.same(before, policy):
             undo = ("put_bucket_policy", {"Policy": json.dumps(before)}) if before else ("delete_bucket_policy", {})
@@ -205,6 +222,11 @@ class Buckets(Part):
         wanted = merge_lifecycle(
             rules, int(settings.get("noncurrent_days") or 30), int(settings.get("multipart_days") or 7)
         )
+        self.plan.kept += [
+            f"the lifecycle rule {rule.get('ID') or 'without a name'} of bucket {name}"
+            for rule in rules
+            if rule.get("ID") not in (NONCURRENT, MULTIPART)
+        ]
         if policies.same(rules, wanted):
             return
         size = "TransitionDefaultMinimumObjectSize"
@@ -221,7 +243,10 @@ class Buckets(Part):
     def _remove(self, name: str, owner: dict, live: Mapping) -> None:
         tags = self._tags(owner)
         mine = {self.tag, *self._old_tags(live)} & tags.keys()
-        if not is_ours(tags) or not mine:
+        if not mine and (cluster_tags(tags) or not self.owned(name, tags)):
+            return
+        if not (mine and is_ours(tags)) and name not in self.options["adopt"]:
+            self.note_untagged("bucket", name, self.tag if is_ours(tags) else "=".join(MANAGED_BY))
             return
         if cluster_tags(tags) - mine:
             rest = {key: value for key, value in tags.items() if key not in mine}
@@ -257,43 +282,3 @@ class Buckets(Part):
             )
             return
         self.write("s3", "delete_bucket", owner, f"delete bucket {name}", before=tags)
-
-
-def encryption(kms_key_arn: str) -> dict:
-    """Give a bucket's default encryption: S3's own keys, or a key of KMS."""
-    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": kms_key_arn} if kms_key_arn else {"SSEAlgorithm": "AES256"}
-    return {"Rules": [{"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": bool(kms_key_arn)}]}
-
-
-def same_encryption(live: Mapping | None, wanted: Mapping) -> bool:
-    """Tell whether a bucket's encryption is the wanted one. AWS may add keys of its own; a bucket key is none of AES256's."""
-    one, other = ((item or {"Rules": [{}]})["Rules"][0] for item in (live, wanted))
-    default = other["ApplyServerSideEncryptionByDefault"]
-    key = "KMSMasterKeyID" in default
-    return one.get("ApplyServerSideEncryptionByDefault") == default and (not key or bool(one.get("BucketKeyEnabled")))
-
-
-def merge_lifecycle(live: Iterable[Mapping], noncurrent_days: int, multipart_days: int) -> list[dict]:
-    """Put our two rules into a bucket's lifecycle; those of others stay.
-
-    Args:
-        live: the rules that there are.
-        noncurrent_days: days after which a version that is no longer the newest goes, and a lone delete marker.
-        multipart_days: days after which the parts of an upload that never ended go.
-    """
-    ours = [
-        {
-            "ID": MULTIPART,
-            "Status": "Enabled",
-            "Filter": {"Prefix": ""},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": multipart_days},
-        },
-        {
-            "ID": NONCURRENT,
-            "Status": "Enabled",
-            "Filter": {"Prefix": ""},
-            "Expiration": {"ExpiredObjectDeleteMarker": True},
-            "NoncurrentVersionExpiration": {"NoncurrentDays": noncurrent_days},
-        },
-    ]
-    return [*(dict(rule) for rule in live if rule.get("ID") not in (NONCURRENT, MULTIPART)), *ours]

@@ -5,18 +5,55 @@ from __future__ import annotations
 import re
 
 ROLE_ARN = re.compile(r"arn:aws(-cn|-us-gov)?:iam::\d{12}:role/([!-.0-~]+/)*[\w+=,.@-]{1,64}", re.ASCII)
+LONGEST_PATH = 512
 ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
 ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+# https://docs.aws.amazon.com/eks/latest/APIReference/API_CreateCluster.html
+EKS_NAME = re.compile(r"[0-9A-Za-z][A-Za-z0-9_-]{0,99}", re.ASCII)
+# AWS's own key for S3 in an account; buckets without a key of ours name it so.
+MANAGED_KEY = "aws/s3"
+ACCESS_POINT = re.compile(
+    r"arn:(aws(?:-cn|-us-gov)?):s3:([a-z0-9-]+):(\d{12}):accesspoint/([a-z0-9](?!\S*-s3alias$)[a-z0-9-]{1,48}[a-z0-9])",
+    re.ASCII,
+)
+BUCKET = re.compile(r"(?=.{3,63}$)[a-z0-9]([a-z0-9-]|\.(?!\.))*[a-z0-9]", re.ASCII)
+RESERVED = ("xn--", "sthree-", "amzn-s3-demo-")
+# Names with these ends are of something else than a bucket.
+ALIAS = "-s3alias"
+SUFFIXES = {
+    ALIAS: "the alias of an access point, which no policy can name: name its bucket, and its ARN in access_point",
+    "--ol-s3": "the alias of an Object Lambda access point: name its bucket",
+    ".mrap": "the alias of a multi-region access point: name its bucket",
+    "--x-s3": "a directory bucket, and what S3 Express asks of IAM is not made here",
+    "--table-s3": "a table bucket, which has no objects of one's own",
+}
 KEY_ARN = re.compile(r"arn:(aws(?:-cn|-us-gov)?):kms:([a-z0-9-]+):\d{12}:key/[\w-]+", re.ASCII)
 
 
 def role_name_error(role_name: object) -> str | None:
     """Tell what is wrong with the name of an IAM role, or None (IAM API reference, CreateRole)."""
-    if str(role_name).startswith("arn:"):
-        right, allowed = ROLE_ARN, "must be an ARN like arn:aws:iam::123456789012:role/NAME, or just the role's name"
+    text = str(role_name)
+    if text.startswith("arn:"):
+        right = ROLE_ARN.fullmatch(text) and len(role_path_of(text)) <= LONGEST_PATH
+        allowed = "must be an ARN like arn:aws:iam::123456789012:role/NAME, or just the role's name"
     else:
-        right, allowed = ROLE_NAME, "must be up to 64 letters, digits and +=,.@_-, or a whole ARN"
-    return None if right.fullmatch(str(role_name)) else allowed
+        right, allowed = ROLE_NAME.fullmatch(text), "must be up to 64 letters, digits and +=,.@_-, or a whole ARN"
+    return None if right else allowed
+
+
+def bucket_error(name: object) -> str | None:
+    """Tell what is wrong with the name of a bucket, or None.
+
+    Rules: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+    """
+    text = str(name)
+    if not BUCKET.fullmatch(text):
+        return "must be the name of a bucket, without s3://: 3 to 63 lower-case letters, digits, - and ."
+    if re.fullmatch(r"\d+(\.\d+){3}", text):
+        return "must not look like an IP address: S3 has no such bucket"
+    if text.startswith(RESERVED):
+        return f"must not begin with {', '.join(RESERVED)}: S3 reserves them"
+    return next((f"is {what}" for end, what in SUFFIXES.items() if text.endswith(end)), None)
 
 
 def compose_arn(role: object, account: object, partition: str, path: str) -> str:

@@ -11,6 +11,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import ca
 
 MANAGED_BY = ("managed-by", "modelyard")
 PREFIX = "modelyard/cluster/"
+# Of a role, a provider, an association or a bucket each.
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
+MOST_TAGS = 50
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Owner:
     account: str
     region: str
     name: str
+
+    def __str__(self) -> str:
+        """Word it as its tag does."""
+        return f"{self.account}/{self.region}/{self.name}"
 
     @property
     def tag(self) -> str:
@@ -94,10 +101,15 @@ def policies_of(tags: Iterable[str]) -> set[str]:
 
 def owned_sid(sid: str, tags: Iterable[str]) -> bool:
     """Tell whether a statement is of a cluster that its role stands for."""
-    return any(
-        sid == owner.sid if isinstance(owner, Owner) else _old_sid(sid, owner)
-        for owner in map(_owner, cluster_tags(tags))
-    )
+    return owner_of(sid, tags) is not None
+
+
+def owner_of(sid: str, tags: Iterable[str]) -> Owner | str | None:
+    """Find the cluster that its role stands for and whose name a statement has; of what 0.1.0 wrote, no more than the name is known."""
+    for owner in map(_owner, sorted(cluster_tags(tags))):
+        if sid == owner.sid if isinstance(owner, Owner) else _old_sid(sid, owner):
+            return owner
+    return None
 
 
 def shared_name(owner: Owner, sids: Iterable[str], tags: Iterable[str]) -> bool:

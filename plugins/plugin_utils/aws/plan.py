@@ -11,6 +11,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import account_of
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
     MANAGED_BY,
+    MOST_TAGS,
+    PREFIX,
     Owner,
     is_ours,
     own_tags,
@@ -23,7 +25,12 @@ DELETE_ASSOCIATION = "delete_pod_identity_association"
 
 @dataclass
 class Write:
-    """One write: what is called, how it reads, and how it is taken back."""
+    """One write: what is called, how it reads, and how it is taken back.
+
+    Attributes:
+        role_id: of the role that it deletes, which taking it back does not restore.
+        hint: what mends it where AWS denies it.
+    """
 
     service: str
     operation: str
@@ -32,6 +39,8 @@ class Write:
     undo: tuple[str, dict] | None = None
     before: Any = None
     after: Any = None
+    role_id: str = ""
+    hint: str = ""
 
     def diff(self) -> dict:
         """Give the change in Ansible's form."""
@@ -55,6 +64,7 @@ class Plan:
         writes: in order.
         problems: what is in the way; with any, nothing is written.
         notices: what the operator should know.
+        kept: what somebody else has set on what is ours, and stays.
         roles: the account's roles with their trust policies; None where the credentials may not list them.
         trust: the trust policies of the roles that the run looks at, by ARN, before it and after it.
     """
@@ -62,6 +72,7 @@ class Plan:
     writes: list[Write] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     roles: list[dict] | None = None
     trust: dict[str, tuple[Mapping, Mapping]] = field(default_factory=dict)
 
@@ -109,15 +120,39 @@ class Part:
         )
         return False
 
+    def owned(self, name: str, tags: Mapping[str, str]) -> bool:
+        """Tell whether something is ours by its tags, or by what the operator says."""
+        return is_ours(tags) or name in self.options["adopt"]
+
+    def note_untagged(self, kind: str, name: str, tag: str) -> None:
+        """Note that something would go with this cluster, had nobody removed its tag."""
+        self.plan.notices.append(
+            f"{kind} {name} is of this cluster, but somebody removed its tag {tag}: kept. To have it removed, add {name!r} to irsa_adopt"
+        )
+
+    def note_tags(self, what: str, live: Mapping[str, str]) -> None:
+        """Note the tags that the inventory does not set: whether one was in irsa_tags, or is of a tool of the account, is not known."""
+        others = sorted(key for key in live if key not in self.tags and not key.startswith((PREFIX, "aws:")))
+        self.plan.kept += [f"the tag {key} of {what}" for key in others]
+
     def missing_tags(self, live: Mapping[str, str]) -> dict[str, str]:
         """Give those of our tags that something has not, or with another value."""
         return {key: value for key, value in self.tags.items() if live.get(key) != value}
+
+    def check_tags(self, name: str, tags: Mapping[str, str]) -> None:
+        """Note it where something would have more tags than AWS takes, beside its own."""
+        count = sum(not key.startswith("aws:") for key in tags)
+        if count > MOST_TAGS:
+            self.plan.problems.append(
+                f"{name} would have {count} tags, and AWS takes {MOST_TAGS}: remove some, or take some out of irsa_tags"
+            )
 
 
 class Tagged(Part):
     """A part whose things IAM tags key by key."""
 
     def _tag(self, kind: str, key: dict, name: str, live: Mapping[str, str], missing: Mapping[str, str]) -> None:
+        self.check_tags(name, {**live, **missing})
         changed = {tag: live[tag] for tag in missing if tag in live}
         new = [tag for tag in missing if tag not in live]
         undo = (f"untag_{kind}", {**key, "TagKeys": new})

@@ -8,9 +8,12 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import Associations
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.buckets import Buckets
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import EKS_NAME, account_of, role_name_of
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import with_accounts
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.providers import OldProviders, Provider
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.roles import Roles
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.used import Used
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
 
@@ -36,18 +39,28 @@ class Planner:
         problems = checks.check(self.options) + self._check_identity()
         if problems:
             raise Refused(problems)
+        self.plan.notices += checks.notices(self.options)
         present = self.options["state"] == "present"
         needed = present and self.options["service_accounts"]
         issuer = self.options["oidc_issuer"] or (self._issuer() if needed else self._issuer_of_old())
-        options = {**self.options, "oidc_issuer": issuer}
+        options = {**with_accounts(self.options), "oidc_issuer": issuer}
         self.plan.roles = self._roles()
         # Access begins after what it needs, and ends before.
         made, left = (
             [Buckets, Provider, Roles, Associations, OldProviders],
             [Associations, Roles, OldProviders, Buckets],
         )
+        if present:
+            self._check_boundary()
+            self._check_names()
+            Used(self.account, self.options, self.plan).compare()
         for part in made if present else left:
             part(self.account, options, self.plan).compare()
+        if self.plan.kept:
+            self.plan.notices.append(
+                "not from this inventory, and kept, since whether somebody else needs it is not known (what was in irsa_tags once can be "
+                f"removed by hand): {', '.join(sorted(self.plan.kept))}"
+            )
         if self.plan.problems:
             raise Refused(self.plan.problems)
         return self.plan
@@ -72,6 +85,29 @@ class Planner:
             ]
         return []
 
+    def _check_boundary(self) -> None:
+        """Note a permissions boundary that the account has not; a run that may not read it leaves that to IAM."""
+        arn = self.options["permissions_boundary"]
+        if not arn or not self.options["service_accounts"]:
+            return
+        try:
+            found = self.account.find("iam", "get_policy", PolicyArn=arn)
+        except AwsError as error:
+            if error.code not in DENIED:
+                raise
+            return
+        if found is None:
+            self.plan.problems.append(f"irsa_permissions_boundary: the account has no policy {arn}: make it first")
+
+    def _check_names(self) -> None:
+        """Note roles whose names differ from those of existing ones in case alone: IAM would refuse to create them."""
+        live = {role["RoleName"].lower(): role["RoleName"] for role in self.plan.roles or []}
+        for arn in sorted({item["role_arn"] for item in self.options["service_accounts"]}):
+            name = role_name_of(arn)
+            found = live.get(name.lower(), name)
+            if account_of(arn) == self.account.id and found != name:
+                self.plan.problems.append(f"role {name}: the account has {found}, and IAM takes both names for one")
+
     # --- The cluster ----------------------------------------------------------------------------
 
     def _issuer(self) -> str:
@@ -83,7 +119,7 @@ class Planner:
                 ]
             )
         name = self.options["eks_cluster_name"]
-        found = self.account.find("eks", "describe_cluster", name=name)
+        found = self.account.find("eks", "describe_cluster", name=name) if EKS_NAME.fullmatch(name) else None
         if found is None:
             hint = "set irsa_eks_cluster_name, or irsa_oidc_issuer"
             raise Refused(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    MANAGED_BY,
     cluster_tags,
     is_ours,
     pairs_of,
@@ -55,7 +56,7 @@ class Provider(_Providers):
             )
             return
         audiences = live.get("ClientIDList") or []
-        adopted = is_ours(tags) or arn in self.options["adopt"]
+        adopted = self.owned(arn, tags)
         if policies.AUDIENCE not in audiences:
             # Without the audience it is of no use, and it is not ours to change.
             if not adopted and not self.may_touch("OIDC provider", arn, tags):
@@ -70,11 +71,34 @@ class Provider(_Providers):
                 before={"audiences": audiences},
                 after={"audiences": [*audiences, policies.AUDIENCE]},
             )
+        if not adopted and self.tag in tags:
+            self.note_untagged("OIDC provider", arn, "=".join(MANAGED_BY))
         if adopted:
+            self._note_others(arn, live)
+            self.note_tags(f"OIDC provider {arn}", tags)
             key, name, missing = {"OpenIDConnectProviderArn": arn}, f"OIDC provider {arn}", self.missing_tags(tags)
             self._tag(KIND, key, name, tags, missing)
             # It is this cluster's issuer, so what 0.1.0 wrote means this cluster too.
             self._untag(KIND, key, name, {**tags, **missing}, {self.owner.old_tag} & tags.keys())
+
+    def _note_others(self, arn: str, live: Mapping) -> None:
+        """Say what somebody added: roles of others may need it, and ours do not accept it.
+
+        IAM takes one thumbprint at creation, and looks at it only where no public authority has signed the issuer's certificate
+        (IAM API reference, CreateOpenIDConnectProvider).
+        """
+        audiences = sorted({*live.get("ClientIDList", [])} - {policies.AUDIENCE})
+        if audiences:
+            self.plan.notices.append(
+                f"OIDC provider {arn} lists audiences that no run adds: {', '.join(audiences)}: kept, since roles of others may accept them "
+                "(ours do not). If none does, remove them (aws iam remove-client-id-from-open-id-connect-provider)"
+            )
+        thumbprints = live.get("ThumbprintList") or []
+        if len(thumbprints) > 1:
+            self.plan.notices.append(
+                f"OIDC provider {arn} has {len(thumbprints)} thumbprints, and IAM takes one when it is made: {', '.join(thumbprints)}: "
+                "kept. They count only if the issuer's certificate is of no public authority; remove those that are not the issuer's"
+            )
 
 
 class OldProviders(_Providers):
@@ -93,7 +117,11 @@ class OldProviders(_Providers):
             tags = tags_of((live or {}).get("Tags"))
             # 0.1.0's tag says no more than a name: it means this cluster where its own statements name the provider.
             own = ({self.tag} | ({self.owner.old_tag} if arn in mine else set())) & tags.keys()
-            if live is None or not is_ours(tags) or not own:
+            # One that names no cluster is this one's if its issuer is.
+            if live is None or not (own or (arn in mine and is_ours(tags) and not cluster_tags(tags))):
+                continue
+            if not self.owned(arn, tags):
+                self.note_untagged("OIDC provider", arn, "=".join(MANAGED_BY))
                 continue
             if cluster_tags(tags) - own:
                 self._untag(KIND, {"OpenIDConnectProviderArn": arn}, f"OIDC provider {arn}", tags, own)

@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import (
+    beyond,
+    grants,
+    iam,
+    names,
+    pods,
+    policies,
+    trust,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, Account, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.accounts import Accounts
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import live_associations
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.chain import Broken, Chain, Unjudged
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.observed import Observed
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.options import with_accounts
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
+    Owner,
+    cluster_tags,
+    is_ours,
+    own_tags,
+    tags_of,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.reach import Reach, wanted
 
 ROLE_ARN = "eks.amazonaws.com/role-arn"
 TOKEN_AUDIENCE = "eks.amazonaws.com/audience"  # noqa: S105 (an annotation's key)
-IRSA = ("annotation", "account", "issuer", "provider", "role", "trust", "policy")
-POD_IDENTITY = ("annotation", "account", "association", "role", "trust", "policy")
-
-
-class _Broken(Exception):
-    """A link is broken; the text says how."""
-
-
-@dataclass
-class Chain:
-    """One ServiceAccount's chain.
-
-    Attributes:
-        service_account: ``NAMESPACE/NAME``.
-        role: the role's ARN by the inventory.
-        links: each link that was reached, and ``ok`` or what is wrong. The first wrong one ends the chain.
-        notices: what does not break it, and should be known.
-    """
-
-    service_account: str
-    role: str
-    links: dict[str, str] = field(default_factory=dict)
-    notices: list[str] = field(default_factory=list)
-
-    @property
-    def broken(self) -> str:
-        """The broken link's name, or an empty text."""
-        return next((name for name, state in self.links.items() if state != "ok"), "")
-
-    def data(self) -> dict:
-        """Give it as plain data."""
-        return {
-            "service_account": self.service_account,
-            "role": self.role,
-            "closed": not self.broken,
-            "broken": self.broken,
-            "reason": self.links[self.broken] if self.broken else "",
-            "links": dict(self.links),
-            "notices": list(self.notices),
-        }
+STS_REGIONAL = "eks.amazonaws.com/sts-regional-endpoints"
+IRSA = ("annotation", "account", "issuer", "provider", "role", "trust", "policy", "bucket", "pods")
+POD_IDENTITY = ("annotation", "account", "association", "role", "trust", "policy", "bucket", "pods")
+# Those that are read from the role's account.
+IN_AWS = ("provider", "association", "role", "trust", "policy", "bucket")
 
 
 class Reporter:
@@ -61,17 +48,29 @@ class Reporter:
         options: of :func:`options.of`.
         live: the cluster's ServiceAccounts, ``NAMESPACE/NAME`` to annotations; one that is absent has none.
         issuer: what the cluster's own discovery document says; None where it can't be read.
+        seen: what else there is in the cluster; None leaves the link ``pods`` out.
     """
 
     def __init__(
-        self, account: Account, options: Mapping, live: Mapping[str, Mapping[str, str] | None], issuer: str | None
+        self,
+        account: Account,
+        options: Mapping,
+        live: Mapping[str, Mapping[str, str] | None],
+        issuer: str | None,
+        seen: Observed | None = None,
     ) -> None:
         self.account = account
-        self.options = options
+        self.options = options = with_accounts(options)
+        self.owner = Owner(options["cluster_account_id"], options["region"], options["cluster_name"])
         self.live = live
         self.live_issuer = issuer
         self.wanted_issuer = options["oidc_issuer"] or self._eks_issuer()
         self.issuer = issuer or self.wanted_issuer
+        self.seen = seen
+        links = POD_IDENTITY if options["pod_identity"] else IRSA
+        self.links = links if seen else tuple(name for name in links if name != "pods")
+        self.accounts = Accounts(account, options["profiles"])
+        self.reach = Reach(self.accounts)
         self._associations: dict | None = None
 
     def chains(self) -> list[Chain]:
@@ -85,57 +84,91 @@ class Reporter:
     def _eks_issuer(self) -> str:
         if self.options["cluster_account_id"] != self.account.id:
             return ""
+        return ((self._eks() or {}).get("identity") or {}).get("oidc", {}).get("issuer", "")
+
+    @functools.cache  # noqa: B019 (a reporter lives as long as its report)
+    def _eks(self) -> Mapping | None:
+        """Ask EKS for the cluster; None where it has none of that name."""
         found = self.account.find("eks", "describe_cluster", name=self.options["eks_cluster_name"])
-        return ((found or {}).get("cluster", {}).get("identity") or {}).get("oidc", {}).get("issuer", "")
+        return found["cluster"] if found else None
+
+    def _no_eks(self) -> str:
+        """Say that EKS does not know the cluster, where that is so."""
+        if self.options["cluster_account_id"] != self.account.id or self._eks() is not None:
+            return ""
+        return (
+            f"EKS has no cluster {self.options['eks_cluster_name']} in {self.options['region']} of account {self.account.id}: "
+            "set irsa_eks_cluster_name to its name"
+        )
 
     def _chain(self, item: Mapping) -> Chain:
         chain = Chain(f"{item['namespace']}/{item['name']}", item["role_arn"])
-        for name in POD_IDENTITY if self.options["pod_identity"] else IRSA:
-            try:
-                getattr(self, f"_{name}")(item, chain)
-            except _Broken as error:
-                chain.links[name] = str(error)
+        there = self._in(names.account_of(item["role_arn"]))
+        for name in self.links:
+            look = functools.partial(getattr(there or self, f"_{name}"), item, chain)
+            if there is None and name in IN_AWS:
+                look = _without_credential
+            if not chain.follow(name, look):
                 break
-            except iam.PolicyError as error:
-                chain.links[name] = f"it can't be evaluated: {error}"
-                break
-            chain.links[name] = "ok"
+        if there is not None:
+            chain.notices += there._beyond(item["role_arn"])
         return chain
+
+    @functools.cache  # noqa: B019
+    def _in(self, account: str) -> Reporter | None:
+        """Give the reporter of an account; None where no credential leads there."""
+        try:
+            found = self.accounts.of(account)
+        except AwsError:
+            return None
+        if found is self.account:
+            return self
+        other = copy.copy(self)
+        other.account = found
+        return other
 
     # --- Links: each returns when it holds ------------------------------------------------------
 
     def _annotation(self, item: Mapping, chain: Chain) -> None:
         notes = self.live.get(chain.service_account)
         if notes is None:
-            raise _Broken("the ServiceAccount is absent from the cluster: deploy it")
+            raise Broken("the ServiceAccount is absent from the cluster: deploy it")
         found = notes.get(ROLE_ARN)
         if self.options["pod_identity"]:
             if found:
-                raise _Broken(f"names {found}, and SDKs take it before EKS Pod Identity: remove {ROLE_ARN}")
+                raise Broken(f"names {found}, and SDKs take it before EKS Pod Identity: remove {ROLE_ARN}")
             return
         if not found:
-            raise _Broken(f"absent: the ServiceAccount has no {ROLE_ARN}")
+            raise Broken(f"absent: the ServiceAccount has no {ROLE_ARN}")
         if found != item["role_arn"]:
-            raise _Broken(f"names {found}, the inventory {item['role_arn']}")
+            raise Broken(f"names {found}, the inventory {item['role_arn']}")
 
     def _account(self, item: Mapping, _chain: Chain) -> None:
         partition, account = names.partition_of(item["role_arn"]), names.account_of(item["role_arn"])
         if partition != self.account.partition:
-            raise _Broken(
+            raise Broken(
                 f"wrong partition: the role is in {partition}, the credentials lead to {self.account.partition}"
             )
-        if account != self.account.id:
-            raise _Broken(
-                f"wrong account: the role is in {account}, the credentials lead to {self.account.id}; for a role in another "
-                f"account run with its credential and -e irsa_account_id={account}"
-            )
+        if self.options["pod_identity"] and account != self.options["cluster_account_id"]:
+            raise Broken(f"wrong account: EKS Pod Identity gives no role of the account {account}")
+        try:
+            self.accounts.of(account)
+        except AwsError as error:
+            if account == self.options["account_id"]:
+                raise Broken(f"wrong account: the role is in {account}, and {error}") from None
+            raise Unjudged(error) from None
 
-    def _issuer(self, _item: Mapping, _chain: Chain) -> None:
+    def _issuer(self, _item: Mapping, chain: Chain) -> None:
         if self.live_issuer and self.wanted_issuer and self.live_issuer != self.wanted_issuer:
             source = "irsa_oidc_issuer is" if self.options["oidc_issuer"] else "EKS says"
-            raise _Broken(f"mismatch: the cluster signs as {self.live_issuer}, {source} {self.wanted_issuer}")
+            raise Broken(f"mismatch: the cluster signs as {self.live_issuer}, {source} {self.wanted_issuer}")
+        missing = "" if self.options["oidc_issuer"] else self._no_eks()
         if not self.issuer:
-            raise _Broken("unknown: neither the cluster nor EKS tells it, and irsa_oidc_issuer is empty")
+            raise Broken(
+                f"unknown: the cluster does not tell it, irsa_oidc_issuer is empty, and {missing or 'EKS does not tell it'}"
+            )
+        if missing:
+            chain.notices.append(f"{missing}, or irsa_oidc_issuer if it is none of EKS's")
 
     def _provider_arn(self) -> str:
         return names.provider_arn(self.issuer, self.account.id, self.account.partition)
@@ -147,156 +180,151 @@ class Reporter:
         arn = self._provider_arn()
         live = self.account.find("iam", "get_open_id_connect_provider", OpenIDConnectProviderArn=arn)
         if live is None:
-            raise _Broken(f"absent: the account has no {arn}")
+            raise Broken(f"absent: the account has no {arn}")
         if self._audience(chain) not in (live.get("ClientIDList") or []):
-            raise _Broken(
-                f"audience: {arn} does not list {self._audience(chain)}, but {', '.join(live['ClientIDList']) or 'none'}"
+            raise Broken(
+                f"audience: {arn} does not list {self._audience(chain)}, but {', '.join(live.get('ClientIDList') or []) or 'none'}"
             )
+        more = sorted({*live["ClientIDList"]} - {policies.AUDIENCE, self._audience(chain)})
+        if more:
+            chain.notices.append(f"{arn} lists audiences that the inventory does not: {', '.join(more)}")
+        chain.notices += self._tags(arn, tags_of(live.get("Tags")))
 
     def _association(self, item: Mapping, chain: Chain) -> None:
+        found = self._associated(item)
+        if found is None:
+            missing = self._no_eks() or f"EKS has no Pod Identity association of {chain.service_account}"
+            raise Broken(f"absent: {missing}")
+        if found["roleArn"] != item["role_arn"]:
+            raise Broken(f"names {found['roleArn']}, the inventory {item['role_arn']}")
+        if found.get("targetRoleArn"):
+            raise Broken(
+                f"leads on from {found['roleArn']} to {found['targetRoleArn']} (targetRoleArn), the inventory does not"
+            )
+        name = f"the Pod Identity association of {chain.service_account}"
+        if found.get("disableSessionTags"):
+            chain.notices.append(f"{name} sets no session tags (disableSessionTags), the inventory has it set them")
+        if found.get("policy"):
+            chain.notices.append(f"{name} has a policy of its own, the inventory none: it limits what the role allows")
+        chain.notices += self._tags(name, found["tags"])
+
+    def _associated(self, item: Mapping) -> Mapping | None:
         if self._associations is None:
             self._associations = live_associations(
                 self.account, self.options["eks_cluster_name"], namespace=self.options["namespace"]
             )
-        found = self._associations.get((item["namespace"], item["name"]))
-        if found is None:
-            raise _Broken(f"absent: EKS has no Pod Identity association of {chain.service_account}")
-        if found["roleArn"] != item["role_arn"]:
-            raise _Broken(f"names {found['roleArn']}, the inventory {item['role_arn']}")
+        return self._associations.get((item["namespace"], item["name"]))
+
+    @functools.cache  # noqa: B019
+    def _live_role(self, arn: str) -> Mapping | None:
+        found = self.account.find("iam", "get_role", RoleName=names.role_name_of(arn))
+        return found["Role"] if found else None
+
+    @functools.cache  # noqa: B019
+    def _grants(self, arn: str) -> grants.Grants:
+        return grants.read(self.account, self._live_role(arn))
 
     def _role(self, item: Mapping, _chain: Chain) -> None:
-        live = self.account.find("iam", "get_role", RoleName=names.role_name_of(item["role_arn"]))
+        live = self._live_role(item["role_arn"])
         if live is None:
-            raise _Broken(f"absent: the account has no {item['role_arn']}")
-        if live["Role"]["Arn"] != item["role_arn"]:
-            raise _Broken(f"absent: the account has {live['Role']['Arn']}, another path")
+            raise Broken(f"absent: the account has no {item['role_arn']}")
+        if live["Arn"] != item["role_arn"]:
+            raise Broken(f"absent: the account has {live['Arn']}, another path")
+
+    def _cluster_arn(self) -> str:
+        place = self.options["region"], self.account.id, self.account.partition
+        return names.cluster_arn(self.options["eks_cluster_name"], *place)
+
+    def _assumed(self, item: Mapping, chain: Chain) -> list[iam.Request]:
+        """Give the requests by which a pod becomes its role."""
+        if self.options["pod_identity"]:
+            tagged = not (self._associated(item) or {}).get("disableSessionTags")
+            actions = ["sts:AssumeRole", *(["sts:TagSession"] if tagged else [])]
+            who = self._cluster_arn(), item["namespace"], item["name"]
+            return [iam.pod_identity(*who, action, tagged=tagged) for action in actions]
+        claims = {"sub": names.subject(item["namespace"], item["name"]), "aud": self._audience(chain)}
+        region = self.options["region"]
+        told = (self.live.get(chain.service_account) or {}).get(STS_REGIONAL) == "true"
+        # EKS's webhook has the SDK ask in the region; without its word, some SDKs ask the endpoint in us-east-1.
+        asked = region if told or self.account.partition != "aws" else iam.Some((region, "us-east-1"))
+        return [iam.web_identity(self._provider_arn(), claims, asked, self.account.id)]
 
     def _trust(self, item: Mapping, chain: Chain) -> None:
-        role = self.account.call("iam", "get_role", RoleName=names.role_name_of(item["role_arn"]))["Role"]
-        document = role["AssumeRolePolicyDocument"]
-        if self.options["pod_identity"]:
-            cluster = names.cluster_arn(
-                self.options["eks_cluster_name"], self.options["region"], self.account.id, self.account.partition
-            )
-            for action in ("sts:AssumeRole", "sts:TagSession"):
-                decision = iam.decide([document], iam.pod_identity(cluster, item["namespace"], item["name"], action))
-                if not decision.allowed:
-                    raise _Broken(
-                        f"{decision.reason} to {policies.POD_IDENTITY} for {chain.service_account} of {cluster}"
-                    )
-            return
-        claims = {"sub": names.subject(item["namespace"], item["name"]), "aud": self._audience(chain)}
-        decision = iam.decide([document], iam.web_identity(self._provider_arn(), claims))
-        if not decision.allowed:
-            raise _Broken(why_untrusted(document, self._provider_arn(), claims, decision))
+        for request in self._assumed(item, chain):
+            trust.judge(self._live_role(item["role_arn"])["AssumeRolePolicyDocument"], request)
+
+    def _who(self, item: Mapping, chain: Chain) -> iam.Session:
+        return iam.session(self._live_role(item["role_arn"]), self._assumed(item, chain)[0])
 
     def _policy(self, item: Mapping, chain: Chain) -> None:
-        name = names.role_name_of(item["role_arn"])
-        documents, boundary = self._documents(name)
-        access = item["access"]
-        wanted = [
-            pair for entry in access for pair in policies.requests(entry, self.account.id, self.account.partition)
-        ]
-        named = {entry["bucket"] for entry in access}
-        for bucket, prefix in (names.s3_location(url) for url in item.get("reads") or []):
-            if bucket and bucket not in named:
-                entry = {"bucket": bucket, "prefixes": [prefix] if prefix else [], "head_bucket": True}
-                wanted += policies.requests(entry, self.account.id, self.account.partition)
-        for operation, request in wanted:
-            decision = iam.decide(documents, request, boundary)
-            if not decision.allowed:
-                raise _Broken(f"lacks {request.action} for {operation}: {decision.reason}")
+        may, access = self._grants(item["role_arn"]), item["access"]
+        place = self.account.id, self.account.partition, self.options["region"], self._who(item, chain)
         if not access:
-            raise _Broken(f"{item['variable']} names no bucket")
+            raise Broken(f"{item['variable']} names no bucket")
+        # Another entry of its own may write there.
+        said = policies.permissions(access, self.account.id, self.account.partition)
         for entry in access:
-            if not entry.get("write"):
-                for operation, request in policies.requests(
-                    {**entry, "write": True}, self.account.id, self.account.partition
-                ):
-                    if operation in ("PutObject", "DeleteObject") and iam.decide(documents, request, boundary).allowed:
-                        chain.notices.append(
-                            f"{chain.service_account} only reads {entry['bucket']}, and its role allows {request.action}"
-                        )
+            for operation, request in policies.requests({**entry, "write": True}, *place):
+                writes = operation in ("PutObject", "DeleteObject") and not iam.decide([said], request).allowed
+                line = f"{chain.service_account} only reads {entry['bucket']}, and its role allows {request.action}"
+                if writes and line not in chain.notices and grants.may(may, request):
+                    chain.notices.append(line)
+        own = (self._associated(item) or {}).get("policy") if self.options["pod_identity"] else None
+        grants.judge(may, wanted(item, *place), json.loads(own) if own else None)
 
-    def _documents(self, name: str) -> tuple[list[dict], dict | None]:
-        """Read every policy of a role, and its boundary."""
-        call, pages = self.account.call, self.account.pages
-        documents = [
-            call("iam", "get_role_policy", RoleName=name, PolicyName=policy)["PolicyDocument"]
-            for policy in pages("iam", "list_role_policies", "PolicyNames", RoleName=name)
+    def _bucket(self, item: Mapping, chain: Chain) -> None:
+        may = self._grants(item["role_arn"])
+        self._note(chain, *self.reach.judge(item, self.account, may, self._who(item, chain)))
+
+    def _pods(self, item: Mapping, chain: Chain) -> None:
+        self._note(chain, *pods.judge(self.seen, item, self.options["pod_identity"]))
+
+    def _note(self, chain: Chain, notices: list[str], doubts: list[str]) -> None:
+        chain.notices += notices
+        if doubts:
+            raise Unjudged("; ".join(doubts))
+
+    # --- What there is beyond the inventory -----------------------------------------------------
+
+    def _tags(self, what: str, tags: Mapping[str, str]) -> list[str]:
+        wanted = own_tags(self.owner, self.options["tags"]).keys() | cluster_tags(tags)
+        more = sorted(key for key in tags if key not in wanted and not key.startswith("aws:"))
+        return [f"{what} has tags that the inventory does not: {', '.join(more)}"] if more and is_ours(tags) else []
+
+    @functools.cache  # noqa: B019
+    def _beyond(self, arn: str) -> list[str]:
+        """Say what a role allows, and has, beyond the inventory, whether its chains close or not."""
+        here = names.account_of(arn) == self.account.id and names.partition_of(arn) == self.account.partition
+        name = f"role {names.role_name_of(arn)}"
+        try:
+            live = self._live_role(arn) if here else None
+            if live is None or live["Arn"] != arn:
+                return []
+            may = self._grants(arn)
+        except AwsError as error:
+            if error.code not in DENIED:
+                raise
+            return [f"{name}: what it allows beyond the inventory is not known: {error}"]
+        carriers = [item for item in self.options["service_accounts"] if item["role_arn"] == arn]
+        tags = tags_of(live.get("Tags"))
+        access = [entry for item in carriers for entry in item["access"]]
+        wanted = policies.permissions(access, self.account.id, self.account.partition)
+        found = [
+            *beyond.in_trust(live["AssumeRolePolicyDocument"], self._statement(carriers), tags),
+            *beyond.in_policies(may.documents, wanted, self.owner.policy, tags),
+            *may.unreadable,
         ]
-        attached = pages("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=name)
-        documents += [self._managed(policy["PolicyArn"]) for policy in attached]
-        role = call("iam", "get_role", RoleName=name)["Role"]
-        boundary = (role.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn")
-        return documents, self._managed(boundary) if boundary else None
+        return [*(f"{name}: {text}" for text in found), *self._tags(name, tags)]
 
-    def _managed(self, arn: str) -> dict:
-        version = self.account.call("iam", "get_policy", PolicyArn=arn)["Policy"]["DefaultVersionId"]
-        found = self.account.call("iam", "get_policy_version", PolicyArn=arn, VersionId=version)
-        return found["PolicyVersion"]["Document"]
-
-
-def why_untrusted(document: Mapping, provider: str, claims: Mapping[str, str], decision: iam.Decision) -> str:
-    """Say which part of a trust policy refuses a token.
-
-    Args:
-        document: the trust policy.
-        provider: the OIDC provider of the token's issuer.
-        claims: ``sub`` and ``aud``.
-        decision: the refusal.
-    """
-    if decision.denied:
-        return decision.reason
-    host = provider.partition("/")[2]
-    statements = [item for item in iam.statements(document) if item["Effect"] == "Allow"]
-    about = [item for item in statements if provider in iam.listed(_federated(item))]
-    if not about:
-        others = sorted({str(name) for item in statements for name in iam.listed(_federated(item)) if name})
-        return f"issuer: no statement names {provider}, but {', '.join(others) or 'none'}"
-    for claim, word in (("sub", "subject"), ("aud", "audience")):
-        without = [{**item, "Condition": _without(item, f"{host}:{claim}")} for item in about]
-        if iam.decide([{**document, "Statement": without}], iam.web_identity(provider, claims)).allowed:
-            trusted = sorted({str(value) for item in about for value in _values(item, f"{host}:{claim}")})
-            return f"{word}: the role trusts {', '.join(trusted)}, not {claims[claim]}"
-    return f"{decision.reason} to {claims['sub']} with the audience {claims['aud']}"
+    def _statement(self, carriers: list[Mapping]) -> dict | None:
+        if self.options["pod_identity"]:
+            accounts = [(item["namespace"], item["name"]) for item in carriers]
+            return policies.pod_identity_statement(self.owner.sid, self._cluster_arn(), accounts)
+        if not self.issuer:
+            return None
+        subjects = [names.subject(item["namespace"], item["name"]) for item in carriers]
+        return policies.web_identity_statement(self.owner.sid, self._provider_arn(), subjects)
 
 
-def _federated(statement: Mapping) -> object:
-    principal = statement.get("Principal")
-    return principal.get("Federated", "") if isinstance(principal, Mapping) else ""
-
-
-def _without(statement: Mapping, key: str) -> dict:
-    kept = {
-        operator: {name: value for name, value in keys.items() if name.lower() != key.lower()}
-        for operator, keys in (statement.get("Condition") or {}).items()
-    }
-    return {operator: keys for operator, keys in kept.items() if keys}
-
-
-def _values(statement: Mapping, key: str) -> list:
-    return [
-        value
-        for keys in (statement.get("Condition") or {}).values()
-        for name, values in keys.items()
-        if name.lower() == key.lower()
-        for value in iam.listed(values)
-    ]
-
-
-def table(chains: list[Chain], pod_identity: bool) -> list[str]:
-    """Lay the chains out: a row for each, a column for each link, and below what is broken."""
-    links = POD_IDENTITY if pod_identity else IRSA
-    rows = [["SERVICE ACCOUNT", "ROLE", *(name.upper() for name in links), "CHAIN"]]
-    for chain in chains:
-        states = ["-" if name not in chain.links else "ok" if chain.links[name] == "ok" else "BROKEN" for name in links]
-        rows.append(
-            [chain.service_account, names.role_name_of(chain.role), *states, "open" if chain.broken else "closed"]
-        )
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    wrong = [
-        f"{chain.service_account}: {chain.broken}: {chain.links[chain.broken]}" for chain in chains if chain.broken
-    ]
-    return [*lines, *(["", *wrong] if wrong else [])]
+def _without_credential() -> None:
+    raise Unjudged("there is no credential for the role's account")

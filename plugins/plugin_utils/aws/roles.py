@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import iam, names, policies
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import drift, iam, names, policies
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.oldroles import OldRoles
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
-    MANAGED_BY,
     cluster_tags,
-    is_ours,
     named,
     owned_sid,
+    owner_of,
     pairs_of,
-    policies_of,
-    shared_name,
     tags_of,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Tagged
 
 # Characters by default: of a trust policy, and of all inline policies of a role. AWS raises the first on request.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 QUOTAS = {"AssumeRolePolicySizeQuota": 2048, "RolePolicySizeQuota": 10240}
+# Where AWS denies what docs/aws-policy-boundary.json allows with its boundary alone.
+BOUNDED = (
+    "With the rights of docs/aws-policy-boundary.json, irsa_permissions_boundary must be the ARN that they name; "
+    "only an administrator can remove or change a role's boundary then"
+)
 
 
 def role_arns(options: Mapping, account: str) -> list[str]:
     """Name the roles of an account that the inventory names, whether somebody carries them or not."""
-    named = {*options["role_arns"], *(item["role_arn"] for item in options["service_accounts"])}
-    return sorted(arn for arn in named if names.account_of(arn) == account)
+    found = {*options["role_arns"], *(item["role_arn"] for item in options["service_accounts"])}
+    return sorted(arn for arn in found if names.account_of(arn) == account)
 
 
-class Roles(Tagged):
+class Roles(OldRoles):
     """The roles that ServiceAccounts name, each with a cluster's statement in its trust policy, its policy, and its tag."""
 
     def compare(self) -> None:
@@ -56,42 +57,18 @@ class Roles(Tagged):
                 self._ensure(arn, carriers, live["Role"] if live else None)
             elif live:
                 # Nobody carries it any more.
-                self._remove(arn, live["Role"])
-        for role in self._left_over({names.role_name_of(arn) for arn in known}):
+                self._remove(live["Role"])
+        named_here = {names.role_name_of(arn) for arn in known}
+        if self.present:
+            self._note_renamed(named_here)
+        for role in self._left_over(named_here):
             if self.present and not self.options["prune"]:
                 self.plan.notices.append(
                     f"role {role['RoleName']} still trusts this cluster, and the inventory no longer names it: kept, because irsa_prune is false"
                 )
             else:
                 self._looked_at(role, role["AssumeRolePolicyDocument"])
-                self._remove(role["Arn"], role)
-
-    def _looked_at(self, live: Mapping, trust: Mapping) -> None:
-        """Note what a role's trust policy is to be."""
-        self.plan.trust[live["Arn"]] = (live["AssumeRolePolicyDocument"], trust)
-
-    def _left_over(self, known: set[str]) -> Iterator[Mapping]:
-        """Read the roles that are ours and trust this cluster, whatever the inventory says; a trust policy tells it, and its tags whose it is."""
-        for role in self.plan.roles or []:
-            sids = [item.get("Sid") for item in iam.listed(role["AssumeRolePolicyDocument"]["Statement"])]
-            if role["RoleName"] in known or self.owner.sid not in sids:
-                continue
-            try:
-                live = self.account.find("iam", "get_role", RoleName=role["RoleName"])
-            except AwsError as error:
-                if error.code not in DENIED:
-                    raise
-                self.plan.notices.append(
-                    f"role {role['RoleName']} trusts this cluster, the inventory does not name it, and {error}"
-                )
-                continue
-            if live and is_ours(tags_of(live["Role"].get("Tags"))):
-                yield live["Role"]
-            elif live:
-                self.plan.notices.append(
-                    f"role {role['RoleName']} trusts this cluster, the inventory does not name it, and it is not ours "
-                    f"(no tag {MANAGED_BY[0]}={MANAGED_BY[1]}): kept"
-                )
+                self._remove(role)
 
     def _statement(self, carriers: list[Mapping]) -> dict:
         if self.options["pod_identity"]:
@@ -112,26 +89,27 @@ class Roles(Tagged):
         self._check_size(arn, "trust policy", [trust], "AssumeRolePolicySizeQuota")
         if live is None:
             self._check_size(arn, f"policy {self.owner.policy}", [policy], "RolePolicySizeQuota")
-            self._create(arn, trust, policy)
+            if self._is_free(name):
+                self._create(arn, trust, policy)
             return
         if live["Arn"] != arn:
             self.plan.problems.append(
-                f"role {name} is {live['Arn']}, but the ServiceAccounts name {arn}: set platform_irsa_role_path to its path"
+                f"role {name} is {live['Arn']}, but the ServiceAccounts name {arn}, and a role can't be moved: set "
+                f"platform_irsa_role_path to {live['Path']!r}, or give the role another name along with the new path"
             )
             return
-        if not self.may_touch("role", name, tags):
+        ours_once = self.tag in tags or self.owner.sid in [item.get("Sid") for item in iam.listed(before["Statement"])]
+        if not self.may_touch(
+            "role", name, tags, " (it is of this cluster: somebody removed the tag)" if ours_once else ""
+        ):
             return
-        if foreign:
-            sids = ", ".join(str(item.get("Sid") or "one without a Sid") for item in foreign)
-            self.plan.notices.append(
-                f"role {name}: its trust policy had statements of no cluster that its tags name, and loses them: {sids}"
-            )
+        self._note_trust(name, before, foreign, tags)
+        others, old, theirs = self._policies(name, before, tags)
+        self._note_policies(name, others, old, theirs)
         self._note_other_names(name, trust, tags)
-        others, old = self._policies(name, before, tags)
-        if others:
-            self.plan.notices.append(
-                f"role {name} has policies that are not ours, and are left: {', '.join(others)}. What they allow, it may do too"
-            )
+        if live.get("Description"):
+            self.plan.kept.append(f"the description of role {name}")
+        self.note_tags(f"role {name}", tags)
         missing = self.missing_tags(tags)
         self._tag("role", {"RoleName": name}, f"role {name}", tags, missing)
         self._limits(name, live)
@@ -145,22 +123,69 @@ class Roles(Tagged):
             "role", {"RoleName": name}, f"role {name}", {**tags, **missing}, self._my_tags(before, tags) - {self.tag}
         )
 
-    def _note_other_names(self, name: str, trust: Mapping, tags: Mapping[str, str]) -> None:
-        """Say under which other names a role trusts this very cluster: it was renamed, or two hosts of the inventory mean one cluster."""
-        here = self._cluster_arn() if self.options["pod_identity"] else self._provider_arn()
-        sids = [item["Sid"] for item in trust["Statement"] if f'"{here}"' in json.dumps(item)]
-        other = {tag for tag in cluster_tags(tags) - {self.tag} if any(owned_sid(sid, [tag]) for sid in sids)}
-        other -= self._my_tags(trust, tags)
-        if other:
+    def _is_free(self, name: str) -> bool:
+        """Tell whether a role of the name can be made; IAM tells no names apart by case (IAM API reference, CreateRole)."""
+        alike = [role["RoleName"] for role in self.plan.roles or [] if role["RoleName"].lower() == name.lower()]
+        if alike:
+            self.plan.problems.append(
+                f"role {name} can't be made: there is {alike[0]}, and IAM does not tell names apart by case. Choose another name"
+            )
+        return not alike
+
+    def _note_trust(self, name: str, trust: Mapping, foreign: list[Mapping], tags: Mapping[str, str]) -> None:
+        """Say whom a role trusted that is no cluster of it, or is none by the form of its statement; the clusters' own runs mend that."""
+        if foreign:
+            said = [f"{item.get('Sid') or 'one without a Sid'} ({drift.said_statement(item)})" for item in foreign]
+            lost = any(drift.has_form(str(item.get("Sid"))) for item in foreign)
+            again = "A cluster that has lost its tag gets it back, and its statement, when this playbook is run for it"
             self.plan.notices.append(
-                f"role {name} trusts this cluster as {named(other)} too: if that was its name, remove it with "
-                "-e platform_cluster_name=NAME -e irsa_state=absent"
+                f"role {name}: its trust policy had statements of no cluster that its tags name, and loses them: "
+                f"{', '.join(said)}{f'. {again}' if lost else ''}"
+            )
+        found = {str(item.get("Sid", "")): item for item in iam.listed(trust["Statement"])}
+        for sid, item in sorted(found.items()):
+            owner = self.owner if sid == self.owner.sid else owner_of(sid, tags)
+            if not owner or drift.is_as_written(item, owner, self.account.id):
+                continue
+            what, way = (
+                f"role {name}: the statement {sid} has a name of",
+                "Run this playbook for that cluster, or remove the statement",
+            )
+            if owner == self.owner:
+                what, way = f"role {name}: the statement {sid} is", "This run puts that right"
+            self.plan.notices.append(
+                f"{what} {owner}'s, and no run for that cluster writes it so: {drift.said_statement(item)}. {way}"
+            )
+        idle = {tag for tag in cluster_tags(tags) if not any(owned_sid(sid, [tag]) for sid in found)}
+        idle -= self._my_tags(trust, tags)
+        if idle:
+            self.plan.notices.append(
+                f"role {name} has the tag of {named(idle)}, and no statement of theirs: what has that name in it counts as theirs. "
+                "Run this playbook for them, or remove the tag"
             )
 
-    def _provider_arn(self) -> str:
-        return names.provider_arn(self.options["oidc_issuer"], self.account.id, self.account.partition)
+    def _note_policies(self, name: str, others: list[str], own: set[str], theirs: set[str]) -> None:
+        """Say what a role may do by policies that are of no cluster of it, or are none by what they allow."""
+        if others:
+            said = [
+                item if item.startswith("arn:") else f"{item} ({drift.said_policy(self._document(name, item))})"
+                for item in others
+            ]
+            self.plan.notices.append(
+                f"role {name} has policies that are not ours, and are left: {', '.join(said)}. What they allow, it may do too"
+            )
+        for policy in sorted(own | theirs):
+            wider = drift.not_of_a_run(self._document(name, policy))
+            if not wider["Statement"]:
+                continue
+            what, way = "has a name of another cluster's", "Run this playbook for that cluster, or delete the policy"
+            if policy in own:
+                what, way = "is this cluster's", "This run puts that right"
+            self.plan.notices.append(
+                f"role {name}: the policy {policy} {what}, and no run writes it so: it {drift.said_policy(wider)}. {way}"
+            )
 
-    def _check_size(self, arn: str, what: str, documents: list[Mapping], quota: str) -> None:
+    def _check_size(self, arn: str, what: str, documents: list[Mapping], quota: str, more: str = "") -> None:
         """Compare the size of documents without whitespace with IAM's quota; an account's own is asked for what exceeds the default."""
         size = sum(len(json.dumps(document, separators=(",", ":"))) for document in documents)
         if size <= QUOTAS[quota]:
@@ -168,7 +193,7 @@ class Roles(Tagged):
         limit = self.account.call("iam", "get_account_summary")["SummaryMap"][quota]
         if size > limit:
             hint = "give each cluster a role of its own ({{ platform_cluster_name }} in the role's name)"
-            self.plan.problems.append(f"the {what} of {arn} has {size} characters, and IAM takes {limit}: {hint}")
+            self.plan.problems.append(f"the {what} of {arn} has {size} characters, and IAM takes {limit}: {hint}{more}")
 
     def _create(self, arn: str, trust: Mapping, policy: Mapping) -> None:
         name = names.role_name_of(arn)
@@ -184,7 +209,7 @@ class Roles(Tagged):
         # It has no rights until its policy is there.
         shown = {**arguments, "AssumeRolePolicyDocument": trust, "Tags": self.tags}
         undo = ("delete_role", {"RoleName": name})
-        self.write("iam", "create_role", arguments, f"create role {arn}", undo, after=shown)
+        self.write("iam", "create_role", arguments, f"create role {arn}", undo, after=shown, hint=BOUNDED)
         self._write_policy(name, None, policy)
 
     def _limits(self, name: str, live: Mapping) -> None:
@@ -216,6 +241,7 @@ class Roles(Tagged):
             back if before else gone,
             before={"PermissionsBoundary": before},
             after={"PermissionsBoundary": boundary},
+            hint=BOUNDED,
         )
 
     def _put_policy(self, arn: str, name: str, policy: Mapping) -> None:
@@ -228,11 +254,10 @@ class Roles(Tagged):
         others = sorted({*inline} - {self.owner.policy})
         documents = [self._document(name, other) for other in others]
         together = f"policy {self.owner.policy} (with {', '.join(others)})" if others else f"policy {self.owner.policy}"
-        self._check_size(arn, together, [policy, *documents], "RolePolicySizeQuota")
+        old = self.owner.old_policy
+        way_out = f"; or delete {old}, which this run replaces, first: pods lose access until it ends"
+        self._check_size(arn, together, [policy, *documents], "RolePolicySizeQuota", way_out if old in others else "")
         self._write_policy(name, before, policy)
-
-    def _document(self, name: str, policy: str) -> dict:
-        return self.account.call("iam", "get_role_policy", RoleName=name, PolicyName=policy)["PolicyDocument"]
 
     def _write_policy(self, name: str, before: Mapping | None, policy: Mapping) -> None:
         key = {"RoleName": name, "PolicyName": self.owner.policy}
@@ -249,109 +274,5 @@ class Roles(Tagged):
             undo,
             before=before,
             after=policy,
-        )
-
-    def _put_trust(self, live: Mapping, trust: Mapping) -> None:
-        name, before = live["RoleName"], live["AssumeRolePolicyDocument"]
-        self._looked_at(live, trust)
-        self.write(
-            "iam",
-            "update_assume_role_policy",
-            {"RoleName": name, "PolicyDocument": json.dumps(trust)},
-            f"change trust policy of role {name}",
-            ("update_assume_role_policy", {"RoleName": name, "PolicyDocument": json.dumps(before)}),
-            before=before,
-            after=trust,
-        )
-
-    def _my_tags(self, trust: Mapping, tags: Mapping[str, str]) -> set[str]:
-        """Give the tags of a role that stand for this cluster alone: 0.1.0's is that of all clusters of the name."""
-        sids = [str(item.get("Sid", "")) for item in iam.listed(trust["Statement"])]
-        old = set() if shared_name(self.owner, sids, tags) else {self.owner.old_tag}
-        return ({self.tag} | old) & tags.keys()
-
-    def _policies(self, name: str, trust: Mapping, tags: Mapping[str, str]) -> tuple[list[str], set[str]]:
-        """Name the policies of a role that are of no cluster that it stands for, and those of this cluster alone."""
-        inline = self.account.pages("iam", "list_role_policies", "PolicyNames", RoleName=name)
-        attached = self.account.pages("iam", "list_attached_role_policies", "AttachedPolicies", RoleName=name)
-        mine = policies_of(self._my_tags(trust, tags)) | {self.owner.policy}
-        ours = policies_of(cluster_tags(tags)) | mine
-        others = [item for item in inline if item not in ours] + [item["PolicyArn"] for item in attached]
-        return others, mine & set(inline)
-
-    def _remove(self, arn: str, live: Mapping) -> None:
-        name = names.role_name_of(arn)
-        tags = tags_of(live.get("Tags"))
-        trust = live["AssumeRolePolicyDocument"]
-        trusted = any(item.get("Sid") == self.owner.sid for item in iam.listed(trust["Statement"]))
-        if not is_ours(tags) or live["Arn"] != arn:
-            return
-        # The statement's name alone tells the cluster too, should somebody have removed the tag.
-        if self.tag not in tags and not trusted:
-            if self.owner.old_tag in tags:
-                self.plan.notices.append(
-                    f"role {name} has the tag {self.owner.old_tag}, but no statement of this cluster, and is left: "
-                    "the tag may be of another cluster of this name"
-                )
-            return
-        mine = self._my_tags(trust, tags)
-        sharing = cluster_tags(tags) - mine
-        others, own = self._policies(name, trust, tags)
-        kept = [item for item in iam.listed(trust["Statement"]) if item.get("Sid") != self.owner.sid]
-        if sharing:
-            rest = policies.document(kept)
-            if not kept:
-                self.plan.problems.append(
-                    f"role {name} is shared with {named(sharing)}, but its trust policy has no statement of theirs: "
-                    "run this playbook for them first"
-                )
-                return
-            if not policies.same(trust, rest):
-                self._put_trust(live, rest)
-            self._delete_policies(name, own)
-            self._untag("role", {"RoleName": name}, f"role {name}", tags, mine)
-            return
-        in_the_way = {
-            "has policies that are not ours, so it can't be deleted: detach them first": others,
-            "trusts others too, so it can't be deleted: remove these statements of its trust policy first": [
-                str(item.get("Sid") or "one without a Sid") for item in kept
-            ],
-        }
-        for what, found in in_the_way.items():
-            if found:
-                way_out = " (or keep the role, with irsa_prune: false)" if self.present else ""
-                self.plan.problems.append(f"role {name} {what}: {', '.join(found)}{way_out}")
-        if others or kept:
-            return
-        self._delete_policies(name, own)
-        again = {
-            "RoleName": name,
-            "Path": live["Path"],
-            "AssumeRolePolicyDocument": json.dumps(trust),
-            "MaxSessionDuration": live.get("MaxSessionDuration", 3600),
-            "Tags": pairs_of(tags),
-        }
-        boundary = (live.get("PermissionsBoundary") or {}).get("PermissionsBoundaryArn")
-        more = {"PermissionsBoundary": boundary, "Description": live.get("Description")}
-        again |= {key: value for key, value in more.items() if value}
-        self._looked_at(live, policies.document([]))
-        self.write("iam", "delete_role", {"RoleName": name}, f"delete role {arn}", ("create_role", again), before=trust)
-
-    def _delete_policies(self, name: str, gone: set[str]) -> None:
-        for policy in sorted(gone):
-            key = {"RoleName": name, "PolicyName": policy}
-            document = self._document(name, policy)
-            self.write(
-                "iam",
-                "delete_role_policy",
-                key,
-                f"delete policy {policy} of role {name}",
-                ("put_role_policy", {**key, "PolicyDocument": json.dumps(document)}),
-                before=document,
-            )
-
-    def _cluster_arn(self) -> str:
-        options = self.options
-        return names.cluster_arn(
-            options["eks_cluster_name"], options["region"], options["cluster_account_id"], options["partition"]
+            hint=BOUNDED,
         )

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import policies
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, Account, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import tags_of
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import DELETE_ASSOCIATION, Write
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.refusals import OF_OTHERS
 
 # Seconds between attempts. IAM and S3 are eventually consistent: what this run has just made or deleted may be unknown, or in
 # the way, for a while (IAM User Guide, "Changes that I make are not always immediately visible").
@@ -65,6 +66,7 @@ def _taken_back(account: Account, done: list[Write], write: Write, error: AwsErr
     # Of the others, taking back changes nothing where nothing was done.
     undone = done if error.answered or making else [*done, write]
     left = _undo(account, undone)
+    renewed = [text for text in (_renewed(account, one) for one in undone) if text]
     unsure = "Whether AWS did it is not known: run again, which finds out" if making and not error.answered else ""
     if left:
         end = f"Not taken back: {'; '.join(left)}"
@@ -72,8 +74,30 @@ def _taken_back(account: Account, done: list[Write], write: Write, error: AwsErr
         end = "Nothing else has changed: what came before it is taken back"
     else:
         end = "" if unsure else "Nothing has changed"
-    end = ". ".join(text for text in (unsure, end) if text)
+    hint = write.hint if error.code in DENIED and not OF_OTHERS.search(str(error)) else ""
+    end = ". ".join(text for text in (hint, unsure, end, *renewed) if text)
     return AwsError(f"{write.summary}: {error}. {end}.", error.code)
+
+
+def _renewed(account: Account, write: Write) -> str:
+    """Say that a role that was deleted and made again is another to those policies that name it.
+
+    AWS keeps the role's id in place of its ARN in a policy's Principal (IAM User Guide, "AWS JSON policy elements: Principal").
+    """
+    if not write.role_id:
+        return ""
+    name = write.arguments["RoleName"]
+    try:
+        live = account.find("iam", "get_role", RoleName=name)
+    except AwsError:
+        live = None  # what is not taken back is said already
+    new = live["Role"]["RoleId"] if live else write.role_id
+    return (
+        f"Role {name} has a new id, {new}: policies that name it as a principal (of buckets, of KMS keys, the trust of other "
+        f"roles) hold the old one, {write.role_id}, and must be written again"
+        if new != write.role_id
+        else ""
+    )
 
 
 @contextlib.contextmanager
@@ -118,7 +142,8 @@ def _send(
         try:
             account.call(service, operation, **arguments)
         except AwsError as error:
-            unknown = error.code in ABSENT or any(text in str(error) for text in UNKNOWN_YET)
+            says = error.code not in DENIED and any(text in str(error) for text in UNKNOWN_YET)
+            unknown = error.code in ABSENT or says
             if pause is not None and not received and (error.code in BUSY or (fresh and unknown)):
                 time.sleep(pause)
                 continue

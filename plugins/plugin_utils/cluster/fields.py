@@ -61,7 +61,8 @@ def split(live: dict, manager: str, adoptable: list[str]) -> tuple[dict, list[di
         elif (
             subresource in ("", "scale")
             and entry.get("apiVersion") in (live["apiVersion"], "autoscaling/v1")
-            and matches(entry["manager"], adoptable)
+            # Ours by an update: kubectl's, by our name.
+            and (entry["manager"] == manager or matches(entry["manager"], adoptable))
             and not (live["apiVersion"].startswith("argoproj.io/") and matches(entry["manager"], BOOKKEEPERS))
         ):
             absorb.append(entry)
@@ -160,11 +161,79 @@ def remove(value, trie: dict):
     return value
 
 
-def _addresses(key: str, item) -> bool:
+def applied(live: dict, item: dict, managed: list[dict], manager: str) -> dict:
+    """Work out what a server-side apply makes of an object, before the API server fills in defaults.
+
+    Args:
+        live: the object as it is.
+        item: what is applied.
+        managed: the ``managedFields`` that the object then has; what of them only ours and not in ``item`` goes.
+        manager: our field manager.
+
+    Returns:
+        the object, without ``status``.
+    """
+    own, _, others = split({**live, "metadata": {**live["metadata"], "managedFields": managed}}, manager, [])
+    known = own
+    for entry in others:
+        own, known = difference(own, entry["fieldsV1"]), union(known, entry["fieldsV1"])
+    kept = {key: value for key, value in live.items() if key != "status"}
+    return merge(remove(kept, unset(own, item)), item, known)
+
+
+def unset(trie: dict, item) -> dict:
+    """Return what of a trie an object does not set."""
+    left = {}
+    for key, below in trie.items():
+        if key.startswith("f:") and isinstance(item, dict):
+            found = [item[key[2:]]] if key[2:] in item else []
+        elif key == "." or not isinstance(item, list):
+            continue
+        else:
+            found = [one for one in item if _addresses(key, one, defaulted=True)]
+        rest = unset(below, found[0]) if found else below
+        if not found or rest:
+            left[key] = rest
+    return left
+
+
+def merge(live, item, trie: dict):
+    """Lay an object over the live one as server-side apply does.
+
+    Args:
+        live: a part of the live object.
+        item: the same part of what is applied.
+        trie: FieldsV1 of that part, of all managers: its keys tell which lists are merged, and by what.
+    """
+    if isinstance(live, dict) and isinstance(item, dict):
+        below = {key: trie.get(f"f:{key}") for key in item}
+        return live | {
+            # An empty trie is a leaf: a map that is one value.
+            key: value if key not in live or below[key] == {} else merge(live[key], value, below[key] or {})
+            for key, value in item.items()
+        }
+    names = next((list(json.loads(key[2:])) for key in trie if key.startswith("k:")), None)
+    if isinstance(live, list) and isinstance(item, list) and names:
+        merged, rest = [], list(live)
+        for one in item:
+            same = [all(one.get(name, other.get(name)) == other.get(name) for name in names) for other in rest]
+            other = rest.pop(same.index(True)) if True in same else {}
+            below = next((sub for key, sub in trie.items() if _addresses(key, other)), {})
+            merged.append(merge(other, one, below))
+        return [*merged, *rest]
+    if isinstance(live, list) and isinstance(item, list) and any(key.startswith("v:") for key in trie):
+        return [*live, *(one for one in item if one not in live)]
+    return item
+
+
+def _addresses(key: str, item, defaulted: bool = False) -> bool:
     if key.startswith("v:"):
         return json.loads(key[2:]) == item
     if key.startswith("k:") and isinstance(item, dict):
-        return all(item.get(name) == wanted for name, wanted in json.loads(key[2:]).items())
+        # What is applied may leave a part of a key to its default: a port's protocol.
+        return all(
+            item.get(name, wanted if defaulted else None) == wanted for name, wanted in json.loads(key[2:]).items()
+        )
     return False
 
 

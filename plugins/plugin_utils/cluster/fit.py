@@ -30,8 +30,9 @@ def pod_requests(pod: dict) -> dict[str, Decimal]:
     return found
 
 
-def _amount(name: str, value: Decimal) -> str:
-    return quantity.mebibytes(value) if name in ("memory", "ephemeral-storage") else f"{value:f}"
+def amount_of(name: str, value: Decimal) -> str:
+    """Write an amount of a resource for people."""
+    return quantity.mebibytes(value) if name in ("memory", "ephemeral-storage", "storage") else f"{value:f}"
 
 
 def too_large(name: str, pod: dict, pool: list[dict]) -> list[str]:
@@ -50,7 +51,7 @@ def too_large(name: str, pod: dict, pool: list[dict]) -> list[str]:
     def lacking(node):
         room = node["status"].get("allocatable", {})
         return [
-            f"{_amount(key, value)} {key}, it has {room.get(key, 0)}"
+            f"{amount_of(key, value)} {key}, it has {room.get(key, 0)}"
             for key, value in wanted.items()
             if value > quantity.parse(room.get(key, 0))
         ]

@@ -178,6 +178,11 @@ class Lock:
         if self.process and process_id(self.pid) != self.process:
             os._exit(1)
 
+    def clear(self, seen: dict | None) -> None:
+        """Free the lock that a killed run has left, for those who look at it; ``seen`` is what ``read`` gave."""
+        if seen and seen["spec"].get("holderIdentity") and not self.holder_of(seen):
+            self._write(seen, held=False)
+
     def release(self) -> None:
         """Free the lock if it is ours."""
         lease = self.read()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, quota
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -196,7 +196,14 @@ class Planner:
         # What hands its objects on goes before the new owner comes: two Applications would fight over them.
         plan.release = [change for change in gone if _goes_first(change)]
         plan.prune = [change for change in gone if not _goes_first(change)]
+        if problems := self._quotas(plan, absent):
+            raise Refused(problems)
         return plan
+
+    def holds(self, item: dict) -> bool:
+        """Tell whether the cluster has an object as it is to be."""
+        problems, change, _ = self._examine(item, set(), set())
+        return not problems and change is None
 
     def _known(self, plan: Plan) -> list[dict]:
         """Leave out objects whose API the cluster lacks, with a notice, or refuse them."""
@@ -331,15 +338,40 @@ class Planner:
             problems += told
         return problems
 
+    def _quotas(self, plan: Plan, absent: set[str]) -> list[str]:
+        """Tell what the namespaces' quotas have no room for."""
+        problems = []
+        namespaces = {change.item["metadata"].get("namespace") for change in plan.changes}
+        for namespace in sorted(namespaces - absent - {None}):
+            try:
+                quotas = self.cluster.list("v1", "ResourceQuota", namespace)
+                ranges = self.cluster.list("v1", "LimitRange", namespace) if quotas else []
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                continue  # This credential can't see them: the apply, or the rollout, will tell.
+            here, gone = (
+                [change for change in changes if change.item["metadata"].get("namespace") == namespace]
+                for changes in (plan.changes, plan.prune)
+            )
+            problems += quota.exceeded(quotas, ranges, here, gone, self._plural)
+        return problems
+
+    def _plural(self, item: dict) -> str:
+        name = self.cluster.resource(item["apiVersion"], item["kind"])["name"]
+        group = item["apiVersion"].rpartition("/")[0]
+        return f"{name}.{group}" if group else name
+
     def _examine(self, item: dict, roles: set[str], released: set[str]) -> tuple[list[str], Change | None, list[str]]:
         """Compare one object with the live one; returns problems, the change (or none) and notices."""
+        live = None
         try:
             live = self.cluster.get(item)
             try:
-                result = self.cluster.apply(item, self.manager, self.options["force"], dry_run=True)
+                result = self._rehearsed(item, live, self.options["force"])
             except ApiError as error:
                 conflicts = _conflicts(error)
-                foreign = {name: paths for name, paths in conflicts.items() if not fields.matches(name, self.adoptable)}
+                foreign = {name: paths for name, paths in conflicts.items() if not self._adopts(name)}
                 if not conflicts:
                     raise
                 if foreign:
@@ -351,7 +383,7 @@ class Planner:
                         None,
                         [],
                     )
-                result = self.cluster.apply(item, self.manager, force=True, dry_run=True)
+                result = self._rehearsed(item, live, force=True)
             if not live:
                 return [], Change("create", item, None, result), []
             if (live["metadata"].get("deletionTimestamp")) is not None:
@@ -360,7 +392,38 @@ class Planner:
         except ApiError as error:
             if _waits_for_role(item, error, roles):
                 return [], Change("create", item, None, item), []
-            return [_explain(item, error)], None, []
+            return [_explain(item, error) + self._holders(live, error)], None, []
+
+    def _holders(self, live: dict | None, error: ApiError) -> str:
+        """Name those whose fields are left alone, where what they set may be what stands against ours."""
+        others = fields.split(live, self.manager, self.adoptable)[2] if live and error.status == 422 else []
+        names = sorted({entry["manager"] for entry in others if not entry.get("subresource")})
+        if not names:
+            return ""
+        return (
+            f". Fields of {', '.join(names)} are left alone: change them there, or add it to apply_adopt_managers, "
+            "which takes them back"
+        )
+
+    def _adopts(self, manager: str) -> bool:
+        # Ours, where kubectl wrote under our name: an update, which for the API server is another manager.
+        return manager == self.manager or fields.matches(manager, self.adoptable)
+
+    def _rehearsed(self, item: dict, live: dict | None, force: bool) -> dict:
+        """Apply an object as a dry run.
+
+        What a run takes over goes before it applies, but a dry run of the apply still meets it, and of some fields there can
+        be only one: two ports of one name, httpGet beside tcpSocket. Then it is worked out without them.
+        """
+        try:
+            return self.cluster.apply(item, self.manager, force, dry_run=True)
+        except ApiError as error:
+            if error.status != 422 or not live or not fields.split(live, self.manager, self.adoptable)[1]:
+                raise
+        taken = fields.absorbed(live, item, self.manager, self.adoptable)
+        answer = self._replaced(item, live, fields.applied(live, item, taken, self.manager))
+        answer["metadata"]["managedFields"] = taken
+        return answer
 
     def _compare(
         self, item: dict, live: dict, result: dict, released: set[str]
@@ -372,7 +435,7 @@ class Planner:
         takeover = bool(absorb)
         if fields.handed_over(item, own):
             takeover, result["spec"]["replicas"] = True, live["spec"]["replicas"]
-        problems = self._argocd_problems(live, released)
+        problems = [*self._argocd_problems(live, released), *_kept(item, live)]
         if (
             shown(live) == shown(result)
             and not takeover
@@ -397,6 +460,12 @@ class Planner:
     def _without(self, item: dict, result: dict, rest: dict) -> dict:
         """What the server would make of an object once the fields of ``rest`` are gone (it fills defaults in again)."""
         less = fields.remove({key: value for key, value in result.items() if key != "status"}, rest)
+        answer = self._replaced(item, result, less)
+        answer["metadata"]["managedFields"] = result["metadata"].get("managedFields", [])
+        return answer
+
+    def _replaced(self, item: dict, result: dict, less: dict) -> dict:
+        """What the server would make of ``less`` in the place of ``result``."""
         changed = [
             {"op": "add", "path": f"/{key}", "value": value}
             for key, value in less.items()
@@ -412,7 +481,6 @@ class Planner:
         for key in ("labels", "annotations"):
             if not answer["metadata"].get(key):
                 answer["metadata"].pop(key, None)
-        answer["metadata"]["managedFields"] = result["metadata"].get("managedFields", [])
         return answer
 
     def _argocd_problems(self, live: dict, released: set[str]) -> list[str]:
@@ -542,6 +610,17 @@ def generated(item: dict) -> list[tuple]:
 
 def _goes_first(change: Change) -> bool:
     return change.item["kind"] in APPLICATIONS and not change.cascade
+
+
+def _kept(item: dict, live: dict) -> list[str]:
+    """Refuse what an apply would leave as it is, without an error."""
+    if item["kind"] != "Service" or live["spec"].get("clusterIP") != "None" or item["spec"].get("clusterIP") == "None":
+        return []
+    namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
+    return [
+        f"{describe(item)} is headless (clusterIP: None), which can't be changed in place: delete it first "
+        f"(kubectl -n {namespace} delete service {name})"
+    ]
 
 
 def _syncs(application: dict) -> bool:

@@ -18,7 +18,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 
 REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d", re.ASCII)
 UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-ROLE_PATH = re.compile(r"/([!-~]+/)?")
+ROLE_PATH = re.compile(r"/([!-~]{1,510}/)?")
 IMAGE_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*", re.ASCII)
 REGION_PREFIXES = {"aws-cn": "cn-", "aws-us-gov": "us-gov-"}
 OURS = ("app", "app.kubernetes.io/managed-by")
@@ -131,7 +131,11 @@ def _region(values: Mapping) -> list[str]:
 def _role_path(values: Mapping) -> list[str]:
     path = values["platform_irsa_role_path"]
     wrong = not ROLE_PATH.fullmatch(str(path))
-    return [problem("platform_irsa_role_path", path, "must begin and end with /")] if wrong else []
+    return (
+        [problem("platform_irsa_role_path", path, "must begin and end with /, with up to 512 characters")]
+        if wrong
+        else []
+    )
 
 
 def _hugging_face(values: Mapping) -> list[str]:

@@ -568,7 +568,7 @@ def _proxy(proxy: Mapping, inside: tuple[str, ...]) -> dict:
     env = {}
     if proxy.get("http_proxy") or proxy.get("https_proxy"):
         given = [host for host in str(proxy.get("no_proxy") or "").split(",") if host]
-        ours = ["localhost", "127.0.0.1", "169.254.170.23", ".svc", ".cluster.local", *inside]
+        ours = ["localhost", "127.0.0.1", "169.254.170.23", "[fd00:ec2::23]", ".svc", ".cluster.local", *inside]
         proxy = {**proxy, "no_proxy": ",".join(dict.fromkeys([*given, *ours]))}
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         if proxy.get(name):

@@ -1,0 +1,133 @@
+"""What a run takes of a namespace's quotas."""
+
+from types import SimpleNamespace
+
+import pytest
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import quota
+
+PLURALS = {
+    "ConfigMap": "configmaps",
+    "Deployment": "deployments.apps",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+    "Service": "services",
+}
+
+
+def limited(hard, used=None, **spec):
+    metadata = {"namespace": "ml-models", "name": "q"}
+    return {"metadata": metadata, "spec": {"hard": hard, **spec}, "status": {"hard": hard, "used": used or {}}}
+
+
+def item(kind, name="one", **more):
+    return {"kind": kind, "metadata": {"name": name}, **more}
+
+
+def deployment(replicas=1, requests=None, limits=None, image="a", running=None, unavailable=0, **pod):
+    containers = [{"name": "c", "image": image, "resources": {"requests": requests or {}, "limits": limits or {}}}]
+    spec = {"replicas": replicas, "template": {"spec": {"containers": containers, **pod}}}
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable}}
+    status = {} if running is None else {"status": {"replicas": running}}
+    return item("Deployment", "d", spec=spec, **status)
+
+
+def change(after, before=None):
+    return SimpleNamespace(item=after, before=before, after=after)
+
+
+def told(hard, *changes, used=None, gone=(), ranges=(), **spec):
+    quotas = [limited(hard, used, **spec)]
+    return quota.exceeded(quotas, list(ranges), changes, gone, lambda item: PLURALS[item["kind"]])
+
+
+def test_what_each_object_has_room_for_the_sum_may_not():
+    maps = [change(item("ConfigMap", name)) for name in ("one", "two")]
+    for name in ("configmaps", "count/configmaps"):
+        assert told({name: "3"}, *maps, used={name: "1"}) == []
+        assert told({name: "3"}, *maps, used={name: "2"}) == [
+            f"ResourceQuota ml-models/q has room for 1 {name} (2 of 3 used), and this run needs 2: ConfigMap one 1, ConfigMap two 1"
+        ]
+
+
+def test_an_update_takes_only_what_it_adds():
+    old, new = ({"type": kind, "ports": [{}, {}]} for kind in ("ClusterIP", "LoadBalancer"))
+    exposed = change(item("Service", spec=new), item("Service", spec=old))
+    assert told({"services": "1"}, exposed, used={"services": "1"}) == []
+    assert len(told({"services.loadbalancers": "0", "services.nodeports": "1"}, exposed)) == 2
+
+
+def test_claims_take_storage_of_their_class_too():
+    spec = {"storageClassName": "gp3", "resources": {"requests": {"storage": "100Gi"}}}
+    claim = change(item("PersistentVolumeClaim", spec=spec))
+    of_class = "gp3.storageclass.storage.k8s.io/requests.storage"
+    assert told({"requests.storage": "100Gi", of_class: "100Gi"}, claim) == []
+    assert [line.split("(")[0] for line in told({"requests.storage": "99Gi", of_class: "1Gi"}, claim)] == [
+        "ResourceQuota ml-models/q has room for 101376Mi requests.storage ",
+        f"ResourceQuota ml-models/q has room for 1024Mi {of_class} ",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hard", "fits"),
+    [
+        ({"requests.nvidia.com/gpu": "7"}, False),
+        ({"requests.nvidia.com/gpu": "8"}, True),
+        ({"pods": "1"}, False),
+        ({"cpu": "7"}, False),
+        ({"requests.cpu": "8"}, True),
+        ({"limits.memory": "127Gi"}, False),
+        ({"limits.memory": "128Gi"}, True),
+        ({"count/deployments.apps": "0"}, False),
+    ],
+)
+def test_pods_are_counted_before_there_are_any(hard, fits):
+    pods = deployment(2, {"cpu": 4}, {"memory": "64Gi", "nvidia.com/gpu": 4})
+    assert (told(hard, change(pods)) == []) == fits
+
+
+def test_a_rollout_that_keeps_the_old_pods_needs_room_for_one_more():
+    old, new = deployment(limits={"gpu": 4}, running=1), deployment(limits={"gpu": 4}, image="b")
+    used = {"requests.gpu": "4"}
+    assert len(told({"requests.gpu": "7"}, change(new, old), used=used)) == 1
+    assert told({"requests.gpu": "8"}, change(new, old), used=used) == []
+    in_place = deployment(limits={"gpu": 4}, image="b", unavailable=1)
+    assert told({"requests.gpu": "4"}, change(in_place, old), used=used) == []
+    # More replicas of the same, and pods that were refused before: the live number counts.
+    assert len(told({"requests.gpu": "8"}, change(deployment(3, limits={"gpu": 4}), old), used=used)) == 1
+    refused = deployment(2, limits={"gpu": 4}, running=1)
+    assert len(told({"requests.gpu": "4"}, change(deployment(2, limits={"gpu": 4}), refused), used=used)) == 1
+
+
+def test_what_goes_makes_room_for_pods():
+    new, old = deployment(limits={"gpu": 4}), change(None, deployment(limits={"gpu": 4}, running=1))
+    used = {"requests.gpu": "4"}
+    assert told({"requests.gpu": "4"}, change(new), used=used, gone=[old]) == []
+
+
+def test_pods_that_must_say_how_much_and_do_not_are_told_unless_the_namespace_has_a_default():
+    pods = change(deployment(limits={"memory": "1Gi"}))
+    assert told({"limits.cpu": "8"}, pods) == [
+        "ResourceQuota ml-models/q counts limits.cpu, and the pods of Deployment d say nothing of it: they would be refused"
+    ]
+    assert told({"requests.memory": "8Gi"}, pods) == []
+    default = {"spec": {"limits": [{"type": "Container", "default": {"cpu": "9"}}]}}
+    assert "room for 8 limits.cpu" in told({"limits.cpu": "8"}, pods, ranges=[default])[0]
+
+
+@pytest.mark.parametrize(
+    ("spec", "counts"),
+    [
+        ({"scopes": ["Terminating"]}, False),
+        ({"scopes": ["NotTerminating", "NotBestEffort"]}, True),
+        ({"scopes": ["BestEffort"]}, False),
+        ({"operator": "In", "values": ["high"]}, True),
+        ({"operator": "In", "values": ["low"]}, False),
+        ({"operator": "NotIn", "values": ["high"]}, False),
+        ({"operator": "Exists"}, True),
+        ({"operator": "DoesNotExist"}, False),
+    ],
+)
+def test_a_quota_with_a_scope_counts_only_its_pods(spec, counts):
+    if "operator" in spec:
+        spec = {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", **spec}]}}
+    pods = change(deployment(limits={"cpu": 1}, priorityClassName="high"))
+    assert bool(told({"pods": "0"}, pods, **spec)) == counts
