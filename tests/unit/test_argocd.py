@@ -379,6 +379,8 @@ def extra(**settings):
             "holds objects of Application vllm-inference-judge too",
         ),
         ({"profiles": {"trition": ["cpu"]}}, "argocd_apps_profiles.trition is 'trition': .*did you mean 'triton'"),
+        ({"profiles": {"vllm": ["fats"]}}, r"argocd_apps_profiles.vllm\[0\] is 'fats': unknown, did you mean 'fast'"),
+        ({"destination_server": ""}, "argocd_apps_destination_server is '': must be set"),
         ({"sync_waves": {"judge": 3}}, "argocd_apps_sync_waves.judge is 'judge': unknown"),
         (extra(path="../x"), "must be a folder inside the repository"),
         (extra(path="x", repo_url="https://hush@e/r"), r"is 'https://\(hidden\)@e/r': must be the URL"),

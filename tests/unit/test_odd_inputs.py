@@ -197,10 +197,13 @@ INT32 = "must be a whole number from {} to 2147483647"
         ({"triton_extra_args": [""]}, "triton_extra_args[0] is '': must not be empty"),
         ({"irsa_workflow_role": "a\nb"}, "irsa_workflow_role is 'a\\nb': must be a name"),
         ({"vllm_topology_spread_constraints": [{}]}, "[0] is {}: needs maxSkew and topologyKey and whenUnsatisfiable"),
+        ({"vllm_pod_security_context": {"runAsUser": "root"}}, "runAsUser is 'root': must be a whole number"),
+        ({"vllm_security_context": {"capabilities": "ALL"}}, "capabilities is 'ALL': must be a dictionary"),
+        ({"argocd_apps_path": "a\nb"}, "argocd_apps_path is 'a\\nb': must be one line"),
         ({"irsa_workflow_rules": [None]}, "irsa_workflow_rules[0] is None: must be a dictionary"),
         (
-            {"vllm_security_context": {"a": datetime.date(2026, 1, 2)}},
-            "security_context.a is datetime.date(2026, 1, 2): must",
+            {"vllm_extra_volumes": [{"a": datetime.date(2026, 1, 2)}]},
+            "extra_volumes[0].a is datetime.date(2026, 1, 2): must",
         ),
     ],
     ids=lambda value: ascii(value)[:60],
@@ -239,6 +242,41 @@ def test_what_is_refused_before_anything_is_computed(given, told):
             {"vllm_network_policy_ingress_from": [{"namespace": ""}]},
             "from.0.namespace is '': must be a namespace's name",
         ),
+        ({"vllm_extra_volumes": [{"name": ["x"]}]}, "vllm_extra_volumes.0.name is ['x']: must be a DNS label"),
+        (
+            {"vllm_extra_volumes": [{"name": "x"}]},
+            "vllm_extra_volumes.0 is {'name': 'x'}: must have a name and one source",
+        ),
+        (
+            {"vllm_extra_volume_mounts": [{"name": ["x"], "mountPath": "/x"}]},
+            "vllm_extra_volume_mounts.0.name is ['x']: unknown",
+        ),
+        ({"vllm_extra_volume_mounts": [{"name": "tmp"}]}, "mounts.0.mountPath is None: must be an absolute path"),
+        (
+            {"vllm_extra_volume_mounts": [{"name": "tmp", "mountPath": "/tmp"}]},
+            "mounts.0.mountPath is '/tmp': has a mount already",
+        ),
+        ({"vllm_extra_env": [{"name": "A", "value": "b", "valueFrom": {"a": "b"}}]}, "must have either a value or a"),
+        (
+            {"vllm_strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}},
+            "vllm_strategy.rollingUpdate is {'maxSurge': 1}: belongs to the type RollingUpdate",
+        ),
+        (
+            {"vllm_strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}},
+            "one of the two must be above 0",
+        ),
+        ({"vllm_monitoring_interval": "0s"}, "vllm_monitoring_interval is '0s': must be a time such as 30s"),
+        (
+            {"platform_proxy": {"http_proxy": "http://a:99999"}},
+            "platform_proxy.http_proxy is 'http://a:99999': must be a URL",
+        ),
+        (
+            {"platform_proxy": {"http_proxy": "http://[::1"}},
+            "platform_proxy.http_proxy is 'http://[::1': must be a URL",
+        ),
+        ({"platform_api_server": "https://a:65536"}, "platform_api_server is 'https://a:65536': must be a URL"),
+        ({"platform_image_registry_mirrors": {"nvcr.io": None}}, "mirrors.nvcr.io is None: must be a text"),
+        ({"argocd_apps_profiles": {"vllm": None}}, "argocd_apps_profiles.vllm is None: must be a list"),
         (
             {"vllm_model_facts": dict.fromkeys(FACTS, 10**8), "vllm_model": "a/b"},
             "vllm_startup_seconds is None: the download would take",

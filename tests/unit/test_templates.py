@@ -143,7 +143,6 @@ ANYWHERE = {
     "vllm_init_args": lambda text: [text],
     "vllm_adapter_model": lambda text: text,
     "irsa_workflow_annotations": lambda text: {"note": text},
-    "argocd_apps_target_revision": lambda text: text,
     "argocd_apps_annotations": lambda text: {"note": text},
 }
 

@@ -116,6 +116,7 @@ def cluster(name: str, found: Iterable[Server], shared: bool, settings: Mapping)
         parts.append(
             {
                 "key": key,
+                "profile": server.profile,
                 "set_key": kind.set_name or key,
                 "role": role,
                 "wave": kind.wave,
@@ -169,6 +170,11 @@ def _check_roles(this: Mapping, settings: Mapping, problems: Problems) -> None:
         for role in settings[variable] or {}:
             if role not in roles:
                 problems.add(f"argocd_apps_{variable}.{role}", role, nearest(role, roles))
+    for role, names in (settings["profiles"] or {}).items():
+        known = {part["profile"] for part in this["parts"] if part["role"] == role and part.get("profile")}
+        for index, name in enumerate(names if role in roles else []):
+            if name not in known:
+                problems.add(f"argocd_apps_profiles.{role}[{index}]", name, nearest(name, known))
 
 
 def _key(part: Mapping, settings: Mapping) -> str:
@@ -426,6 +432,8 @@ def _check_settings(apps: Mapping[str, dict], settings: Mapping, problems: Probl
         folder = str(app["path"])
         if folder.startswith("/") or ".." in folder.split("/"):
             problems.add(path("path"), folder, "must be a folder inside the repository, without / before it and ..")
+        if not any(app["destination"].get(name) for name in ("server", "name")):
+            problems.add(path("destination_server"), "", "must be set, or the cluster's name in Argo CD")
         if not app["repo_url"] or _CREDENTIALS.match(str(app["repo_url"])):
             allowed = "must be the URL of the Git repository; its credentials go into argocd_apps_repository"
             problems.add(path("repo_url"), app["repo_url"], allowed)

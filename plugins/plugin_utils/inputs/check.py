@@ -192,7 +192,7 @@ def _rule_error(path: str, value: object, option: Mapping, nested: bool) -> str 
     if wanted == "str" and path.endswith("role_name") and value:
         return role_name_error(value)
     # An empty text is none, where that is allowed.
-    empty = wanted == "str" and value == "" and (nested or option.get("default") == "")
+    empty = wanted == "str" and value == "" and ((nested and not option.get("required")) or option.get("default") == "")
     if wanted in ("str", "raw") and option.get("format", FREE) != FREE and not empty:
         return formats.format_error(value, option["format"])
     return None
@@ -231,7 +231,7 @@ def _check_dict(path: str, value: Mapping, option: Mapping, place: str, hidden: 
         return [
             line
             for key, item in value.items()
-            for line in check_value(f"{path}.{key}", item, option["values"], where(key) or place, nested=True)
+            for line in check_value(f"{path}.{key}", item, {**option["values"], "required": True}, where(key) or place)
         ]
     if name.endswith(("labels", "node_selector", "selector")):
         return check_labels(path, value, place)

@@ -70,10 +70,13 @@ _TEXTS: dict[str, tuple[re.Pattern, str]] = {
     "api_version": (re.compile(r"([a-z0-9][-a-z0-9.]*/)?v[0-9a-z]+"), "must be an API's version such as v1 or apps/v1"),
     "peer": (re.compile(rf"\*|{names.DNS_LABEL.pattern}"), "must be a namespace's name, or *"),
     "repository": (re.compile(r"(?!-)\S*[:/]\S*"), "must be the URL of a Git repository"),
-    "url": (
-        re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?"),
+    "url": (names.URL, "must be a URL, http:// or https://, without user and password"),
+    # Empty where the cluster is named instead.
+    "server": (
+        re.compile(f"({names.URL.pattern})?", re.ASCII),
         "must be a URL, http:// or https://, without user and password",
     ),
+    "line": (re.compile("[^\t\n\r\x85\u2028\u2029]*"), "must be one line"),
     "argument": (re.compile(r".+", re.DOTALL), "must not be empty"),
     "not_empty": (re.compile(r".*\S.*", re.DOTALL), "must not be empty"),
 }

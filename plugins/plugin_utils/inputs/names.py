@@ -21,6 +21,11 @@ IMAGE = re.compile(
 )
 
 
+_PORT = r"(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
+# Without user and password: what is rendered, or said in a message, would show them.
+URL = re.compile(rf"https?://(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::{_PORT})?(/[^\s?#]*)?", re.ASCII)
+
+
 def ecr_registry(account: str, region: str, partition: str = "aws") -> str:
     """Name the ECR registry of an account in a region."""
     return f"{account}.dkr.ecr.{region}.amazonaws.com" + (".cn" if partition == "aws-cn" else "")

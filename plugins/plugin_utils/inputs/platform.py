@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import ACCOUNT
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import is_true
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import DNS_LABEL, DNS_SUBDOMAIN, LABEL_NAME
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import (
+    DNS_LABEL,
+    DNS_SUBDOMAIN,
+    LABEL_NAME,
+    URL,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import problem, where
 
-REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
-# Without user and password: what is rendered, or said in a message, would show them.
-URL = re.compile(r"https?://[^\s/?#@]+(:\d+)?(/[^\s?#]*)?")
+REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d", re.ASCII)
 UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ROLE_PATH = re.compile(r"/([!-~]{1,510}/)?")
-IMAGE_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
+IMAGE_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*", re.ASCII)
 REGION_PREFIXES = {"aws-cn": "cn-", "aws-us-gov": "us-gov-"}
 OURS = ("app", "app.kubernetes.io/managed-by")
 

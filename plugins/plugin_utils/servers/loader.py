@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import URL
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 # A slot, and the alias that fills one.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _HOST = re.compile(r"https?://([^/:]+)")
-_URL = re.compile(r"https?://[^\s/@]+(/\S*)?")
 PROGRAM = "loader.py"
 
 
@@ -65,7 +65,7 @@ def container(
         args: its arguments.
     """
     workload.matching(
-        settings, _URL, "must be a URL, http:// or https://, without user and password", "mlflow_tracking_uri"
+        settings, URL, "must be a URL, http:// or https://, without user and password", "mlflow_tracking_uri"
     )
     mounts = [{"name": volume, "mountPath": path}, {"name": "tmp", "mountPath": "/tmp"}]
     if platform["ca_bundle_configmap"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
 import re
@@ -240,7 +241,7 @@ def tolerations(settings: Settings, pool: Mapping) -> list[dict]:
 def gpus(resources: Mapping) -> int:
     """Count the GPUs of a container."""
     value = (resources.get("limits") or {}).get(GPU) or 0
-    return int(value) if re.fullmatch(r"\d+", str(value), re.ASCII) else 0
+    return int(quantity.parse(value)) if _is_quantity(value) else 0
 
 
 def resources(
@@ -347,6 +348,12 @@ def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_c
     """
     given = dictionary(settings, "strategy")
     if given:
+        steps = given.get("rollingUpdate") or {}
+        if given.get("type") == "Recreate" and steps:
+            settings.wrong(dict(steps), "belongs to the type RollingUpdate", "strategy", "rollingUpdate")
+        # What is left out is 25%.
+        if all(str(steps.get(key, "25%")) in ("0", "0%") for key in ("maxSurge", "maxUnavailable")):
+            settings.wrong(dict(steps), "one of the two must be above 0", "strategy", "rollingUpdate")
         if exclusive_claim and _surges(given):
             settings.wrong(
                 given,
@@ -532,7 +539,8 @@ def environment(
         elif _is_credential(item["name"], item.get("value")):
             settings.wrong(HIDDEN, secret, raw, index)
         else:
-            result[item["name"]] = {**item, **({"value": _text(item["value"])} if "value" in item else {})}
+            value = {} if item.get("value") is None else {"value": _text(item["value"])}
+            result[item["name"]] = {**{key: item[key] for key in item if key != "value"}, **value}
     return list(result.values())
 
 
@@ -545,6 +553,8 @@ def _variable_error(item: Mapping) -> str | None:
         return f"has {', '.join(unknown)}, and a variable has name and value, or name and valueFrom"
     if isinstance(item.get("value"), (Mapping, list)) or not isinstance(item.get("valueFrom") or {}, Mapping):
         return "must have a text as value, or a dictionary as valueFrom"
+    if item.get("value") is not None and item.get("valueFrom"):
+        return "must have either a value or a valueFrom"
     return format_error(item["name"], "environment")
 
 
@@ -591,7 +601,12 @@ def volumes(settings: Settings, platform: Mapping, own: list[tuple[dict, str]]) 
     ]
     known = {volume["name"] for volume in found}
     for index, volume in enumerate(listed(settings, "extra_volumes")):
-        if volume.get("name") in known or not volume.get("name"):
+        if format_error(volume.get("name"), "label"):
+            settings.wrong(volume.get("name"), _DNS_RULE, "extra_volumes", index, "name")
+            continue
+        if len(volume) != 2:
+            settings.wrong(dict(volume), "must have a name and one source", "extra_volumes", index)
+        if volume["name"] in known:
             settings.wrong(
                 volume.get("name"),
                 f"must be a name of its own; taken: {', '.join(sorted(known))}",
@@ -603,9 +618,14 @@ def volumes(settings: Settings, platform: Mapping, own: list[tuple[dict, str]]) 
         known.add(volume["name"])
         found.append(dict(volume))
     for index, mount in enumerate(listed(settings, "extra_volume_mounts")):
-        if mount.get("name") not in known:
-            settings.wrong(mount.get("name"), nearest(mount.get("name"), known), "extra_volume_mounts", index, "name")
-        mounts.append(dict(mount))
+        name, path = mount.get("name"), mount.get("mountPath")
+        if not isinstance(name, str) or name not in known:
+            settings.wrong(name, nearest(name, known), "extra_volume_mounts", index, "name")
+        if not isinstance(path, str) or not path.startswith("/") or ":" in path:
+            settings.wrong(path, "must be an absolute path without :", "extra_volume_mounts", index, "mountPath")
+        elif path in {other["mountPath"] for other in mounts}:
+            settings.wrong(path, "has a mount already", "extra_volume_mounts", index, "mountPath")
+        mounts.append({**mount, "mountPath": path})
     return found, mounts
 
 
@@ -704,8 +724,10 @@ def proxy_ports(proxy: Mapping) -> list[int]:
     found = set()
     for name in ("http_proxy", "https_proxy"):
         if proxy.get(name):
-            url = urlsplit(str(proxy[name]))
-            found.add(url.port or (443 if url.scheme == "https" else 80))
+            # One that is no URL is the platform's problem, and told there.
+            with contextlib.suppress(ValueError):
+                url = urlsplit(str(proxy[name]))
+                found.add(url.port or (443 if url.scheme == "https" else 80))
     return sorted(found - {443})
 
 
@@ -731,7 +753,7 @@ def common(settings: Settings, platform: Mapping) -> dict:
     arn = role_arn(settings, platform)
     ours = {**labels(settings, "labels"), "app": str(settings["name"])}
     notes = annotations(settings, "annotations")
-    interval = re.compile(r"(\d+(ms|[smhdwy]))+", re.ASCII)
+    interval = re.compile(r"([1-9]\d{0,5}(ms|[smhdwy]))+", re.ASCII)
     percent = re.compile(r"\d+%?", re.ASCII)
     if not percent.fullmatch(str(settings["pdb_max_unavailable"])):
         allowed = "must be a number of pods or a percentage"
