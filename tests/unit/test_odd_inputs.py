@@ -128,6 +128,7 @@ INT32 = "must be a whole number from {} to 2147483647"
     [
         ({"vllm_replicas": 4294967298}, "vllm_replicas is 4294967298: " + INT32.format(0)),
         ({"vllm_replicas": 99999999999}, "vllm_replicas is 99999999999: " + INT32.format(0)),
+        ({"vllm_gpu_memory_utilization": 10**400}, "must be a number from 0 to 1"),
         ({"vllm_replicas": "4294967298"}, "vllm_replicas is '4294967298': " + INT32.format(0)),
         ({"vllm_replicas": "\uff14"}, "vllm_replicas is '\uff14': must be a whole number"),
         ({"apply_lock_wait": -1}, "apply_lock_wait is -1: must be a whole number from 0 to 604800"),
@@ -213,6 +214,12 @@ def test_what_is_refused_before_anything_is_computed(given, told):
     assert any(told in line for line in lines), [line[:300] for line in lines]
     assert len(lines) == 1, lines
     assert "hush" not in str(lines)
+
+
+def test_a_number_that_python_does_not_write_is_refused_too():
+    told = "is a number of thousands of digits: must be a"
+    assert told in problems(vllm_replicas=10**5000)[0]
+    assert told in problems(vllm_resources={"limits": {"memory": 10**5000}})[0]
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers import ROLE
 from rendering import rendered
 
 ROOT = Path(__file__).parents[2]
-# Parts of scripts, which are placed as one text.
+# Parts of scripts, which are placed as one text, and place words of a shell.
 SCRIPTS = ("start.sh.j2",)
-TEMPLATES = sorted(file for file in ROOT.glob("roles/*/templates/**/*") if file.is_file() and file.name not in SCRIPTS)
+TEMPLATES = [*ROOT.glob("roles/*/templates/**/*"), *ROOT.glob("tests/made_up_kind/role/templates/*")]
+TEMPLATES = sorted(file for file in TEMPLATES if file.is_file())
 NO_TEXT = [1, 0, -1, True, False, None, [], {}, [1, "1"], {"a": {"b": [None, "null"]}}, 0.88, 1.5, 1024]
 TEXTS = [
     *(
@@ -107,11 +108,12 @@ def placed(tree, inside=False):
             yield from placed(node)
 
 
-@pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: str(file.relative_to(ROOT / "roles")))
+@pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_templates_place_values_as_json_only(file):
     parsed = jinja2.Environment(trim_blocks=True, autoescape=True).parse(file.read_text(encoding="utf-8"))
+    written = "quote" if file.name in SCRIPTS else "to_json"
     bare = [
-        node.lineno for node in placed(parsed) if not (isinstance(node, jinja2.nodes.Filter) and node.name == "to_json")
+        node.lineno for node in placed(parsed) if not (isinstance(node, jinja2.nodes.Filter) and node.name == written)
     ]
     assert bare == [], f"{file.name}: lines that place something without | to_json"
     assert file.suffix == ".j2"

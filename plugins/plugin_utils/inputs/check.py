@@ -185,7 +185,7 @@ def _rule_error(path: str, value: object, option: Mapping, nested: bool) -> str 
     if choices and str(value) not in {str(choice) for choice in choices}:
         return f"must be one of {', '.join(map(str, choices))}"
     if wanted in ("int", "float") and "range" in option:
-        number = float(value) if wanted == "float" else int(value)  # type: ignore[call-overload]
+        number = (float(value) if wanted == "float" else int(value)) if isinstance(value, str) else value
         return formats.range_error(number, option["range"], "number" if wanted == "float" else "whole number")
     if isinstance(value, str) and formats.text_error(value):
         return formats.text_error(value)

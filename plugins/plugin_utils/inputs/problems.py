@@ -85,7 +85,10 @@ def problem(path: str, value: object, allowed: str, place: str = "") -> str:
         one line for the operator.
     """
     place = where(value) or place
-    shown = masked(repr(value))
+    try:
+        shown = masked(repr(value))
+    except ValueError:  # Python writes no number of more than some thousand digits
+        shown = "a number of thousands of digits"
     if len(shown) > LONGEST_VALUE:
         shown = f"{shown[:LONGEST_VALUE]}..."
     return f"{path} is {shown}: {allowed}" + (f" (set at {place})" if place else "")
