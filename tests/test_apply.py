@@ -257,6 +257,54 @@ def test_an_apply_that_stops_halfway_says_why_and_what_was_written_and_frees_the
     assert again.plan["changes"] == ["create ConfigMap ml-models/two", "create ConfigMap ml-models/zoo"]
 
 
+def test_what_objects_name_and_nobody_makes_is_refused_before_the_first_write(run, cluster, namespace):
+    """Also in a namespace that exists, whatever the dry run says: pods would wait for ever."""
+    item = deployment(
+        priorityClassName="urgent",
+        runtimeClassName="nvidia",
+        serviceAccountName="reader",
+        imagePullSecrets=[{"name": "registry"}],
+        volumes=[
+            {"name": "a", "persistentVolumeClaim": {"claimName": "cache"}},
+            {"name": "b", "secret": {"secretName": "tls"}},
+            {
+                "name": "c",
+                "projected": {
+                    "sources": [{"configMap": {"name": "ca"}}, {"secret": {"name": "key", "optional": True}}]
+                },
+            },
+            {"name": "d", "configMap": {"name": "own"}},
+        ],
+    )
+    container = item["spec"]["template"]["spec"]["containers"][0]
+    container["envFrom"] = [{"secretRef": {"name": "hf"}}, {"configMapRef": {"name": "none", "optional": True}}]
+    container["env"] += [{"name": "B", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "b"}}}]
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "cache"}}
+    claim["spec"] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "gp9",
+    }
+    objects = [item, claim, config_map("own", k="v")]
+    before = cluster.resource_versions()
+    done = run(*objects, check=False)
+    found = re.findall(r"(\w+ \S+), which (\w+) \S+ names, does not exist", done.failed)
+    missing = {"PriorityClass urgent", "RuntimeClass nvidia", "ServiceAccount ml-models/reader"}
+    missing |= {f"Secret ml-models/{name}" for name in ("tls", "hf", "keys")} | {"ConfigMap ml-models/ca"}
+    assert dict(found) == {**dict.fromkeys(missing, "Deployment"), "StorageClass gp9": "PersistentVolumeClaim"}
+    assert cluster.resource_versions() == before
+    # A public image needs no pull secret; and a credential that may not look is told so.
+    resources = ["namespaces", "deployments", "replicasets", "pods", "pods/log", "events", "leases"]
+    verbs = ["get", "list", "create", "update", "patch", "delete"]
+    rules = [{"apiGroups": ["", "apps", "coordination.k8s.io"], "resources": resources, "verbs": verbs}]
+    connection = {"host": cluster.url, "api_key": token_for(cluster, "blind", "blind", rules), "validate_certs": False}
+    item["spec"]["template"]["spec"] = deployment(imagePullSecrets=[{"name": "registry"}])["spec"]["template"]["spec"]
+    assert "Secret ml-models/registry, which Deployment ml-models/d names, does not exist: images" in run(item).text
+    item["spec"]["replicas"] = 1
+    done = run(item, connection=connection, check_mode=True, apply_prune=False)
+    assert "Secret ml-models/registry, which Deployment ml-models/d names: whether it exists is not known" in done.text
+
+
 def test_what_a_quota_has_no_room_for_together_is_refused_before_the_first_write(run, cluster, namespace):
     quotas = f"/api/v1{PLACE}/resourcequotas"
     hard = {"count/configmaps": "2", "requests.cpu": "3"}
