@@ -32,8 +32,6 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership impor
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.reach import Reach, wanted
 
 ROLE_ARN = "eks.amazonaws.com/role-arn"
-TOKEN_AUDIENCE = "eks.amazonaws.com/audience"  # noqa: S105 (an annotation's key)
-STS_REGIONAL = "eks.amazonaws.com/sts-regional-endpoints"
 IRSA = ("annotation", "account", "issuer", "provider", "role", "trust", "policy", "bucket", "pods")
 POD_IDENTITY = ("annotation", "account", "association", "role", "trust", "policy", "bucket", "pods")
 # Those that are read from the role's account.
@@ -174,7 +172,7 @@ class Reporter:
         return names.provider_arn(self.issuer, self.account.id, self.account.partition)
 
     def _audience(self, chain: Chain) -> str:
-        return (self.live.get(chain.service_account) or {}).get(TOKEN_AUDIENCE) or policies.AUDIENCE
+        return (self.live.get(chain.service_account) or {}).get(pods.AUDIENCE) or policies.AUDIENCE
 
     def _provider(self, _item: Mapping, chain: Chain) -> None:
         arn = self._provider_arn()
@@ -244,7 +242,7 @@ class Reporter:
             return [iam.pod_identity(*who, action, tagged=tagged) for action in actions]
         claims = {"sub": names.subject(item["namespace"], item["name"]), "aud": self._audience(chain)}
         region = self.options["region"]
-        told = (self.live.get(chain.service_account) or {}).get(STS_REGIONAL) == "true"
+        told = (self.live.get(chain.service_account) or {}).get(pods.REGIONAL) == "true"
         # EKS's webhook has the SDK ask in the region; without its word, some SDKs ask the endpoint in us-east-1.
         asked = region if told or self.account.partition != "aws" else iam.Some((region, "us-east-1"))
         return [iam.web_identity(self._provider_arn(), claims, asked, self.account.id)]
