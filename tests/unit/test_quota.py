@@ -158,3 +158,9 @@ def test_a_quota_with_a_scope_counts_only_its_pods(spec, counts):
         spec = {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", **spec}]}}
     pods = change(deployment(limits={"cpu": 1}, priorityClassName="high"))
     assert bool(told({"pods": "0"}, pods, **spec)) == counts
+
+
+def test_init_containers_make_a_pod_no_best_effort_and_a_gpu_does_not():
+    cpu = {"resources": {"requests": {"cpu": "1"}}}
+    assert told({"pods": "0"}, change(deployment(initContainers=[cpu])), scopes=["BestEffort"]) == []
+    assert len(told({"pods": "0"}, change(deployment(limits={"nvidia.com/gpu": 1})), scopes=["BestEffort"])) == 1

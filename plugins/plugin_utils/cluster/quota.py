@@ -198,7 +198,9 @@ def _in_scope(pod: Mapping, spec: Mapping) -> bool:
     """Tell whether a quota with scopes is about a pod."""
     terms = [{"scopeName": name, "operator": "Exists"} for name in spec.get("scopes") or []]
     terms += (spec.get("scopeSelector") or {}).get("matchExpressions") or []
-    best_effort = not any(any(item["resources"].values()) for item in pod["containers"])
+    # Of quality of service only these two tell: https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
+    said = [one.get("resources") or {} for one in (pod, *(item for kind in KINDS for item in pod.get(kind) or []))]
+    best_effort = not any({"cpu", "memory"} & set(values or {}) for one in said for values in one.values())
     name = pod.get("priorityClassName", "")
     holds = {
         "Terminating": "activeDeadlineSeconds" in pod,
