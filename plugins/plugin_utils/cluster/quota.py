@@ -200,7 +200,9 @@ def _in_scope(pod: Mapping, spec: Mapping) -> bool:
     terms += (spec.get("scopeSelector") or {}).get("matchExpressions") or []
     # Of quality of service only these two tell: https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
     said = [one.get("resources") or {} for one in (pod, *(item for kind in KINDS for item in pod.get(kind) or []))]
-    best_effort = not any({"cpu", "memory"} & set(values or {}) for one in said for values in one.values())
+    best_effort = not any(
+        {"cpu", "memory"} & set(values or {}) for one in said for values in (one.get("requests"), one.get("limits"))
+    )
     name = pod.get("priorityClassName", "")
     holds = {
         "Terminating": "activeDeadlineSeconds" in pod,
