@@ -456,6 +456,28 @@ def test_a_controllers_contradiction_is_told_with_its_name_and_taken_back_when_a
     assert [port["port"] for port in cluster.api("GET", SERVICE)["spec"]["ports"]] == [8000, 8002]
 
 
+def test_what_defaults_filled_in_below_an_edit_goes_with_it_and_a_restarts_mark_stays(run, cluster, kubectl):
+    """By an apply of one's own, which owns no default: what is left of a probe or a strategy without it would be refused."""
+    item = deployment(replicas=0)
+    item["spec"]["strategy"] = {"type": "Recreate"}
+    run(item)
+    before = cluster.api("GET", DEPLOYMENT)
+    edit = deployment(replicas=0)
+    edit["spec"]["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "30%"}}
+    edit["spec"]["template"]["metadata"]["annotations"] = {fields.RESTARTED_AT: "2026-01-01T00:00:00Z", "x": "y"}
+    edit["spec"]["template"]["spec"]["containers"][0]["livenessProbe"] = {"grpc": {"port": 80}}
+    edit["spec"]["template"]["spec"]["os"] = {"name": "linux"}
+    edit["metadata"]["finalizers"] = ["registry.example/x"]
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps(edit))
+    planned, done = run(item, check_mode=True), run(item)
+    assert planned.plan["diff"] == done.plan["diff"]
+    assert 'metadata.finalizers ["registry.example/x"] -> (none)' in done.text
+    live = cluster.api("GET", DEPLOYMENT)
+    assert live["spec"]["template"]["metadata"].pop("annotations") == {fields.RESTARTED_AT: "2026-01-01T00:00:00Z"}
+    assert (live["spec"], live["metadata"].get("finalizers")) == (before["spec"], None)
+    assert run(item).changed == 0
+
+
 def test_a_headless_service_is_not_adopted_without_a_word(run, cluster, kubectl, namespace):
     kubectl("create", "-f", "-", input=json.dumps(service(clusterIP="None")))
     before = cluster.resource_versions()
@@ -887,7 +909,8 @@ def test_a_living_runs_lock_is_left_to_it_and_a_killed_ones_taken_over_at_once(r
     assert cluster.resource_versions() == before
     assert cluster.api("GET", LEASE) == lease
     other.kill()
-    other.wait()
+    # It has ended, and nobody asks how: as in a container, where it stays in the list of processes.
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
     assert run(config_map("one", k="w"), apply_lock_wait=0).changed
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
 

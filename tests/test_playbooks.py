@@ -83,6 +83,9 @@ def test_a_tag_is_not_taken_for_a_part():
         in text(done)
     )
     assert called("render", "--check", "--tags", "whole", cwd=ROOT).returncode == 0
+    done = called("render", "--check", "--skip-tags", "always,vllm", cwd=ROOT)
+    assert done.returncode != 0
+    assert "--skip-tags always: these playbooks have no parts by tag" in text(done)
 
 
 @pytest.mark.parametrize(

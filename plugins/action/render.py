@@ -6,14 +6,11 @@ from typing import Any
 
 from ansible import template
 from ansible.vars.plugins import get_vars_from_inventory_sources
-from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import WHOLE, Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused, nearest, where
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs, written
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.render import Rendering, everything
-
-# A tag of this project's playbooks, which all run whole.
-WHOLE = "whole"
 
 
 class ActionModule(Action):

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import action_loader, filter_loader, lookup_loader, test_loader
 from ansible_collections.modelyard.core.plugins.plugin_utils import worker
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import WHOLE
 
 if TYPE_CHECKING:
     from ansible.playbook import Playbook
+    from ansible.playbook.play import Play
     from ansible.playbook.task import Task
 
 DOCUMENTATION = """
@@ -18,9 +20,10 @@ type: aggregate
 short_description: Load plugins before tasks are forked
 description:
   - Ansible runs each task in a fork of its process, for each host, and what the task needs is first imported there, each time again.
-  - Loaded before the fork, it is inherited. Nothing is printed, and nothing else changes. What it saves stands in
+  - Loaded before the fork, it is inherited. What it saves stands in
     docs/architecture.md.
   - A fork ends with the process, too, however that ends.
+  - A play of this project's whose own tags are skipped ends in an error, instead of doing nothing.
 """
 
 
@@ -43,6 +46,19 @@ class CallbackModule(CallbackBase):
         test_loader.get("ansible.builtin.defined")
         lookup_loader.get("ansible.builtin.env")
         worker.bind()
+
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        """Tell that tags leave nothing of a play of this project's to be done, which Ansible ends without a word; returns nothing.
+
+        Args:
+            play: what is about to run.
+
+        Raises:
+            SystemExit: its tags are skipped; an error of a callback would be a warning only.
+        """
+        skipped = sorted({WHOLE, "always", "tagged"} & set(play.skip_tags))
+        if WHOLE in play.tags and skipped:
+            raise SystemExit(f"[ERROR]: --skip-tags {','.join(skipped)}: these playbooks have no parts by tag")
 
     def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
         """Load one of our actions with all that it imports; returns nothing, raises nothing.

@@ -15,6 +15,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import LOADER
 
 UNRENDERED = "nothing was rendered: a playbook can't start in its middle (--start-at-task), since each step needs what those before it found"
+# A tag of this project's playbooks, which all run whole.
+WHOLE = "whole"
 # Programs read the output of these: nothing may stand beside their JSON.
 MACHINE_READABLE = ("json", "jsonl")
 DOCUMENTED = ("type", "elements", "required", "default", "choices")

@@ -75,6 +75,29 @@ def test_remove_takes_a_leaf_a_map_that_it_empties_and_a_set_item():
     assert fields.remove(data, trie) == {"data": {"k": "w"}, "finalizers": ["a"]}
 
 
+def test_what_is_emptied_goes_as_a_whole():
+    assert fields.remove({"os": {"name": "linux"}, "a": 1}, {"f:os": {"f:name": {}}}) == {"a": 1}
+    assert fields.remove({"emptyDir": {}}, {"f:emptyDir": {"f:medium": {}}}) == {"emptyDir": {}}
+
+
+def test_what_defaults_filled_in_goes_with_a_field_that_nobody_else_holds():
+    trie = {"f:livenessProbe": {"f:grpc": {"f:port": {}}}, "f:annotations": {"f:x": {}}}
+    assert fields.unset(trie, {}, {}) == {"f:livenessProbe": {}, "f:annotations": {"f:x": {}}}
+    assert fields.unset(trie, {}, {"f:livenessProbe": {"f:periodSeconds": {}}}) == trie
+
+
+def test_a_restarts_mark_stays_when_the_map_around_it_is_taken():
+    mark = {".": {}, f"f:{fields.RESTARTED_AT}": {}}
+    trie = {"f:spec": {"f:annotations": {**mark, "f:x": {}}, "f:paused": {}}, "f:metadata": {"f:annotations": mark}}
+    assert fields.without_status(trie) == {"f:spec": {"f:annotations": {"f:x": {}}, "f:paused": {}}}
+
+
+def test_an_item_that_was_renamed_is_covered_by_its_name():
+    trie = {"f:ports": {'k:{"port":80}': {"f:name": {}}}}
+    assert fields.covers(trie, ("ports", "[http]", "port"))
+    assert not fields.covers({"f:ports": {'k:{"port":80}': {"f:targetPort": {}}}}, ("ports", "[http]", "port"))
+
+
 def test_split_sorts_ours_adoptable_and_foreign():
     ours, person, controller = (
         entry("us", {"f:a": {}}, "Apply"),
@@ -99,11 +122,13 @@ def test_absorbed_makes_a_persons_fields_ours_but_not_status_nor_the_restart_mar
     item = live(
         entry("us", {"f:data": {"f:a": {}}}, "Apply"), entry("kubectl-edit", edit), scale, entry("hpa", {"f:c": {}})
     )
-    kept, ours = fields.absorbed(item, {"kind": "ConfigMap"}, "us", ["kubectl", "kubectl-*"])
+    kept, marked, ours = fields.absorbed(item, {"kind": "ConfigMap"}, "us", ["kubectl", "kubectl-*"])
     assert kept["manager"] == "hpa"
+    assert marked == entry("kubectl-edit", {"f:metadata": edit["f:metadata"]})
+    # Nothing is taken of one that holds only the mark.
+    assert fields.split(live(marked), "us", ["kubectl-*"]) == ({}, [], [marked])
     assert ours["fieldsV1"] == {
         "f:data": {"f:a": {}, "f:k": {}},
-        "f:metadata": {"f:annotations": {}},
         "f:spec": {"f:replicas": {}},
     }
 
@@ -122,7 +147,7 @@ def test_leftover_is_what_nobody_else_holds():
     item = live(
         entry("us", {"f:data": {"f:k": {}}}, "Apply"), person, entry("controller", {"f:data": {"f:shared": {}}})
     )
-    assert fields.leftover(item, "us", ["kubectl-*"]) == {"f:data": {"f:extra": {}}}
+    assert fields.leftover(item, {"data": {"k": ""}}, "us", ["kubectl-*"]) == {"f:data": {"f:extra": {}}}
 
 
 def test_changes_compares_named_items_by_name():

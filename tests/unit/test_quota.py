@@ -1,9 +1,8 @@
 """What a run takes of a namespace's quotas."""
 
-from types import SimpleNamespace
-
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import quota
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change
 
 PLURALS = {
     "ConfigMap": "configmaps",
@@ -31,7 +30,7 @@ def deployment(replicas=1, requests=None, limits=None, image="a", running=None, 
 
 
 def change(after, before=None):
-    return SimpleNamespace(item=after, before=before, after=after)
+    return Change("update" if before else "create", after or before, before, after)
 
 
 def told(hard, *changes, used=None, gone=(), ranges=(), **spec):
@@ -97,6 +96,34 @@ def test_a_rollout_that_keeps_the_old_pods_needs_room_for_one_more():
     assert len(told({"requests.gpu": "4"}, change(deployment(2, limits={"gpu": 4}), refused), used=used)) == 1
 
 
+def test_a_rollout_to_another_number_brings_the_old_pods_to_it_first():
+    """Seen on an API server: with 1 of 2 pods used, 2 replicas of another image are refused; with 3 of 3, one is not."""
+    one, three = deployment(limits={"gpu": 4}, running=1), deployment(3, limits={"gpu": 4}, running=3)
+    more = {**deployment(2, limits={"gpu": 4}, image="b"), "status": {"replicas": 1}}
+    assert "needs 2: Deployment d 2" in told({"pods": "2"}, change(more, one), used={"pods": "1"})[0]
+    assert told({"pods": "3"}, change(more, one), used={"pods": "1"}) == []
+    assert told({"pods": "3"}, change(deployment(1, image="b"), three), used={"pods": "3"}) == []
+
+
+def test_a_quota_that_is_exceeded_already_refuses_other_pods_and_nothing_else():
+    old, other = deployment(2, running=2, unavailable=1), deployment(2, image="b", unavailable=1)
+    assert told({"pods": "1"}, change(other, old), used={"pods": "2"}) == [
+        "ResourceQuota ml-models/q is exceeded already (2 of 1 pods used), and this run needs other pods, which would be refused: Deployment d"
+    ]
+    assert told({"pods": "1"}, change(deployment(2, unavailable=1), old), used={"pods": "2"}) == []
+    assert told({"pods": "1"}, change(deployment(1, unavailable=1), old), used={"pods": "2"}) == []
+
+
+def test_init_containers_must_say_too_and_those_that_go_on_add_up():
+    cpu = {"resources": {"requests": {"cpu": "1"}}}
+    assert "say nothing of it" in told({"cpu": "8"}, change(deployment(requests={"cpu": 1}, initContainers=[{}])))[0]
+    beside = deployment(requests={"cpu": 1}, initContainers=[{"restartPolicy": "Always", **cpu}])
+    assert len(told({"cpu": "1500m"}, change(beside))) == 1
+    assert told({"cpu": "2"}, change(beside)) == []
+    assert told({"cpu": "1"}, change(deployment(requests={"cpu": 1}, initContainers=[cpu]))) == []
+    assert len(told({"cpu": "1"}, change(deployment(**cpu["resources"], resources={"requests": {"cpu": 2}})))) == 1
+
+
 def test_what_goes_makes_room_for_pods():
     new, old = deployment(limits={"gpu": 4}), change(None, deployment(limits={"gpu": 4}, running=1))
     used = {"requests.gpu": "4"}
@@ -131,3 +158,9 @@ def test_a_quota_with_a_scope_counts_only_its_pods(spec, counts):
         spec = {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", **spec}]}}
     pods = change(deployment(limits={"cpu": 1}, priorityClassName="high"))
     assert bool(told({"pods": "0"}, pods, **spec)) == counts
+
+
+def test_init_containers_make_a_pod_no_best_effort_and_a_gpu_does_not():
+    cpu = {"resources": {"requests": {"cpu": "1"}}}
+    assert told({"pods": "0"}, change(deployment(initContainers=[cpu])), scopes=["BestEffort"]) == []
+    assert len(told({"pods": "0"}, change(deployment(limits={"nvidia.com/gpu": 1})), scopes=["BestEffort"])) == 1

@@ -64,6 +64,7 @@ def split(live: dict, manager: str, adoptable: list[str]) -> tuple[dict, list[di
             # Ours by an update: kubectl's, by our name.
             and (entry["manager"] == manager or matches(entry["manager"], adoptable))
             and not (live["apiVersion"].startswith("argoproj.io/") and matches(entry["manager"], BOOKKEEPERS))
+            and (without_status(entry["fieldsV1"]) or not mark(entry["fieldsV1"]))
         ):
             absorb.append(entry)
         else:
@@ -75,9 +76,21 @@ def without_status(trie: dict) -> dict:
     """Leave ``status`` and the restart mark out of a trie: neither is ours to take."""
 
     def prune(below):
-        return {key: prune(value) for key, value in below.items() if key != f"f:{RESTARTED_AT}"}
+        marked = f"f:{RESTARTED_AT}" in below
+        kept = {}
+        for key, value in below.items():
+            rest = prune(value)
+            # Who holds the map itself holds the mark.
+            if key != f"f:{RESTARTED_AT}" and not (marked and key == ".") and (rest or not value):
+                kept[key] = rest
+        return kept
 
-    return {key: prune(value) for key, value in trie.items() if key != "f:status"}
+    return prune({key: value for key, value in trie.items() if key != "f:status"})
+
+
+def mark(trie: dict) -> dict:
+    """Return what of a trie is the restart mark: it stays its manager's, since with a map that is taken goes what nobody holds."""
+    return difference({key: value for key, value in trie.items() if key != "f:status"}, without_status(trie))
 
 
 def handed_over(item: dict, own: dict) -> dict:
@@ -106,6 +119,8 @@ def absorbed(live: dict, item: dict, manager: str, adoptable: list[str]) -> list
     for entry in absorb:
         if entry.get("subresource") != "scale":
             own = union(own, without_status(entry["fieldsV1"]))
+            if left := mark(entry["fieldsV1"]):
+                others = [*others, {**entry, "fieldsV1": left}]
         elif "f:replicas" in entry["fieldsV1"].get("f:spec", {}):
             own = union(own, {"f:spec": {"f:replicas": {}}})
     own = difference(own, handed_over(item, own))
@@ -119,16 +134,17 @@ def absorbed(live: dict, item: dict, manager: str, adoptable: list[str]) -> list
     return [*others, ours]
 
 
-def leftover(result: dict, manager: str, adoptable: list[str]) -> dict:
-    """Fields that only adopted managers hold after a (dry-run) apply: those that the take-over will remove."""
+def leftover(result: dict, item: dict, manager: str, adoptable: list[str]) -> dict:
+    """Fields that only adopted managers hold after a (dry-run) apply of ``item``: those that the take-over will remove."""
     own, absorb, others = split(result, manager, adoptable)
     taken: dict = {}
     for entry in absorb:
         if not entry.get("subresource"):
             taken = union(taken, without_status(entry["fieldsV1"]))
+    held: dict = {}
     for kept in [own, *(entry["fieldsV1"] for entry in others)]:
-        taken = difference(taken, kept)
-    return taken
+        taken, held = difference(taken, kept), union(held, kept)
+    return unset(taken, item, held)
 
 
 def remove(value, trie: dict):
@@ -146,7 +162,8 @@ def remove(value, trie: dict):
                 kept[key] = below
             elif gone and not (set(gone) == {"."} and not below):
                 rest = remove(below, gone)
-                if rest not in ({}, []) or "." not in gone:
+                # What is emptied goes, as for the API server: an os without a name would be refused.
+                if rest not in ({}, []) or rest == below:
                     kept[key] = rest
         return kept
     if isinstance(value, list):
@@ -174,24 +191,36 @@ def applied(live: dict, item: dict, managed: list[dict], manager: str) -> dict:
         the object, without ``status``.
     """
     own, _, others = split({**live, "metadata": {**live["metadata"], "managedFields": managed}}, manager, [])
-    known = own
+    known, held = own, {}
     for entry in others:
-        own, known = difference(own, entry["fieldsV1"]), union(known, entry["fieldsV1"])
+        own, held = difference(own, entry["fieldsV1"]), union(held, entry["fieldsV1"])
+        known = union(known, entry["fieldsV1"])
     kept = {key: value for key, value in live.items() if key != "status"}
-    return merge(remove(kept, unset(own, item)), item, known)
+    return merge(remove(kept, unset(own, item, held)), item, known)
 
 
-def unset(trie: dict, item) -> dict:
-    """Return what of a trie an object does not set."""
+def unset(trie: dict, item, held: dict) -> dict:
+    """Return what of a trie an object does not set.
+
+    A field that it does not set, and of which nobody else holds a part, is given as a whole: what defaults filled in below it
+    is nobody's, and goes with it (a probe's thresholds).
+
+    Args:
+        trie: FieldsV1.
+        item: the (part of an) object.
+        held: FieldsV1 of the others.
+    """
     left = {}
     for key, below in trie.items():
+        whole = False
         if key.startswith("f:") and isinstance(item, dict):
             found = [item[key[2:]]] if key[2:] in item else []
+            whole = key not in (*held, "f:labels", "f:annotations")
         elif key == "." or not isinstance(item, list):
             continue
         else:
             found = [one for one in item if _addresses(key, one, defaulted=True)]
-        rest = unset(below, found[0]) if found else below
+        rest = unset(below, found[0], held.get(key, {})) if found else {} if whole else below
         if not found or rest:
             left[key] = rest
     return left
@@ -278,7 +307,8 @@ def covers(trie: dict, path: tuple) -> bool:
     if first.startswith("["):
         items = {key: below for key, below in trie.items() if key.startswith("k:")}
         named = [below for key, below in items.items() if json.loads(key[2:]).get("name") == first[1:-1]]
-        return any(covers(below, rest) for below in named or items.values())
+        # An item may have had another name.
+        return any("f:name" in below or covers(below, rest) for below in named or items.values())
     return f"f:{first}" in trie and covers(trie[f"f:{first}"], rest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
@@ -10,24 +11,38 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quant
 def pod_requests(pod: dict) -> dict[str, Decimal]:
     """What the scheduler looks for on a node: of each resource the containers' sum, or an init container's if that is more.
 
+    Rules: https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/#resource-sharing-within-containers
+
     Args:
         pod: a pod's spec.
 
     Returns:
         resource name to amount in base units. A limit without a request counts as the request, as the API server has it.
     """
-    found: dict[str, Decimal] = {}
-    for kind in ("containers", "initContainers"):
-        total: dict[str, Decimal] = {}
-        for container in pod.get(kind, []):
-            resources = container.get("resources") or {}
-            for name, value in {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.items():
-                amount = quantity.parse(value)
-                total[name] = (
-                    max(total.get(name, amount), amount) if kind == "initContainers" else total.get(name, 0) + amount
-                )
-        found = {name: max(found.get(name, Decimal(0)), total.get(name, Decimal(0))) for name in {**found, **total}}
-    return found
+    found, aside = _asked(pod.get("containers") or []), Counter()
+    most: dict[str, Decimal] = {}
+    for container in pod.get("initContainers") or []:
+        # One that is restarted goes on beside all that come after it.
+        alone = _asked([container]) + aside
+        most = {name: max(most.get(name, Decimal(0)), value) for name, value in {**most, **alone}.items()}
+        aside = alone if container.get("restartPolicy") == "Always" else aside
+    found += aside
+    found = {name: max(found[name], most.get(name, Decimal(0))) for name in {**found, **most}}
+    return found | _asked([pod])
+
+
+def _asked(of: list[dict]) -> Counter:
+    """Sum what containers ask for, or a pod itself (its resources stand for those of its containers)."""
+    total: Counter = Counter()
+    for one in of:
+        resources = one.get("resources") or {}
+        total.update(
+            {
+                name: quantity.parse(value)
+                for name, value in {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.items()
+            }
+        )
+    return total
 
 
 def amount_of(name: str, value: Decimal) -> str:

@@ -34,7 +34,10 @@ def process_id(pid: int) -> str:
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        started = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        state, started = status[0], status[19]
+        if state == "Z":  # it has ended, and its parent does not ask: often so in a container
+            return ""
         return "/".join([socket.gethostname(), boot, str(Path("/proc/self/ns/pid").readlink()), str(pid), started])
     except OSError:
         return ""

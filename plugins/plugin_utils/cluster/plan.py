@@ -33,6 +33,8 @@ ARGOCD = "argoproj.io/v1alpha1"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 INSTANCE = "app.kubernetes.io/instance"
 APPLICATIONS = ("Application", "ApplicationSet")
+# What others may set there, and what is sent where nothing is left.
+METADATA: dict[str, dict | list] = {"labels": {}, "annotations": {}, "finalizers": [], "ownerReferences": []}
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
 
 INSTALL_ORDER = [
@@ -459,7 +461,7 @@ class Planner:
         self, item: dict, live: dict, result: dict, released: set[str]
     ) -> tuple[list[str], Change | None, list[str]]:
         own, absorb, _ = fields.split(live, self.manager, self.adoptable)
-        rest = fields.leftover(result, self.manager, self.adoptable)
+        rest = fields.leftover(result, item, self.manager, self.adoptable)
         if rest:
             result = self._without(item, result, rest)
         takeover = bool(absorb)
@@ -503,12 +505,12 @@ class Planner:
         ]
         changed += [{"op": "remove", "path": f"/{key}"} for key in result if key not in less and key != "status"]
         changed += [
-            {"op": "add", "path": f"/metadata/{key}", "value": less["metadata"].get(key, {})}
-            for key in ("labels", "annotations")
+            {"op": "add", "path": f"/metadata/{key}", "value": less["metadata"].get(key, empty)}
+            for key, empty in METADATA.items()
         ]
         query = {"dryRun": "All", "fieldManager": self.manager}
         answer = self.cluster.request("PATCH", self.cluster.object_path(item), query, changed, JSON_PATCH)
-        for key in ("labels", "annotations"):
+        for key in METADATA:
             if not answer["metadata"].get(key):
                 answer["metadata"].pop(key, None)
         return answer
@@ -646,11 +648,16 @@ def _kept(item: dict, live: dict) -> list[str]:
     """Refuse what an apply would leave as it is, without an error."""
     if item["kind"] != "Service" or live["spec"].get("clusterIP") != "None" or item["spec"].get("clusterIP") == "None":
         return []
-    namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
     return [
-        f"{describe(item)} is headless (clusterIP: None), which can't be changed in place: delete it first "
-        f"(kubectl -n {namespace} delete service {name})"
+        f"{describe(item)} is headless (clusterIP: None), which can't be changed in place: delete it first ({_deletion(item)})"
     ]
+
+
+def _deletion(item: dict) -> str:
+    """Give the command that deletes an object."""
+    metadata = item["metadata"]
+    place = f"-n {metadata['namespace']} " if metadata.get("namespace") else ""
+    return f"kubectl {place}delete {item['kind'].lower()} {metadata['name']}"
 
 
 def _syncs(application: dict) -> bool:
@@ -674,7 +681,7 @@ def _explain(item: dict, error: ApiError) -> str:
     if error.status == 403:
         return f"{name}: forbidden: {text}"
     if "field is immutable" in text:
-        return f"{name}: {text}. An immutable field can't be changed in place: delete the object first (kubectl delete {item['kind'].lower()} {item['metadata']['name']}), or give it back its old value"
+        return f"{name}: {text}. An immutable field can't be changed in place: delete the object first ({_deletion(item)}), or give it back its old value"
     if "not declared in schema" in text or "unknown field" in text or "strict decoding" in text:
         return f"{name}: a field that Kubernetes does not know: {text}"
     return f"{name}: the API server refuses it ({error.status}): {text}"

@@ -10,6 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import amount_of, pod_requests
@@ -17,6 +18,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quant
 
 # Quotas know these by their plural, too; everything else only as count/PLURAL.GROUP.
 PLAIN = ("configmaps", "persistentvolumeclaims", "pods", "secrets", "services")
+KINDS = ("containers", "initContainers")
 # Pods without a value for these are refused where a quota counts them.
 ASKED = ("requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
 
@@ -34,13 +36,14 @@ def exceeded(quotas: list[dict], ranges: list[dict], changes: Iterable, gone: It
     Returns:
         a line for each resource of a quota that is exceeded, with what asks for it.
     """
-    changes = list(changes)
+    # What a dry run answers has the status of before it.
+    changes = [replace(change, after={**change.after, "status": None}) for change in changes]
     found = []
     for quota in quotas:
         hard = quota.get("status", {}).get("hard") or quota["spec"].get("hard") or {}
         used = quota.get("status", {}).get("used") or {}
         for resource, limit in hard.items():
-            asked = {}
+            asked, starting = {}, []
             for change in changes:
                 name = f"{change.item['kind']} {change.item['metadata']['name']}"
                 needed = _needed(change, resource, quota, ranges, plural)
@@ -48,12 +51,22 @@ def exceeded(quotas: list[dict], ranges: list[dict], changes: Iterable, gone: It
                     found.append(
                         f"ResourceQuota {_name(quota)} counts {resource}, and the pods of {name} say nothing of it: they would be refused"
                     )
-                elif needed:
+                    continue
+                if needed:
                     asked[name] = needed
+                if needed > 0 or _starts(change, resource, quota, ranges):
+                    starting.append(name)
             freed = sum(_of_pods(change.before, resource, quota, ranges) or 0 for change in gone)
             room = quantity.parse(limit) - quantity.parse(used.get(resource, 0)) + freed
             needed = sum(asked.values())
-            if needed > max(room, 0) and needed > 0:
+            if needed <= room or not starting:
+                continue
+            if needed <= 0:
+                found.append(
+                    f"ResourceQuota {_name(quota)} is exceeded already ({used.get(resource, 0)} of {limit} {resource} used), "
+                    f"and this run needs other pods, which would be refused: {', '.join(starting)}"
+                )
+            else:
                 who = ", ".join(f"{name} {_shown(resource, value)}" for name, value in asked.items())
                 found.append(
                     f"ResourceQuota {_name(quota)} has room for {_shown(resource, max(room, Decimal(0)))} {resource} "
@@ -77,15 +90,27 @@ def _needed(change, resource: str, quota: Mapping, ranges: list[dict], plural) -
         pods, old = _of_pods(after, resource, quota, ranges), _of_pods(before, resource, quota, ranges)
         if pods is None:
             return None
-        more = pods - (old or 0)
-        if before and old and _surges(before, after):
-            # One new pod has to start before an old one goes.
-            more = max(more, pods / after["spec"]["replicas"] if after["spec"]["replicas"] else 0)
+        more, replicas = pods - (old or 0), after["spec"].get("replicas", 1)
+        if before and old and replicas and _surges(before, after):
+            # The old ones are brought to the new number first, and one new pod has to start before one of them goes.
+            more = max(more, pods / replicas + old / _replicas(before) * (replicas - _replicas(before)))
         if more:
             return more
     if quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"):
         return Decimal(0)
     return _of_object(after, resource, plural) - (_of_object(before, resource, plural) if before else 0)
+
+
+def _starts(change, resource: str, quota: Mapping, ranges: list[dict]) -> bool:
+    """Tell whether a change makes new pods in the place of old ones that take of a resource."""
+    before, after = change.before, change.after
+    same = before and after["kind"] == "Deployment" and before["spec"]["template"] == after["spec"]["template"]
+    return bool(before and not same and _of_pods(after, resource, quota, ranges))
+
+
+def _replicas(item: Mapping) -> int:
+    """Count a Deployment's pods: of what runs, those that there are, since some may have been refused."""
+    return item["status"].get("replicas", 0) if item.get("status") else item["spec"].get("replicas", 1)
 
 
 def _of_object(item: Mapping, resource: str, plural) -> Decimal:
@@ -122,8 +147,7 @@ def _of_pods(item: Mapping | None, resource: str, quota: Mapping, ranges: list[d
     if not item or item["kind"] != "Deployment":
         return Decimal(0)
     pod = _defaulted(item["spec"]["template"]["spec"], ranges)
-    # Of what runs, the pods that there are: some may have been refused.
-    replicas = item["status"].get("replicas", 0) if item.get("status") else item["spec"].get("replicas", 1)
+    replicas = _replicas(item)
     if not replicas or not _in_scope(pod, quota["spec"]):
         return Decimal(0)
     requests = {f"requests.{name}": value for name, value in pod_requests(pod).items()}
@@ -131,7 +155,11 @@ def _of_pods(item: Mapping | None, resource: str, quota: Mapping, ranges: list[d
     limits = {f"limits.{name}": value for name, value in pod_requests(_limits_only(pod)).items()}
     one = {**bare, **requests, **limits, "pods": Decimal(1), "count/pods": Decimal(1)}
     asked = f"requests.{resource}" if resource in ("cpu", "memory") else resource
-    if asked in ASKED and not all(_says(container, asked) for container in pod["containers"]):
+    if (
+        asked in ASKED
+        and not _says(pod, asked)
+        and not all(_says(container, asked) for kind in KINDS for container in pod.get(kind) or [])
+    ):
         return None
     return one.get(resource, Decimal(0)) * replicas
 
@@ -144,10 +172,10 @@ def _says(container: Mapping, asked: str) -> bool:
 
 
 def _limits_only(pod: Mapping) -> dict:
-    return {
-        kind: [{"resources": {"limits": (item.get("resources") or {}).get("limits")}} for item in pod.get(kind) or []]
-        for kind in ("containers", "initContainers")
-    }
+    def limits(item: Mapping) -> dict:
+        return {**item, "resources": {"limits": (item.get("resources") or {}).get("limits")}}
+
+    return {**limits(pod), **{kind: [limits(item) for item in pod.get(kind) or []] for kind in KINDS}}
 
 
 def _defaulted(pod: Mapping, ranges: list[dict]) -> dict:
@@ -163,15 +191,18 @@ def _defaulted(pod: Mapping, ranges: list[dict]) -> dict:
         found = {"limits": given, "requests": {**requests, **(own.get("limits") or {}), **(own.get("requests") or {})}}
         return {**container, "resources": found}
 
-    kinds = ("containers", "initContainers")
-    return {**pod, **{kind: [filled(container) for container in pod.get(kind) or []] for kind in kinds}}
+    return {**pod, **{kind: [filled(container) for container in pod.get(kind) or []] for kind in KINDS}}
 
 
 def _in_scope(pod: Mapping, spec: Mapping) -> bool:
     """Tell whether a quota with scopes is about a pod."""
     terms = [{"scopeName": name, "operator": "Exists"} for name in spec.get("scopes") or []]
     terms += (spec.get("scopeSelector") or {}).get("matchExpressions") or []
-    best_effort = not any(any(item["resources"].values()) for item in pod["containers"])
+    # Of quality of service only these two tell: https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
+    said = [one.get("resources") or {} for one in (pod, *(item for kind in KINDS for item in pod.get(kind) or []))]
+    best_effort = not any(
+        {"cpu", "memory"} & set(values or {}) for one in said for values in (one.get("requests"), one.get("limits"))
+    )
     name = pod.get("priorityClassName", "")
     holds = {
         "Terminating": "activeDeadlineSeconds" in pod,
