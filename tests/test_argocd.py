@@ -7,6 +7,8 @@ import base64
 import contextlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -394,6 +396,28 @@ def test_a_manual_edit_is_reverted_and_what_is_deleted_comes_back(platform):
     platform.cluster.kubectl("delete", "-n", NAMESPACE, "prometheusrule", "vllm")
     platform.until("the edit reverted", lambda: platform.find(*service)["spec"] == before)
     platform.until("the rule back", lambda: platform.find("prometheusrule", "vllm"))
+
+
+def test_a_port_whose_number_was_changed_by_hand_is_told_with_the_way_out(platform):
+    """Argo CD can't revert it; a run can't either, since it has no rights to what Argo CD delivers."""
+    service = ("service", "vllm-service")
+    before = platform.find(*service)["spec"]["ports"]
+    port = [{"op": "replace", "path": "/spec/ports/0/port", "value": 9099}]
+    platform.cluster.kubectl("patch", "-n", NAMESPACE, *service, "--type=json", "-p", json.dumps(port))
+
+    def state():
+        return platform.applications()["vllm-inference"]["status"].get("operationState", {})
+
+    platform.until("Argo CD's failure", lambda: "Duplicate value" in state().get("message", ""))
+    said = platform.run(args=("--check",))
+    assert "Argo CD could not sync Application argocd/vllm-inference" in said
+    # As they stand, in a shell; without the second, Argo CD would not try this commit again.
+    delete, sync = re.search(
+        r"(kubectl -n ml-models delete service vllm-service); (kubectl -n argocd patch .*?\}\}')", said
+    ).groups()
+    for command in (delete, sync):
+        platform.cluster.kubectl(*shlex.split(command)[1:])
+    platform.until("the Service as in Git", lambda: platform.find(*service).get("spec", {}).get("ports") == before)
 
 
 def test_a_file_that_goes_takes_its_object_with_it(platform):

@@ -7,6 +7,8 @@ is invalid and whose field is in the way. An object whose live state would not c
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from dataclasses import dataclass, field
 
 import yaml
@@ -467,15 +469,14 @@ class Planner:
         takeover = bool(absorb)
         if fields.handed_over(item, own):
             takeover, result["spec"]["replicas"] = True, live["spec"]["replicas"]
-        problems = [*self._argocd_problems(live, released), *_kept(item, live)]
+        problems, notices = [*self._argocd_problems(live, released), *_kept(item, live)], _sync_notices(live)
         if (
             shown(live) == shown(result)
             and not takeover
             and own == fields.split(result, self.manager, self.adoptable)[0]
         ):
-            return problems, None, []
+            return problems, None, notices
         change = Change("update", item, live, result, takeover)
-        notices = []
         for entry in absorb:
             taken = [
                 f"{fields.dotted(path)} {_short(old)} -> {_short(new)}"
@@ -658,6 +659,29 @@ def _deletion(item: dict) -> str:
     metadata = item["metadata"]
     place = f"-n {metadata['namespace']} " if metadata.get("namespace") else ""
     return f"kubectl {place}delete {item['kind'].lower()} {metadata['name']}"
+
+
+def _sync_notices(live: dict) -> list[str]:
+    """Say of an Application what Argo CD could not sync, and of a Service's port that was changed by hand the way out."""
+    if live["kind"] != "Application":
+        return []
+    operation = (live.get("status") or {}).get("operationState") or {}
+    message = operation.get("message", "")
+    # While it tries again, it is running.
+    if operation.get("phase") not in ("Failed", "Error") and not re.search(r"\bfailed\b", message):
+        return []
+    told = f"Argo CD could not sync {describe(live)}: {message}"
+    service = re.search(r'Service "([^"]+)" is invalid: spec\.ports.*Duplicate value', message)
+    if service:
+        namespace, own = live["spec"]["destination"]["namespace"], live["metadata"]
+        # Argo CD does not try a commit again that it could not sync; an operation has no options but its own.
+        sync = {"operation": {"sync": {"syncOptions": live["spec"].get("syncPolicy", {}).get("syncOptions", [])}}}
+        told += (
+            ". Server-side apply takes a port whose number was changed by hand for another one. Have Argo CD make the Service "
+            f"anew: kubectl -n {namespace} delete service {service[1]}; "
+            f"kubectl -n {own['namespace']} patch application {own['name']} --type merge --patch {shlex.quote(json.dumps(sync))}"
+        )
+    return [told]
 
 
 def _syncs(application: dict) -> bool:
