@@ -33,8 +33,8 @@ ODD_SLOTS = [
     "done",
     "EOF",
     "A" * 200,
-    7,
-    0.5,
+    "7",
+    "0.5",
 ]
 # Whatever a shell could take apart, expand or swallow.
 WORDS = [
