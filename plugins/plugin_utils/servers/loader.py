@@ -10,8 +10,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
-# A slot, and the alias that fills one.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+# A slot, and the alias that fills one. A folder's name has 255 bytes at most, and the loader adds to it while it works.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 _HOST = re.compile(r"https?://([^/:]+)")
 PROGRAM = "loader.py"
 
