@@ -79,7 +79,7 @@ class OldRoles(Tagged):
 
     def _other_sids(self, trust: Mapping) -> list[str]:
         """Name the statements that trust this very cluster, by its provider or its ARN, and are not its own by name."""
-        here = self._cluster_arn() if self.options["pod_identity"] else self._provider_arn()
+        here = self._trusted()
         found = [item for item in iam.listed(trust["Statement"]) if f'"{here}"' in json.dumps(item)]
         return [str(item.get("Sid", "")) for item in found if item.get("Sid") != self.owner.sid]
 
@@ -199,6 +199,10 @@ class OldRoles(Tagged):
 
     def _document(self, name: str, policy: str) -> dict:
         return self.account.call("iam", "get_role_policy", RoleName=name, PolicyName=policy)["PolicyDocument"]
+
+    def _trusted(self) -> str:
+        """Give the ARN by which a role trusts this cluster."""
+        return self._cluster_arn() if self.options["pod_identity"] else self._provider_arn()
 
     def _provider_arn(self) -> str:
         return names.provider_arn(self.options["oidc_issuer"], self.account.id, self.account.partition)

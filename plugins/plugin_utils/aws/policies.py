@@ -15,6 +15,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     MANAGED_KEY,
     account_of,
     camel,
+    subject,
 )
 
 # What the token of a pod is for; EKS's webhook asks for this audience in every partition.
@@ -44,6 +45,21 @@ def web_identity_statement(sid_: str, provider: str, subjects: Iterable[str]) ->
         "Action": "sts:AssumeRoleWithWebIdentity",
         "Condition": {"StringEquals": {f"{host}:aud": AUDIENCE, f"{host}:sub": _alone(subjects)}},
     }
+
+
+def trust_statement(sid_: str, carriers: Iterable[Mapping], trusted: str, pod_identity: bool) -> dict:
+    """Trust exactly the ServiceAccounts that carry a role.
+
+    Args:
+        sid_: the statement's name.
+        carriers: the ServiceAccounts: ``namespace`` and ``name``.
+        trusted: ARN of the OIDC provider, or with EKS Pod Identity of the EKS cluster.
+        pod_identity: whether EKS Pod Identity gives the role.
+    """
+    accounts = [(item["namespace"], item["name"]) for item in carriers]
+    if pod_identity:
+        return pod_identity_statement(sid_, trusted, accounts)
+    return web_identity_statement(sid_, trusted, [subject(*account) for account in accounts])
 
 
 def pod_identity_statement(sid_: str, cluster: str, accounts: Iterable[tuple[str, str]]) -> dict:

@@ -315,13 +315,11 @@ class Reporter:
         return [*(f"{name}: {text}" for text in found), *self._tags(name, tags)]
 
     def _statement(self, carriers: list[Mapping]) -> dict | None:
-        if self.options["pod_identity"]:
-            accounts = [(item["namespace"], item["name"]) for item in carriers]
-            return policies.pod_identity_statement(self.owner.sid, self._cluster_arn(), accounts)
-        if not self.issuer:
+        pod_identity = self.options["pod_identity"]
+        if not pod_identity and not self.issuer:
             return None
-        subjects = [names.subject(item["namespace"], item["name"]) for item in carriers]
-        return policies.web_identity_statement(self.owner.sid, self._provider_arn(), subjects)
+        trusted = self._cluster_arn() if pod_identity else self._provider_arn()
+        return policies.trust_statement(self.owner.sid, carriers, trusted, pod_identity)
 
 
 def _without_credential() -> None:

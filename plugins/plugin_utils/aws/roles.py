@@ -71,11 +71,7 @@ class Roles(OldRoles):
                 self._remove(role)
 
     def _statement(self, carriers: list[Mapping]) -> dict:
-        if self.options["pod_identity"]:
-            accounts = [(item["namespace"], item["name"]) for item in carriers]
-            return policies.pod_identity_statement(self.owner.sid, self._cluster_arn(), accounts)
-        subjects = [names.subject(item["namespace"], item["name"]) for item in carriers]
-        return policies.web_identity_statement(self.owner.sid, self._provider_arn(), subjects)
+        return policies.trust_statement(self.owner.sid, carriers, self._trusted(), self.options["pod_identity"])
 
     def _ensure(self, arn: str, carriers: list[Mapping], live: Mapping | None) -> None:
         name = names.role_name_of(arn)
