@@ -63,6 +63,11 @@ CLUSTERS = {
                 "cache": {"type": "claim", "size": "20Gi"},
             },
         },
+        "platform_extra_objects": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": {"key": "value"}}
+        ],
+        "triton_ingress": {"className": "nginx"},
+        "triton_autoscaling": {"maxReplicas": 3},
         "vllm_judge_variant": "judge",
         "mlserver_enabled_profiles": ["mlserver"],
         "mlserver_models": {"iris": {"registered_model": "iris", "alias": "live"}},

@@ -3,7 +3,7 @@
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import own
-from delivering import ARGOCD, NAMESPACE, deliver, rendering
+from delivering import ARGOCD, NAMESPACE, deliver, local, rendering
 
 PLACE = f"/namespaces/{NAMESPACE}"
 LEASE = f"/apis/coordination.k8s.io/v1{PLACE}/leases/modelyard"
@@ -174,3 +174,38 @@ def test_applications_under_another_clusters_name_are_told_where_they_deliver_to
         cluster.kubectl(*(word.strip("'") for word in part.split()[1:]))
     assert names(cluster, f"/apis/argoproj.io/v1alpha1/namespaces/{ARGOCD}/applications") == {"triton", "far"}
     assert "cluster name before" not in run(application("triton"), **given).text
+
+
+def test_the_users_own_objects_and_ways_to_the_servers_come_stay_and_go(cluster, clean_platform):
+    connection = {"kubeconfig": str(cluster.kubeconfig)}
+    prometheus = {"serverAddress": "http://prometheus.example:9090"}
+    own = {
+        "platform_extra_objects": [cron_job("night")],
+        "vllm_ingress": {"hosts": ["llm.example.com"], "from": [{"namespace": "ingress-nginx"}]},
+        "vllm_autoscaling": {"maxReplicas": 2, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}}},
+        "triton_http_route": {"parentRefs": [{"name": "models"}], "timeouts": {"request": "600s"}},
+        "triton_scaled_object": {"maxReplicaCount": 2, **prometheus},
+    }
+    kinds = ["CronJob", "HorizontalPodAutoscaler", "HTTPRoute", "HTTPRoute", "Ingress", "ScaledObject", "ScaledObject"]
+    first = deliver(local(cluster, **own), connection)
+    assert first.failed == ""
+    made = sorted((line.split()[1] for line in first.said if line.startswith("create ")), key=str.lower)
+    assert [kind for kind in made if kind in kinds] == kinds
+    again = deliver(local(cluster, **own), connection)
+    assert (again.failed, again.changed) == ("", 0)
+    # Somebody scales: nobody takes it back.
+    cluster.api("PATCH", f"/apis/apps/v1{PLACE}/deployments/vllm/scale", {"spec": {"replicas": 0}})
+    asleep = deliver(local(cluster, **own), connection)
+    assert (asleep.failed, asleep.changed) == ("", 0)
+    gone = deliver(local(cluster), connection)
+    assert gone.failed == ""
+    pruned = sorted((line.split()[1] for line in gone.said if line.startswith("prune ")), key=str.lower)
+    assert [kind for kind in pruned if kind in kinds] == kinds
+    assert deliver(local(cluster), connection).changed == 0
+
+
+@pytest.mark.parametrize("kind", ["v1/Node", "scheduling.k8s.io/v1/PriorityClass"])
+def test_a_kind_without_a_namespace_is_refused(run, cluster, kind):
+    version, _, name = kind.rpartition("/")
+    refused = run({"apiVersion": version, "kind": name, "metadata": {"name": "one"}}, check=False).failed
+    assert f"{name} belongs to no namespace, and a run writes to its own alone" in refused
