@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import references
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, describe
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.references import Reference
 
 # What a look gives where this credential may not look.
@@ -27,7 +28,7 @@ class Lookup:
             wanted: all objects of the run.
         """
         self.cluster = cluster
-        self.made = {_identity(item): item for item in wanted}
+        self.made = {identity(item): item for item in wanted}
         self.live: dict[Reference, dict | None] = {}
         self.problems: list[str] = []
         self.notices: list[str] = []
@@ -62,11 +63,11 @@ class Lookup:
 
     def _is_looked_for(self, reference: Reference) -> bool:
         """Tell whether the cluster has to be asked: of a claim that the run makes, too, since it may be there in a bad state."""
-        return reference.kind == "PersistentVolumeClaim" or _identity(reference.item()) not in self.made
+        return reference.kind == "PersistentVolumeClaim" or identity(reference.item()) not in self.made
 
     def _judge(self, reference: Reference, by: list[dict]) -> None:
         what, who = describe(reference.item()), ", ".join(dict.fromkeys(map(describe, by)))
-        live, made = self.live.get(_plain(reference)), self.made.get(_identity(reference.item()))
+        live, made = self.live.get(_plain(reference)), self.made.get(identity(reference.item()))
         found = live or made
         if live is UNKNOWN and not made:
             asked = f"{what}, which {who} names" if reference.name else f"a {reference.kind} for {who}"
@@ -169,10 +170,6 @@ def _add(named: dict[Reference, list[dict]], item: dict) -> None:
 def _plain(reference: Reference) -> Reference:
     """Leave out what does not matter to who looks for it."""
     return reference._replace(needed=True, key="")
-
-
-def _identity(item: Mapping) -> tuple:
-    return item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]
 
 
 def _is_pending(item: Mapping) -> bool:
