@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, kinds, quota, references
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, kinds, quota, unmet
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -205,7 +205,9 @@ class Planner:
         # What hands its objects on goes before the new owner comes: two Applications would fight over them.
         plan.release = [change for change in gone if _goes_first(change)]
         plan.prune = [change for change in gone if not _goes_first(change)]
-        if problems := [*self._unmet(plan, wanted), *self._quotas(plan, absent)]:
+        problems, notices = unmet.Lookup(self.cluster, wanted).check(plan.changes)
+        plan.notices += notices
+        if problems := [*problems, *self._quotas(plan, absent)]:
             raise Refused(problems)
         return plan
 
@@ -355,36 +357,6 @@ class Planner:
                 ]
             problems += told
         return problems
-
-    def _unmet(self, plan: Plan, wanted: list[dict]) -> list[str]:
-        """Tell what the changed objects name that neither the cluster has nor this run makes."""
-        made = {identity(item) for item in wanted}
-        named: dict[references.Reference, list[str]] = {}
-        for change in plan.changes:
-            for reference in references.of(change.item):
-                if identity(reference.item()) not in made:
-                    named.setdefault(reference, []).append(describe(change.item))
-        problems = []
-        for reference, state in zip(named, self.cluster.parallel(self._is_there, list(named)), strict=True):
-            what = describe(reference.item())
-            by = ", ".join(dict.fromkeys(named[reference]))
-            if state is None:
-                plan.notices.append(
-                    f"{what}, which {by} names: whether it exists is not known, this credential may not read it"
-                )
-            elif not state and reference.needed:
-                problems.append(f"{what}, which {by} names, does not exist: create it first, or name another")
-            elif not state:
-                plan.notices.append(f"{what}, which {by} names, does not exist: images that need it are not pulled")
-        return problems
-
-    def _is_there(self, reference: references.Reference) -> bool | None:
-        try:
-            return self.cluster.get(reference.item()) is not None
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            return None
 
     def _quotas(self, plan: Plan, absent: set[str]) -> list[str]:
         """Tell what the namespaces' quotas have no room for."""
