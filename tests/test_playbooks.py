@@ -93,8 +93,7 @@ def test_a_tag_is_not_taken_for_a_part():
     [
         ("render", "Write the tree"),
         ("site", "Plan the run"),
-        ("vllm", "Prune, and wait for the rollout"),
-        ("site", "Show what runs where"),
+        ("vllm", "Prune, wait for the rollout, and say what runs where"),
         ("aws", "Make the AWS side"),
     ],
 )
