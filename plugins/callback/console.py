@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 
 if TYPE_CHECKING:
@@ -64,8 +65,11 @@ class CallbackModule(Default):
             super().v2_playbook_on_include(included_file)
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
-        """Say nothing of a task of ours that changes nothing; see CallbackBase."""
-        if self._brief and result.task.action.startswith(OURS) and not result.result.get("changed"):
+        """Say nothing of a task of ours that changes nothing, nor of an include; see CallbackBase."""
+        quiet = isinstance(result.task, TaskInclude) or (
+            result.task.action.startswith(OURS) and not result.result.get("changed")
+        )
+        if self._brief and quiet:
             self._handle_warnings_and_exception(result)
         else:
             super().v2_runner_on_ok(result)
