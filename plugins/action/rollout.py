@@ -39,7 +39,7 @@ class ActionModule(Action):
             pruned = [] if check else [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
             live = _as_it_is(cluster, rendered) if check else self._wait(cluster, rendered, lock)
         finally:
-            self._release(lock)
+            self._release(lock, plan["kinds"])
         result = {"changed": bool(pruned), "workloads": rollout.table(cluster, live)}
         if delivery.is_gitops(rendered):
             result["applications"] = _applications(cluster, rendered)
@@ -85,10 +85,10 @@ class ActionModule(Action):
         ]
         return {**result, "changed": result["changed"] or bool(released), "released": released, "warnings": warnings}
 
-    def _release(self, lock: Lock | None) -> None:
+    def _release(self, lock: Lock | None, noted: list[dict]) -> None:
         try:
             if lock:
-                lock.release()
+                lock.release(noted)
         except (ApiError, Unreachable) as error:
             self._display.warning(f"{self.cluster}the lock could not be freed ({error}); it frees itself")
 
