@@ -54,7 +54,7 @@ PICTURES = {
         [],
         {
             "triton": {"triton_replica": 3},
-            "vllm": {"vllm_max_model_len": "8k", "vllm_resources": {"limits": {"cpu": 4, "memory": "14Gb"}}},
+            "vllm": {"vllm_model": "hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4"},
         },
     ),
 }
