@@ -42,7 +42,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform imp
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import extra, kinds, patch, templates
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import exposure, extra, kinds, patch, templates
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 WORKFLOWS, PLATFORM, APPLICATIONS = "irsa", "platform", "argocd_apps"
@@ -74,6 +74,8 @@ class Rendering:
         self.servers: dict[str, list[kinds.Server]] = {}
         # The objects that the inventory brings to what is on: whose settings have them, at which place of the list.
         self.brought: list[tuple[Settings, int, dict]] = []
+        # The servers that are on, by what leads to them from outside.
+        self.led_to: dict[tuple, str] = {}
 
     def run(self, roles: list[str], off: bool) -> dict:
         """Render.
@@ -163,6 +165,10 @@ class Rendering:
         computed = kind.compute(settings, self.platform)
         self.warnings += settings.notices if server.enabled else []
         brought = self._brought(settings, kind.role, server.enabled)
+        for key, place in exposure.places(settings) if server.enabled else []:
+            other = self.led_to.setdefault(place, computed["name"])
+            if other != computed["name"]:
+                settings.wrong(place[-1], f"leads to {other} already, by the same path", key)
         objects: list[dict] = []
         if self.problems.found == before:
             roles = tuple(lineage(kind.role, self.inputs.roles))
