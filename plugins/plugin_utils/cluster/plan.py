@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, kinds, quota, unmet
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, kinds, outage, quota, room, unmet
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -58,6 +58,8 @@ class Change:
     takeover: bool = False
     # Of an Application that goes: whether Argo CD removes what it deployed.
     cascade: bool | None = None
+    # What it means for those who use a server (``outage``).
+    note: str = ""
 
     def summary(self) -> str:
         """One line: ``update Deployment ml-models/vllm: spec.replicas 2 -> 1``."""
@@ -70,7 +72,7 @@ class Change:
             text += ": " + ("; ".join(differences) or "ownership of fields")
         if self.cascade is not None:
             text += ", and Argo CD removes what it deployed" if self.cascade else "; what it deployed stays"
-        return text
+        return f"{text}; {self.note}" if self.note else text
 
     def diff(self) -> dict:
         """The change as Ansible's ``--diff`` prints it."""
@@ -164,6 +166,7 @@ class Planner:
         self.options = options
         self.manager = options["field_manager"]
         self.adoptable = options["adopt_managers"]
+        self.nodes: list[dict] = []
         self.leftovers = Leftovers(cluster, options)
 
     def make(self) -> Plan:
@@ -209,6 +212,7 @@ class Planner:
         plan.notices += notices
         if problems := [*problems, *self._quotas(plan, absent)]:
             raise Refused(problems)
+        self._foresee(plan)
         return plan
 
     def holds(self, item: dict) -> bool:
@@ -337,10 +341,10 @@ class Planner:
             for item in wanted
             if item["kind"] == "Deployment"
         }
-        nodes = []
+        nodes = self.nodes = []
         if pods:
             try:
-                nodes = self.cluster.list("v1", "Node", None)
+                nodes = self.nodes = self.cluster.list("v1", "Node", None)
             except ApiError as error:
                 if error.status != 403:
                     raise
@@ -357,6 +361,15 @@ class Planner:
                 ]
             problems += told
         return problems
+
+    def _foresee(self, plan: Plan) -> None:
+        """Say of servers whether they go on answering, and whether their new pods will find a GPU."""
+        for change in [*plan.changes, *plan.prune]:
+            change.note = outage.note(change, self.options["start_seconds"].get(change.item["metadata"]["name"]))
+        fixed = [
+            change for change in plan.changes if change.item["metadata"]["name"] not in self.options["autoscaled_pools"]
+        ]
+        plan.notices += room.warnings(self.cluster, self.nodes, fixed, plan.prune)
 
     def _quotas(self, plan: Plan, absent: set[str]) -> list[str]:
         """Tell what the namespaces' quotas have no room for."""

@@ -1,0 +1,67 @@
+"""Says what a change takes away from those who use a server, and for how long; never asks a cluster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def note(change: Any, start_seconds: int | None = None) -> str:
+    """Say whether a server goes on answering while a change is rolled out.
+
+    Args:
+        change: a ``Change`` of any object.
+        start_seconds: what the start of one of its pods may take once its image is there; None when it is not known.
+
+    Returns:
+        words for the plan's line of the change, or ``''`` where there is nothing to say: nothing runs, or no pod is replaced.
+    """
+    before, after = change.before, change.after
+    if change.item["kind"] != "Deployment" or not before or not (before.get("status") or {}).get("availableReplicas"):
+        return ""
+    replicas = after["spec"].get("replicas", 1) if after else 0
+    if not replicas:
+        return "stops serving"
+    if before["spec"]["template"] == after["spec"]["template"]:
+        return ""
+    _, gone = steps(after)
+    if gone < replicas:
+        left = f"{replicas - gone} of {replicas} serve on" if replicas > 1 else "the old pod serves on"
+        return f"replaces its pods one after the other: {left}" if gone == 1 else f"replaces its pods in turn: {left}"
+    which = "the only pod" if replicas == 1 else f"all {replicas} pods at once"
+    return f"replaces {which}: down for up to {_down(before, after, start_seconds)}"
+
+
+def steps(deployment: Mapping) -> tuple[int, int]:
+    """Read how many pods a rollout adds to those that there are to be, and how many of them it may lack.
+
+    Rules: https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#rolling-update-deployment
+    """
+    replicas, strategy = deployment["spec"].get("replicas", 1), deployment["spec"].get("strategy") or {}
+    if strategy.get("type") == "Recreate":
+        return 0, replicas
+    given = strategy.get("rollingUpdate") or {}
+    surge = _count(given.get("maxSurge", "25%"), replicas, math.ceil)
+    gone = _count(given.get("maxUnavailable", "25%"), replicas, math.floor)
+    return surge, min(gone if surge or gone else 1, replicas)
+
+
+def _count(value: int | str, replicas: int, rounded) -> int:
+    text = str(value)
+    return rounded(replicas * int(text[:-1]) / 100) if text.endswith("%") else int(text)
+
+
+def _down(before: Mapping, after: Mapping, start_seconds: int | None) -> str:
+    """Say how long it takes from the end of the last old pod to the first new one that is ready."""
+    old, new = (item["spec"]["template"]["spec"] for item in (before, after))
+    # The new pod waits for what the old one holds, and that one may drain for as long.
+    drain = old.get("terminationGracePeriodSeconds", 30)
+    deadline = drain + after["spec"].get("progressDeadlineSeconds", 600)
+    if start_seconds is None or _images(old) != _images(new) or old.get("nodeSelector") != new.get("nodeSelector"):
+        return f"{deadline} s"
+    return f"{drain + start_seconds} s, {deadline} s if a node or the image has to come first"
+
+
+def _images(pod: Mapping) -> set[str]:
+    return {container["image"] for container in [*(pod.get("initContainers") or []), *pod["containers"]]}
