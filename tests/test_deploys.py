@@ -267,16 +267,16 @@ def test_another_judge_is_another_pod(deploys):
 def test_a_plan_says_who_stops_serving_and_for_how_long(deploys):
     """The judge's old pod holds the last GPU, may drain for as long as it has to end, and the new one is on another node."""
     assert deploys["none"]
-    judge = "update Deployment ml-models/judge-vllm: "
+    judge = "update Deployment ml-models/judge-vllm:"
     large, parked, woken, none = (
         deploys.said[name].partition(judge)[2] for name in ("large", "parked", "woken", "none")
     )
-    assert "; replaces the only pod: down for up to 2370 s" in large
-    assert "; stops serving" in parked
+    assert "replaces the only pod: down for up to 2400 s" in large
+    assert "stops serving" in parked
     assert woken
     assert "stops serving" not in woken
     assert not none
-    assert "prune Deployment ml-models/judge-vllm; stops serving" in deploys.said["none"]
+    assert "prune Deployment ml-models/judge-vllm: stops serving" in deploys.said["none"]
     assert "replaces" not in deploys.said["judge"]
 
 

@@ -55,17 +55,29 @@ ENV = {"priorityClassName": "p"}
         ),
         (deployment(), deployment(image="a:2"), "replaces the only pod: down for up to 1090 s"),
         (deployment(), deployment(nodeSelector={}), "replaces the only pod: down for up to 1090 s"),
-        (deployment(), deployment(surge=1, unavailable=0, **ENV), "replaces its pods in turn: the old pod serves on"),
+        (
+            deployment(),
+            deployment(surge=1, unavailable=0, **ENV),
+            "replaces the only pod, which serves until the new one is ready",
+        ),
         (
             deployment(replicas=2),
             deployment(replicas=2, **ENV),
-            "replaces its pods one after the other: 1 of 2 serve on",
+            "replaces 1 of its 2 pods at a time: 1 serve on",
         ),
-        (deployment(replicas=4), deployment(replicas=4, unavailable=2, **ENV), "in turn: 2 of 4 serve on"),
+        (
+            deployment(replicas=4),
+            deployment(replicas=4, unavailable=2, **ENV),
+            "replaces 2 of its 4 pods at a time: 2 serve on",
+        ),
         (deployment(replicas=2), deployment(replicas=2, unavailable=2, **ENV), "replaces all 2 pods at once: down"),
         # 25% of one pod is none.
-        (deployment(), deployment(surge="25%", unavailable="25%", **ENV), "the old pod serves on"),
-        (deployment(replicas=4), deployment(replicas=4, surge="25%", unavailable="25%", **ENV), "3 of 4 serve on"),
+        (deployment(), deployment(surge="25%", unavailable="25%", **ENV), "the only pod, which serves until"),
+        (
+            deployment(replicas=4),
+            deployment(replicas=4, surge="25%", unavailable="25%", **ENV),
+            "1 of its 4 pods at a time: 3 serve on",
+        ),
         (deployment(), deployment(replicas=0), "stops serving"),
         (deployment(), None, "stops serving"),
         # Nothing answers before it, so there is nothing to lose.
@@ -75,20 +87,20 @@ ENV = {"priorityClassName": "p"}
     ],
 )
 def test_the_note_of_a_change(before, after, told):
-    note = outage.note(change(before, after), 300)
-    assert told in note if told else note == ""
+    notes = outage.notes(change(before, after), 300)
+    assert [told in note for note in notes] == [True] * bool(told)
 
 
 def test_recreate_and_an_unknown_start():
     after = deployment(replicas=3, **ENV)
     after["spec"]["strategy"] = {"type": "Recreate"}
-    note = outage.note(change(deployment(replicas=3), after))
-    assert note == "replaces all 3 pods at once: down for up to 1090 s"
+    notes = outage.notes(change(deployment(replicas=3), after))
+    assert notes == ["replaces all 3 pods at once: down for up to 1090 s"]
 
 
 def test_other_kinds_say_nothing():
     item = {"kind": "Service", "metadata": {"name": "s"}}
-    assert outage.note(SimpleNamespace(item=item, before=item, after=None)) == ""
+    assert outage.notes(SimpleNamespace(item=item, before=item, after=None)) == []
 
 
 # --- Free GPUs ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def note(change: Any, start_seconds: int | None = None) -> str:
+def notes(change: Any, start_seconds: int | None = None) -> list[str]:
     """Say whether a server goes on answering while a change is rolled out.
 
     Args:
@@ -15,36 +15,40 @@ def note(change: Any, start_seconds: int | None = None) -> str:
         start_seconds: what the start of one of its pods may take once its image is there; None when it is not known.
 
     Returns:
-        words for the plan's line of the change, or ``''`` where there is nothing to say: nothing runs, or no pod is replaced.
+        a line, or none where there is nothing to say: nothing serves now, or no pod is replaced.
     """
     before, after = change.before, change.after
     if change.item["kind"] != "Deployment" or not before or not (before.get("status") or {}).get("availableReplicas"):
-        return ""
+        return []
     replicas = after["spec"].get("replicas", 1) if after else 0
     if not replicas:
-        return "stops serving"
+        return ["stops serving"]
     if before["spec"]["template"] == after["spec"]["template"]:
-        return ""
-    _, gone = steps(after)
+        return []
+    gone = lacking(after)
+    if not gone:
+        which = "the only pod, which serves" if replicas == 1 else f"its {replicas} pods, which serve"
+        return [f"replaces {which} until the new one is ready"]
     if gone < replicas:
-        left = f"{replicas - gone} of {replicas} serve on" if replicas > 1 else "the old pod serves on"
-        return f"replaces its pods one after the other: {left}" if gone == 1 else f"replaces its pods in turn: {left}"
+        return [f"replaces {gone} of its {replicas} pods at a time: {replicas - gone} serve on"]
     which = "the only pod" if replicas == 1 else f"all {replicas} pods at once"
-    return f"replaces {which}: down for up to {_down(before, after, start_seconds)}"
+    return [f"replaces {which}: down for up to {_down(before, after, start_seconds)}"]
 
 
-def steps(deployment: Mapping) -> tuple[int, int]:
-    """Read how many pods a rollout adds to those that there are to be, and how many of them it may lack.
+def lacking(deployment: Mapping) -> int:
+    """Tell how many of its pods a Deployment may lack while they are replaced; with none, a new one starts beside the old.
 
     Rules: https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#rolling-update-deployment
     """
     replicas, strategy = deployment["spec"].get("replicas", 1), deployment["spec"].get("strategy") or {}
     if strategy.get("type") == "Recreate":
-        return 0, replicas
+        return replicas
     given = strategy.get("rollingUpdate") or {}
-    surge = _count(given.get("maxSurge", "25%"), replicas, math.ceil)
     gone = _count(given.get("maxUnavailable", "25%"), replicas, math.floor)
-    return surge, min(gone if surge or gone else 1, replicas)
+    # Neither more nor fewer would be no way on.
+    if not gone and not _count(given.get("maxSurge", "25%"), replicas, math.ceil):
+        gone = 1
+    return min(gone, replicas)
 
 
 def _count(value: int | str, replicas: int, rounded) -> int:

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, kinds, outage, quota, room, unmet
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    difference,
+    fields,
+    kinds,
+    outage,
+    quota,
+    room,
+    unmet,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -40,6 +48,8 @@ APPLICATIONS = ("Application", "ApplicationSet")
 # What others may set there, and what is sent where nothing is left.
 METADATA: dict[str, dict | list] = {"labels": {}, "annotations": {}, "finalizers": [], "ownerReferences": []}
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
+# A line of more characters has its details below it.
+WIDTH = 76
 
 INSTALL_ORDER = [
     "Namespace", "AppProject", "ServiceAccount", "Role", "RoleBinding", "Secret", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy",
@@ -58,21 +68,34 @@ class Change:
     takeover: bool = False
     # Of an Application that goes: whether Argo CD removes what it deployed.
     cascade: bool | None = None
-    # What it means for those who use a server (``outage``).
-    note: str = ""
+    # What else an operator should know of it, a line each.
+    notes: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
-        """One line: ``update Deployment ml-models/vllm: spec.replicas 2 -> 1``."""
+        """One line: ``update Deployment ml-models/vllm: spec.replicas 2 -> 1; ...``."""
+        told = [*map(difference.flat, self._details()), *self.notes]
+        return self._name() + (f": {'; '.join(told)}" if told else "")
+
+    def lines(self) -> list[str]:
+        """The same for people: a single short detail beside the object, several below it, one a line."""
+        below = [*(line for lines in self._details() for line in lines), *self.notes]
+        together = self.summary()
+        if not below or (len(below) == 1 and len(together) <= WIDTH):
+            return [together]
+        return [f"{self._name()}:", *(f"  {line}" for line in below)]
+
+    def _name(self) -> str:
         text = f"{self.action} {describe(self.item)}"
-        if self.action == "update":
-            differences = [
-                f"{fields.dotted(path)} {_short(old)} -> {_short(new)}"
-                for path, old, new in fields.changes(shown(self.before), shown(self.after))
-            ]
-            text += ": " + ("; ".join(differences) or "ownership of fields")
         if self.cascade is not None:
             text += ", and Argo CD removes what it deployed" if self.cascade else "; what it deployed stays"
-        return f"{text}; {self.note}" if self.note else text
+        return text
+
+    def _details(self) -> list[list[str]]:
+        if self.action == "create":
+            return [[text]] if (text := difference.essence(self.item)) else []
+        if self.action != "update":
+            return []
+        return difference.described(shown(self.before), shown(self.after)) or [["ownership of fields"]]
 
     def diff(self) -> dict:
         """The change as Ansible's ``--diff`` prints it."""
@@ -91,11 +114,6 @@ class Plan:
     missing: list[dict] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     kinds: list[dict] = field(default_factory=list)
-
-
-def _short(value) -> str:
-    text = "(none)" if value is None else json.dumps(value, default=str)
-    return text if len(text) < 80 else text[:77] + "..."
 
 
 def shown(item: dict | None) -> dict:
@@ -365,7 +383,7 @@ class Planner:
     def _foresee(self, plan: Plan) -> None:
         """Say of servers whether they go on answering, and whether their new pods will find a GPU."""
         for change in [*plan.changes, *plan.prune]:
-            change.note = outage.note(change, self.options["start_seconds"].get(change.item["metadata"]["name"]))
+            change.notes += outage.notes(change, self.options["start_seconds"].get(change.item["metadata"]["name"]))
         fixed = [
             change for change in plan.changes if change.item["metadata"]["name"] not in self.options["autoscaled_pools"]
         ]
@@ -476,9 +494,10 @@ class Planner:
         change = Change("update", item, live, result, takeover)
         for entry in absorb:
             taken = [
-                f"{fields.dotted(path)} {_short(old)} -> {_short(new)}"
+                difference.flat(lines)
                 for path, old, new in fields.changes(shown(live), shown(result))
                 if fields.covers(entry["fieldsV1"], path) and path[-1] != LAST_APPLIED
+                for lines in difference.described(old, new, path)
             ]
             when = f"{entry['manager']} ({entry['time']})" if "time" in entry else entry["manager"]
             if taken:

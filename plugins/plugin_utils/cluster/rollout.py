@@ -332,10 +332,10 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
 
     Args:
         cluster: where the Deployments are.
-        deployments: live ones.
+        deployments: live ones, or as they are to be.
 
     Returns:
-        a row for each: workload, profile, model, ready (``ready/wanted``), node (names joined by ``,``), gpus (of all its pods), and
+        a row for each: workload, profile, model, ready (``ready/wanted``), node (names without their domain, joined by ``,``), gpus (of all its pods), and
         answers: whether a pod is ready whose containers really run, which a simulated node's do not.
     """
 
@@ -357,8 +357,8 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
             "workload": deployment["metadata"]["name"],
             "profile": notes.get("modelyard/profile", "-"),
             "model": notes.get("modelyard/model", "-"),
-            "ready": f"{deployment['status'].get('readyReplicas', 0)}/{wanted}" + ("" if wanted else " parked"),
-            "node": ",".join(sorted({pod["spec"].get("nodeName", "") for pod in pods} - {""})) or "-",
+            "ready": f"{deployment.get('status', {}).get('readyReplicas', 0)}/{wanted}" + ("" if wanted else " parked"),
+            "node": ",".join(sorted({pod["spec"].get("nodeName", "").partition(".")[0] for pod in pods} - {""})) or "-",
             "gpus": str(gpus),
             "answers": any(_runs(pod) for pod in pods),
         }

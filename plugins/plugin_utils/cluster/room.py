@@ -119,7 +119,7 @@ def _starting(change: Any) -> Starting | None:
     old = before["spec"].get("replicas", 1) if before else 0
     if not before or _replaced(change):
         return Starting(after, replicas, False) if replicas else None
-    surge = before["spec"]["template"] != after["spec"]["template"] and replicas and old and not outage.steps(after)[1]
+    surge = before["spec"]["template"] != after["spec"]["template"] and replicas and old and not outage.lacking(after)
     more = max(0, replicas - old)
     return Starting(after, more + bool(surge), bool(surge)) if more or surge else None
 
@@ -127,7 +127,7 @@ def _starting(change: Any) -> Starting | None:
 def _replaced(change: Any) -> bool:
     """Tell whether the old pods of a Deployment make room for its new ones."""
     differs = change.before["spec"]["template"] != change.after["spec"]["template"]
-    return differs and outage.steps(change.after)[1] > 0
+    return differs and outage.lacking(change.after) > 0
 
 
 def _pool(item: Mapping, nodes: list[dict]) -> list[dict]:
