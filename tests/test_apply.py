@@ -858,7 +858,7 @@ def test_gpus_that_are_taken_are_told_before_anything_waits_for_them(run, cluste
     assert "replaces 1 of its 2 pods at a time: 1 serve on" in changed
     assert "no room" not in changed
     beside = told(server("d", 1, "c", 2))
-    assert "replaces its 2 pods, which serve until the new one is ready" in beside
+    assert "replaces its 2 pods, which serve until new ones are ready" in beside
     assert "the pod that this run starts beside the old will find no room on the 2 nodes of its pool now" in beside
     assert "0 of 2 nvidia.com/gpu are free; taken by ml-models/d-" in beside
     assert "spare_nodes: 0 in the hardware profile" in beside

@@ -180,6 +180,21 @@ def test_what_will_find_no_gpu(changes, nodes, pods, told):
         assert words in line
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        [change(deployment(), deployment())],
+        [change(None, deployment(gpus=0))],
+        [change(deployment(), deployment(replicas=0))],
+    ],
+    ids=["nothing", "no new pod", "no GPU", "parked"],
+)
+def test_pods_are_listed_only_for_new_ones_with_gpus(changes):
+    """There is no cluster here that could be asked."""
+    assert room.warnings(None, [node("n")], changes, []) == []
+
+
 def test_what_goes_makes_room():
     going = change(deployment("other"), None)
     assert found([change(None, deployment())], [node("n")], [pod("p", "n")], [going]) == []

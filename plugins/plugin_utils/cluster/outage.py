@@ -27,12 +27,15 @@ def notes(change: Any, start_seconds: int | None = None) -> list[str]:
         return []
     gone = lacking(after)
     if not gone:
-        which = "the only pod, which serves" if replicas == 1 else f"its {replicas} pods, which serve"
-        return [f"replaces {which} until the new one is ready"]
+        if replicas == 1:
+            return ["replaces the only pod, which serves until the new one is ready"]
+        return [f"replaces its {replicas} pods, which serve until new ones are ready"]
     if gone < replicas:
         return [f"replaces {gone} of its {replicas} pods at a time: {replicas - gone} serve on"]
-    which = "the only pod" if replicas == 1 else f"all {replicas} pods at once"
-    return [f"replaces {which}: down for up to {_down(before, after, start_seconds)}"]
+    seconds = _down(before, after, start_seconds)
+    if replicas == 1:
+        return [f"replaces the only pod: down for up to {seconds}"]
+    return [f"replaces all {replicas} pods at once: down for up to {seconds}"]
 
 
 def lacking(deployment: Mapping) -> int:

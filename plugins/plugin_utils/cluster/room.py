@@ -50,10 +50,11 @@ def warnings(cluster: Cluster, nodes: list[dict], changes: list, gone: list) -> 
     Returns:
         a line for each Deployment whose pods would wait.
     """
-    pools = {node["metadata"]["name"] for one in _all(changes, nodes) for node in _pool(one.item, nodes)}
-    if not pools:
+    starting = _all(changes, nodes)
+    if not starting:
         return []
-    pods, seen = _running(cluster, sorted(pools), changes[0].item["metadata"].get("namespace"))
+    pools = {node["metadata"]["name"] for one in starting for node in _pool(one.item, nodes)}
+    pods, seen = _running(cluster, sorted(pools), starting[0].item["metadata"]["namespace"])
     return expected(nodes, pods, changes, gone, seen)
 
 
@@ -156,7 +157,7 @@ def _tolerates(toleration: Mapping, taint: Mapping) -> bool:
     )
 
 
-def _running(cluster: Cluster, names: list[str], namespace: str | None) -> tuple[list[dict], str]:
+def _running(cluster: Cluster, names: list[str], namespace: str) -> tuple[list[dict], str]:
     """List the pods of nodes; where this credential sees those of one namespace alone, that is said in the second part."""
 
     def on(name: str) -> list[dict]:
