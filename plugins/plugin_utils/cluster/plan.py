@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import difference, fields, kinds, quota, unmet
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    difference,
+    fields,
+    kinds,
+    outage,
+    quota,
+    room,
+    unmet,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -176,6 +184,7 @@ class Planner:
         self.options = options
         self.manager = options["field_manager"]
         self.adoptable = options["adopt_managers"]
+        self.nodes: list[dict] = []
         self.leftovers = Leftovers(cluster, options)
         # What is listed for the pruning anyway need not be read one by one.
         self.live: dict[tuple, dict] = {}
@@ -225,6 +234,7 @@ class Planner:
         plan.notices += notices
         if problems := [*problems, *self._quotas(plan, absent)]:
             raise Refused(problems)
+        self._foresee(plan)
         return plan
 
     def holds(self, item: dict) -> bool:
@@ -353,10 +363,10 @@ class Planner:
             for item in wanted
             if item["kind"] == "Deployment"
         }
-        nodes = []
+        nodes = self.nodes = []
         if pods:
             try:
-                nodes = self.cluster.list("v1", "Node", None)
+                nodes = self.nodes = self.cluster.list("v1", "Node", None)
             except ApiError as error:
                 if error.status != 403:
                     raise
@@ -373,6 +383,15 @@ class Planner:
                 ]
             problems += told
         return problems
+
+    def _foresee(self, plan: Plan) -> None:
+        """Say of servers whether they go on answering, and whether their new pods will find a GPU."""
+        for change in [*plan.changes, *plan.prune]:
+            change.notes += outage.notes(change, self.options["start_seconds"].get(change.item["metadata"]["name"]))
+        fixed = [
+            change for change in plan.changes if change.item["metadata"]["name"] not in self.options["autoscaled_pools"]
+        ]
+        plan.notices += room.warnings(self.cluster, self.nodes, fixed, plan.prune)
 
     def _quotas(self, plan: Plan, absent: set[str]) -> list[str]:
         """Tell what the namespaces' quotas have no room for."""

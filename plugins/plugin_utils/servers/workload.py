@@ -340,10 +340,15 @@ def takes_last_gpu(resources_: Mapping, pool: Mapping) -> bool:
     return wanted > 0 and 2 * wanted > int(pool.get("gpus") or 0)
 
 
+def has_spare_node(pool: Mapping) -> bool:
+    """Tell whether a pool has a node beyond those that its servers fill, or gets one by itself."""
+    return bool(pool.get("autoscaled") or pool.get("spare_nodes"))
+
+
 def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_claim: bool) -> dict:
     """Choose how pods are replaced.
 
-    Where the old pod holds the node's last GPU, or a claim that one node mounts, a surge would wait for ever. The choice
+    Where the old pod holds the last GPU of its pool, or a claim that one node mounts, a surge would wait for ever. The choice
     is ``maxSurge: 0`` and not ``Recreate``: the API server refuses to turn a running RollingUpdate Deployment into
     Recreate by server-side apply, and with more replicas the others go on serving.
     """
@@ -362,7 +367,7 @@ def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_c
                 "strategy",
             )
         return given
-    surge = not (takes_last_gpu(resources_, pool) or exclusive_claim)
+    surge = not (exclusive_claim or (takes_last_gpu(resources_, pool) and not has_spare_node(pool)))
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": int(surge), "maxUnavailable": int(not surge)}}
 
 
@@ -883,6 +888,8 @@ def compute(
         topology_spread_constraints=topology_spread(settings, found["name"], count),
         startup_probe=start["probe"],
         startup_allowance_seconds=start["seconds"],
+        start_seconds=init_seconds + start["seconds"],
+        autoscaled_pool=pool.get("autoscaled") is True,
         progress_deadline_seconds=progress_deadline(settings, platform, start["seconds"], init_seconds),
         # Prometheus asks a pod from its first second on, and one that starts does not answer.
         down_seconds=max(DOWN_SECONDS, init_seconds + start["seconds"]),
