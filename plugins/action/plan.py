@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, writes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, recorded
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
 EXCEPT = "What really is yours: list it in platform_accepted_placeholders"
@@ -27,24 +28,28 @@ class ActionModule(Action):
         settings = delivery.options(rendered)
         cluster = Cluster(options["connection"])
         planning.check_cluster(cluster, settings)
-        planner = planning.Planner(cluster, settings)
         # The process that a lock belongs to is ansible-playbook, the parent of this worker.
         lock = Lock(cluster, settings["lock_namespace"], settings["lock_name"], os.getppid())
         seen = lock.read()
+        planner = planning.Planner(cluster, {**settings, "recorded": recorded(seen)})
         plan = planner.make()
         prepared = False
         if (plan.changes or plan.prune or plan.release) and not self._task.check_mode:
             created = [item for item in plan.namespaces if writes.create_namespace(cluster, item)]
-            if lock.acquire(seen, settings["lock_wait"], self.tell) or plan.namespaces:
+            if lock.acquire(seen, settings["lock_wait"], self.tell, plan.kinds) or plan.namespaces:
                 plan = self._again(planner, lock)
                 plan.namespaces += created
             prepared = self._prepare(cluster, lock, plan, settings)
         elif not self._task.check_mode:
             lock.clear(seen)
         made = [planning.Change("create", {"kind": "Namespace", "metadata": item}) for item in plan.namespaces]
-        changes = [change.summary() for change in [*made, *plan.release, *plan.changes, *plan.prune]]
-        for line in changes:
-            self.tell(line)
+        found = [*made, *plan.release, *plan.changes, *plan.prune]
+        # Of what comes or goes as a whole the list says enough.
+        diffs = [change.diff() for change in found if change.action == "update" or self._display.verbosity]
+        for change in found:
+            self.tell_change(change.lines())
+        if self._task.diff and not self._task.check_mode:
+            self._tell_diffs(diffs)
         return {
             "changed": bool(plan.changes or plan.prune or plan.release) if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
@@ -54,14 +59,24 @@ class ActionModule(Action):
                 | {"cascade": change.cascade}
                 for change in plan.prune
             ],
-            "changes": changes,
+            "changes": [change.summary() for change in found],
+            "kinds": plan.kinds,
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,
-            "diff": [change.diff() for change in [*plan.release, *plan.changes, *plan.prune]],
+            "diff": diffs,
         }
+
+    def _tell_diffs(self, diffs: list[dict]) -> None:
+        """Show what Ansible shows of a task that changes something: outside check mode it is the next one that does."""
+        for one in diffs:
+            before, after = one["before"].splitlines(), one["after"].splitlines()
+            for line in difflib.unified_diff(before, after, one["before_header"], one["after_header"], lineterm=""):
+                self.tell(line)
 
     def _again(self, planner: planning.Planner, lock: Lock) -> planning.Plan:
         try:
+            # What the other run applied, this one may have to prune.
+            planner.options["recorded"] = recorded(lock.read())
             return planner.make()
         except BaseException:
             lock.release()

@@ -6,9 +6,15 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import ANNOTATIONS_BYTES, annotations_bytes
 
-# Kinds of ours that live outside namespaces.
+# Kinds that live outside namespaces, of Kubernetes and of what is often beside it; for others the cluster knows it.
 CLUSTER_KINDS = frozenset(
-    {"Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "PriorityClass", "StorageClass"}
+    (
+        *("Namespace", "Node", "PersistentVolume", "StorageClass", "PriorityClass", "RuntimeClass", "IngressClass"),
+        *("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "APIService", "CertificateSigningRequest"),
+        *("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"),
+        *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "CSIDriver", "VolumeSnapshotClass"),
+        *("GatewayClass", "ClusterIssuer", "ClusterSecretStore", "ClusterTriggerAuthentication"),
+    )
 )
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -17,6 +23,21 @@ COMPONENT = "modelyard/component"
 CLUSTER = "modelyard/cluster"
 # The component of what makes Argo CD deliver the others.
 GITOPS = "argocd-apps"
+
+
+def identity(item: Mapping) -> tuple[str, str, str, str]:
+    """Give what tells an object from all others of a cluster: its API group, kind, namespace and name."""
+    metadata = item["metadata"]
+    return item["apiVersion"].rpartition("/")[0], item["kind"], metadata.get("namespace") or "", metadata["name"]
+
+
+def controlled(item: Mapping) -> bool:
+    """Tell whether a controller made an object, whose labels it copied from one of ours: it goes with its owner.
+
+    KEDA copies them to its HorizontalPodAutoscaler. The Applications of a set are the exception: they outlive it.
+    """
+    owners = item["metadata"].get("ownerReferences") or []
+    return any(owner.get("controller") and owner["kind"] != "ApplicationSet" for owner in owners)
 
 
 def component_of(role: str) -> str:
