@@ -85,6 +85,7 @@ class Deploys:
                     "platform_connection": {"kubeconfig": str(cluster.kubeconfig)},
                     "platform_api_server": cluster.url,
                     "platform_aws_account_id": ACCOUNT,
+                    "platform_accepted_placeholders": [ACCOUNT],
                 },
             }
         }

@@ -15,7 +15,8 @@ the identity report read:
 * ``wanted``: the parts that Argo CD must leave, whichever Application has them.
 * ``secrets``: Secrets that the run keeps, without their data.
 * ``namespaces``: those that must be there, each with ``name``, ``create`` and ``labels``.
-* ``problems``: what is wrong. ``warnings``: what was not checked.
+* ``problems``: what is wrong. ``placeholders``: what an example left to be set, which is wrong where a cluster is written to.
+  ``warnings``: what was not checked.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership i
     oversized,
     own,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
@@ -69,6 +71,7 @@ class Rendering:
         self.inputs, self.host, self.other = inputs, host, other
         self.problems = Problems()
         self.warnings: list[str] = []
+        self.images: list[str] = []
         self.platform = inputs.values("platform")
         # Of all kinds, since a role that runs alone must not take a name of another's either.
         self.servers: dict[str, list[kinds.Server]] = {}
@@ -119,6 +122,7 @@ class Rendering:
             "secrets": self._secrets() if APPLICATIONS in roles else [],
             "namespaces": self._namespaces(),
             "problems": list(dict.fromkeys(told)),
+            "placeholders": self._placeholders(parts),
             "warnings": [*self.inputs.notices, *self.warnings],
         }
         return json.loads(json.dumps(result, default=templates.plain))
@@ -163,7 +167,9 @@ class Rendering:
     def _server(self, kind: kinds.Kind, server: kinds.Server) -> dict:
         settings, before = server.settings, self.problems.found
         computed = kind.compute(settings, self.platform)
-        self.warnings += settings.notices if server.enabled else []
+        if server.enabled:
+            self.warnings += settings.notices
+            self._note_image(server, computed)
         brought = self._brought(settings, kind.role, server.enabled)
         for key, place in exposure.places(settings) if server.enabled else []:
             other = self.led_to.setdefault(place, computed["name"])
@@ -207,6 +213,22 @@ class Rendering:
             "base": kind.base if server.profile and not extra.kinds_of(settings) else "",
             "bundle": list(kind.bundle(server.profile)) if kind.bundle else [],
         }
+
+    def _note_image(self, server: kinds.Server, computed: Mapping) -> None:
+        """Note the init container's image, which the user builds, where what composes its name is an example's."""
+        image = computed.get("init", {}).get("image", "")
+        found = placeholders.placeholders(image, self.platform["accepted_placeholders"])
+        if found and not server.settings.is_given("init_image"):
+            self.images.append(placeholders.unbuilt(server.settings.path("init_image"), image, found))
+
+    def _placeholders(self, parts: list[dict]) -> list[str]:
+        """Say what an example left to be set, in the variables of what is on."""
+        on = {part["role"] for part in parts if part["enabled"]}
+        if self.platform["delivery"] != "gitops":
+            on -= {APPLICATIONS}
+        roles = dict.fromkeys([PLATFORM, *BASES, *(role for role in everything() if role in on)])
+        lines = placeholders.find(self.inputs, roles, self.platform["accepted_placeholders"])
+        return list(dict.fromkeys([*lines, *self.images]))
 
     def _extra(self) -> list[dict]:
         """Give the part of the objects that belong to no server; none without such."""
