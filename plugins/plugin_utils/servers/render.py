@@ -15,7 +15,7 @@ the identity report read:
 * ``wanted``: the parts that Argo CD must leave, whichever Application has them.
 * ``secrets``: Secrets that the run keeps, without their data.
 * ``namespaces``: those that must be there, each with ``name``, ``create`` and ``labels``.
-* ``problems``: what is wrong. ``warnings``: what was not checked.
+* ``problems``: what is wrong. ``warnings``: what was not checked. ``places``: where variables of the AWS side are set.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     role_name_error,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import component_of, oversized, own
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import places
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
@@ -107,6 +108,7 @@ class Rendering:
             "namespaces": self._namespaces(),
             "problems": list(dict.fromkeys(told)),
             "warnings": [*self.inputs.notices, *self.warnings],
+            "places": places.of(self.inputs),
         }
         return json.loads(json.dumps(result, default=templates.plain))
 
