@@ -379,13 +379,15 @@ def test_a_claim_that_no_pod_could_mount_is_told_in_the_plan(run, cluster, names
     assert "no CSIDriver" not in told(claim("c", storageClassName="gp2")).text
     # Claims of somebody else. One that waits for its first pod is as it is to be.
     cluster.api("POST", CLASSES, storage_class("now"))
-    for name, of in {"first": "csi", "waits": "now", "gone": "gp9", "going": "csi"}.items():
+    volume(cluster, "another")
+    for name, of in {"first": "csi", "waits": "now", "waits-too": "", "gone": "gp9", "going": "csi"}.items():
         cluster.api("POST", CLAIMS, claim(name, storageClassName=of))
     cluster.api("POST", "/api/v1/namespaces/default/persistentvolumeclaims", claim("there", storageClassName="csi"))
     cluster.api("PATCH", f"{CLAIMS}/going", {"metadata": {"finalizers": ["example.com/held"]}})
     cluster.api("DELETE", f"{CLAIMS}/going")
-    of = {name: told(mounting(name)) for name in ("first", "waits", "gone", "going", "there")}
-    assert not of["first"].failed + of["waits"].failed
+    of = {name: told(mounting(name)) for name in ("first", "waits", "waits-too", "gone", "going", "there")}
+    assert not of["first"].failed + of["waits"].failed + of["waits-too"].failed
+    assert "ml-models/waits-too, which Deployment ml-models/of-waits-too names, is not bound" in of["waits-too"].text
     assert "is not bound" not in of["first"].text
     assert (
         "ml-models/waits, which Deployment ml-models/of-waits names, is not bound, and its pods will wait"

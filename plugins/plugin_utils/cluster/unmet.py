@@ -108,9 +108,9 @@ class Lookup:
                 f"{what} has lost its volume {live['spec'].get('volumeName')}: replace it, or name another"
             )
         elif _is_pending(live):
-            name = live["spec"].get("storageClassName") or ""
-            kind = self._read(Reference(references.STORAGE, "StorageClass", "", name))
-            # Such a claim waits for the first pod that mounts it.
+            # A claim without any class is bound to a volume that somebody makes; one of such a class waits for its first pod.
+            name = live["spec"].get("storageClassName", "")
+            kind = self._read(Reference(references.STORAGE, "StorageClass", "", name)) if name else None
             if (kind or {}).get("volumeBindingMode") != "WaitForFirstConsumer":
                 place = live["metadata"]
                 why = f"kubectl -n {place['namespace']} describe pvc {place['name']}"
