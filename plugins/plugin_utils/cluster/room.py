@@ -219,5 +219,5 @@ def _told(one: Starting, missing: int, pool: list[dict], room: dict[str, Counter
     held = f"; taken by {', '.join(sorted(holders))}{seen}" if holders else seen
     return (
         f"{describe(one.item)}: {who} that this run starts{' beside the old' if one.beside else ''} will find no room on {place} "
-        f"now: each asks for {rest}, and {free:f} of {there:f} {device} are free{held}"
+        f"now: {'each asks' if one.count > 1 else 'it asks'} for {rest}, and {free:f} of {there:f} {device} are free{held}"
     )
