@@ -5,7 +5,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import deli
 from rendering import DESCRIBED, rendered
 
 OFF = {"triton_enabled_profiles": [], "vllm_enabled": False, "irsa_workflow_enabled": False}
-SERVERS = ["irsa", "triton", "vllm", "vllm-judge", "mlserver"]
+SERVERS = ["irsa", "platform", "triton", "vllm", "vllm-judge", "mlserver"]
 
 
 def options(*roles, **variables):
@@ -44,6 +44,15 @@ def test_moving_back_takes_the_applications_of_a_run_of_everything():
     assert options("vllm", apply_handover=True)["release"] == []
     assert options()["release"] == []
     assert options(platform_delivery="gitops", apply_handover=True)["release"] == []
+
+
+def test_the_plan_knows_what_a_start_takes_and_which_pools_grow():
+    pools = {"gpu-vllm": {"autoscaled": True}}
+    found = options(vllm_judge_variant="judge-large", platform_hardware_profiles=pools)
+    # Adapters and start; of the judge the start alone, which loads none.
+    assert found["start_seconds"]["vllm"] == 120 + 300
+    assert found["start_seconds"]["judge-vllm"] == 960
+    assert found["autoscaled_pools"] == ["vllm"]
 
 
 def test_a_secret_is_looked_for_by_its_name():

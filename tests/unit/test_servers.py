@@ -60,6 +60,17 @@ def test_no_surge_where_the_last_gpu_is_held(triton: Any, vllm: Any, judge: Any)
     assert roomy[0]["strategy"]["rollingUpdate"]["maxSurge"] == 1
 
 
+@pytest.mark.parametrize(
+    ("pool", "surge"), [({}, 0), ({"spare_nodes": 0}, 0), ({"spare_nodes": 1}, 1), ({"autoscaled": True}, 1)], ids=str
+)
+def test_a_pool_with_a_node_to_spare_allows_a_surge(vllm: Any, platform: dict, pool: dict, surge: int) -> None:
+    platform["hardware_profiles"]["gpu-vllm"] |= pool
+    assert vllm()[0]["strategy"]["rollingUpdate"] == {"maxSurge": surge, "maxUnavailable": 1 - surge}
+    # A claim of one node's is not mounted twice, wherever there is room.
+    claimed = vllm(cache={"type": "claim", "size": "20Gi"})
+    assert claimed[0]["strategy"]["rollingUpdate"]["maxSurge"] == 0
+
+
 def test_replicas_are_left_to_an_autoscaler(triton: Any, vllm: Any) -> None:
     assert triton(["cpu"], autoscaled=True)[0][0]["replicas"] is None
     assert vllm(profiles={"vllm": {"replicas": None}})[0]["replicas"] is None

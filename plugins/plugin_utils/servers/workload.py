@@ -27,6 +27,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
     where,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import present
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import exposure, scaling
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
@@ -336,7 +337,7 @@ def _check_memory_volumes(settings: Settings, limit: Any, memory: Iterable[str])
 
 def replicas(settings: Settings) -> int | None:
     """Read the number of pods; None when an autoscaler owns it."""
-    if flag(settings, "autoscaled") or settings["replicas"] is None:
+    if flag(settings, "autoscaled") or scaling.is_autoscaled(settings) or settings["replicas"] is None:
         return None
     return whole(settings, "replicas")
 
@@ -347,10 +348,15 @@ def takes_last_gpu(resources_: Mapping, pool: Mapping) -> bool:
     return wanted > 0 and 2 * wanted > int(pool.get("gpus") or 0)
 
 
+def has_spare_node(pool: Mapping) -> bool:
+    """Tell whether a pool has a node beyond those that its servers fill, or gets one by itself."""
+    return bool(pool.get("autoscaled") or pool.get("spare_nodes"))
+
+
 def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_claim: bool) -> dict:
     """Choose how pods are replaced.
 
-    Where the old pod holds the node's last GPU, or a claim that one node mounts, a surge would wait for ever. The choice
+    Where the old pod holds the last GPU of its pool, or a claim that one node mounts, a surge would wait for ever. The choice
     is ``maxSurge: 0`` and not ``Recreate``: the API server refuses to turn a running RollingUpdate Deployment into
     Recreate by server-side apply, and with more replicas the others go on serving.
     """
@@ -369,7 +375,7 @@ def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_c
                 "strategy",
             )
         return given
-    surge = not (takes_last_gpu(resources_, pool) or exclusive_claim)
+    surge = not (exclusive_claim or (takes_last_gpu(resources_, pool) and not has_spare_node(pool)))
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": int(surge), "maxUnavailable": int(not surge)}}
 
 
@@ -533,7 +539,7 @@ def environment(
     env.update({name: value for name, value in given.items() if not isinstance(value, Mapping)})
     secret = f"must come from a Secret, in {settings.path(raw)} with valueFrom.secretKeyRef: a value would be in the rendered files"
     for name, value in given.items():
-        if _is_credential(name, value):
+        if is_credential(name, value):
             settings.wrong(HIDDEN, secret, key, name)
     result = {
         name: {"name": str(name), **(value if isinstance(value, Mapping) else {"value": _text(value)})}
@@ -544,7 +550,7 @@ def environment(
         wrong = _variable_error(item)
         if wrong:
             settings.wrong(HIDDEN, wrong, raw, index)
-        elif _is_credential(item["name"], item.get("value")):
+        elif is_credential(item["name"], item.get("value")):
             settings.wrong(HIDDEN, secret, raw, index)
         else:
             value = {} if item.get("value") is None else {"value": _text(item["value"])}
@@ -566,8 +572,8 @@ def _variable_error(item: Mapping) -> str | None:
     return format_error(item["name"], "environment")
 
 
-def _is_credential(name: object, value: object) -> bool:
-    """Tell by its name whether a variable's value is a credential, and not one of the switches that end alike."""
+def is_credential(name: object, value: object) -> bool:
+    """Tell by its name (of a variable, of a key) whether a value is a credential, and not one of the switches that end alike."""
     switch = value is None or str(value).lower() in ("", "0", "1", "true", "false")
     return not switch and CREDENTIAL.fullmatch(str(name)) is not None
 
@@ -676,7 +682,8 @@ def network_policy(settings: Settings, platform: Mapping, ports: list[int], mlfl
             peer["podSelector"] = {"matchLabels": present(item["pod_labels"])}
         peers.append(peer)
     ingress = [{"from": peers, "ports": _ports("TCP", ports)}] if peers else []
-    policy = {"policyTypes": ["Ingress"], "ingress": ingress + listed(settings, "network_policy_extra_ingress")}
+    ingress += exposure.admitted(settings) + listed(settings, "network_policy_extra_ingress")
+    policy = {"policyTypes": ["Ingress"], "ingress": ingress}
     if not flag(settings, "network_policy_egress_limited"):
         return policy
     egress = [{"ports": _ports("UDP", [53]) + _ports("TCP", [53])}]
@@ -805,6 +812,7 @@ def templates(server: Mapping, settings: Settings, *own: str) -> list[str]:
         "networkpolicy.yaml.j2": flag(settings, "network_policy_enabled"),
         "poddisruptionbudget.yaml.j2": count is None or count > 1,
         "servicemonitor.yaml.j2": flag(settings, "monitoring_enabled"),
+        **{name: bool(server[key]) for key, (name, _, _) in {**exposure.WAYS, **scaling.SCALERS}.items()},
     }
     wanted = [name for name, on in optional.items() if on]
     return ["serviceaccount.yaml.j2", *own, "service.yaml.j2", "deployment.yaml.j2", *wanted]
@@ -838,6 +846,7 @@ def compute(
     inside: tuple[str, ...] = (),
     init_seconds: int = 0,
     exclusive_claim: bool = False,
+    waiting: str = "",
 ) -> dict:
     """Compute one server: what the shared templates place, from the settings and from what its kind says of it.
 
@@ -857,6 +866,7 @@ def compute(
         inside: hosts within the cluster that must not go through a proxy.
         init_seconds: what its init containers may take.
         exclusive_claim: it mounts a claim that one node has at a time.
+        waiting: its metric of requests that wait, where it has one.
 
     Returns:
         the settings, and beside them what the templates place and the project reads of a server (``servers.render``).
@@ -886,6 +896,8 @@ def compute(
         topology_spread_constraints=topology_spread(settings, found["name"], count),
         startup_probe=start["probe"],
         startup_allowance_seconds=start["seconds"],
+        start_seconds=init_seconds + start["seconds"],
+        autoscaled_pool=pool.get("autoscaled") is True,
         progress_deadline_seconds=progress_deadline(settings, platform, start["seconds"], init_seconds),
         # Prometheus asks a pod from its first second on, and one that starts does not answer.
         down_seconds=max(DOWN_SECONDS, init_seconds + start["seconds"]),
@@ -893,5 +905,8 @@ def compute(
         volumes=found_volumes,
         volume_mounts=mounts,
     )
+    reached = {name: number for name, number in numbers.items() if name != "metrics"}
+    found |= exposure.compute(settings, platform, found["service_name"], reached)
+    found |= scaling.compute(settings, platform["namespace"], found["name"], found["service_name"], waiting)
     found["templates"] = templates(found, settings, *own_templates)
     return found
