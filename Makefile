@@ -59,11 +59,11 @@ build: ## Build the control plane into the cache, without starting it
 	@controlplane/cluster build
 
 env: .venv/.ready ## Install the tools from the lock file into .venv
+	@:
 
 .venv/.ready: uv.lock pyproject.toml .python-version tools/uv
-	@echo "env: installing from uv.lock into .venv"
-	@$(UV) sync --frozen $(shell [ -t 2 ] || echo --quiet)
-	@echo "env: compiling what the plays import"
+	@echo "env: installing the tools of uv.lock into .venv, which takes a minute or two"
+	@$(UV) sync --frozen --quiet
 	@cd .venv/lib/python3*/site-packages && "$(CURDIR)/$(BIN)/python" -m compileall -q -j 0 $(COMPILED)
 	@touch $@
 
