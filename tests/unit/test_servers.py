@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from ansible._internal._datatag._tags import Origin
 
 GPU = "nvidia.com/gpu"
 
@@ -656,8 +657,21 @@ def test_triton_gpu_needs_eight_cpus(triton: Any, platform: dict) -> None:
     servers, lines = triton(["gpu"])
     assert lines == []
     assert servers[0]["misfits"] == [
-        "triton_profiles.gpu.resources.requests.cpu is 4: a node of hardware profile 'gpu' has 3920m to give"
+        "triton_profiles.gpu.resources.requests.cpu is 4: a node of hardware profile 'gpu' has 3920m to give "
+        "(this is the default: set it in the inventory)"
     ]
+
+
+def test_what_the_inventory_sets_is_pointed_to_and_a_default_called_one(triton: Any, vllm: Any, platform: dict) -> None:
+    room = {"cpu": Origin(path="/inventory/nodes.yml", line_num=7).tag("3920m"), "memory": "14481Mi"}
+    platform["hardware_profiles"]["gpu"]["allocatable"] = room
+    (misfit,) = triton(["gpu"])[0][0]["misfits"]
+    assert "has 3920m to give (set at /inventory/nodes.yml:7) (this is the default" in misfit
+    two = {"requests": {"cpu": 3, "memory": "12Gi"}, "limits": {"memory": "14Gi", GPU: 2}}
+    wrong = "vllm_tensor_parallel_size is {}: must equal the number of GPUs, 2 (vllm_resources.limits.nvidia.com/gpu){}"
+    default = " (this is the default: set it in the inventory)"
+    assert wrong.format(1, default) in vllm(resources=two)[1]
+    assert wrong.format(4, "") in vllm(resources=two, tensor_parallel_size=4, shm_size="2Gi")[1]
 
 
 @pytest.mark.parametrize(

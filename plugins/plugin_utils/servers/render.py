@@ -16,7 +16,7 @@ the identity report read:
 * ``secrets``: Secrets that the run keeps, without their data.
 * ``namespaces``: those that must be there, each with ``name``, ``create`` and ``labels``.
 * ``problems``: what is wrong. ``placeholders``: what an example left to be set, which is wrong where a cluster is written to.
-  ``warnings``: what was not checked.
+  ``warnings``: what was not checked. ``places``: where variables of the AWS side are set.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership i
     oversized,
     own,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders, places
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
@@ -124,6 +124,7 @@ class Rendering:
             "problems": list(dict.fromkeys(told)),
             "placeholders": self._placeholders(parts),
             "warnings": [*self.inputs.notices, *self.warnings],
+            "places": places.of(self.inputs),
         }
         return json.loads(json.dumps(result, default=templates.plain))
 
