@@ -66,6 +66,8 @@ CLUSTERS = {
         "platform_extra_objects": [
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": {"key": "value"}}
         ],
+        # Two servers that are on can't share a host.
+        "triton_enabled_profiles": ["cpu"],
         "triton_ingress": {"className": "nginx"},
         "triton_autoscaling": {"maxReplicas": 3},
         "vllm_judge_variant": "judge",
