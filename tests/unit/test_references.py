@@ -39,7 +39,6 @@ def variable(**source):
         (variable(fieldRef={"fieldPath": "metadata.name"}), {}),
         ({"containers": [{"envFrom": [{"secretRef": {"name": "s"}}]}]}, {"Secret": {"here/s"}}),
     ],
-    ids=str,
 )
 def test_of_a_pod(pod, found):
     assert named(deployment(**pod)) == found
@@ -83,7 +82,6 @@ def test_of_a_pod(pod, found):
         ({"iscsi": {"secretRef": {"name": "s"}}}, {"Secret": {"here/s"}}),
         ({"azureFile": {"secretName": "s"}}, {"Secret": {"here/s"}}),
     ],
-    ids=str,
 )
 def test_of_a_volume(volume, found):
     assert named(deployment(volumes=[{"name": "v", **volume}])) == found
@@ -106,7 +104,6 @@ def test_of_a_volume(volume, found):
             {"PersistentVolume": {"v"}, "VolumeSnapshot": {"here/s"}},
         ),
     ],
-    ids=str,
 )
 def test_of_a_claim(spec, found):
     assert named({"kind": "PersistentVolumeClaim", "spec": spec}) == found
