@@ -29,6 +29,7 @@ HOST_VARIABLES = {
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
     "platform_api_server": "https://127.0.0.1:1",
     "platform_aws_account_id": ACCOUNT,
+    "platform_accepted_placeholders": [ACCOUNT],
     "triton_enabled_profiles": ["cpu", "gpu"],
     "irsa_oidc_issuer": aws_api.ISSUER,
     "irsa_buckets": {"my-triton-models": {}},

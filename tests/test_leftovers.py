@@ -184,9 +184,9 @@ def test_applications_under_another_clusters_name_are_told_where_they_deliver_to
 
 
 def own_objects():
-    prometheus = {"serverAddress": "http://prometheus.example:9090"}
+    prometheus = {"serverAddress": "http://prometheus.monitoring:9090"}
     return {
-        "vllm_ingress": {"hosts": ["llm.example.com"], "from": [{"namespace": "ingress-nginx"}]},
+        "vllm_ingress": {"hosts": ["llm.models.internal"], "from": [{"namespace": "ingress-nginx"}]},
         "vllm_autoscaling": {"maxReplicas": 2, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}}},
         "triton_enabled_profiles": ["gpu"],
         "triton_http_route": {"parentRefs": [{"name": "models"}], "timeouts": {"request": "600s"}},

@@ -141,6 +141,10 @@ def _documented(option: Mapping) -> dict:
         kept["description"] = [*_listed(kept["description"]), f"By default {default}."]
     if option.get("options"):
         kept["options"] = {key: _documented(inner) for key, inner in option["options"].items()}
+        if kept.get("default") == {}:
+            # Ansible would miss the keys in the empty default; ours asks for them where something is set.
+            for inner in kept["options"].values():
+                inner.pop("required", None)
     return kept
 
 
