@@ -21,7 +21,7 @@ def config_map(name, **data):
 
 
 def cron_job(name):
-    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "registry.example/a:1"}]}
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "registry.models.internal/a:1"}]}
     spec = {"schedule": "0 4 * * *", "suspend": True, "jobTemplate": {"spec": {"template": {"spec": pod}}}}
     return {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": spec}
 
