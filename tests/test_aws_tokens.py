@@ -74,7 +74,12 @@ def chain(cluster, aws_services):
     # Its own address is the issuer of this API server's tokens.
     issuer = cluster.api("GET", "/.well-known/openid-configuration")["issuer"]
     keys = json.loads(cluster.kubectl("get", "--raw", "/openid/v1/jwks").stdout)
-    variables = {"platform_aws_account_id": ACCOUNT, "irsa_oidc_issuer": issuer, "apply_wait": False}
+    variables = {
+        "platform_aws_account_id": ACCOUNT,
+        "platform_accepted_placeholders": [ACCOUNT],
+        "irsa_oidc_issuer": issuer,
+        "apply_wait": False,
+    }
     cluster.playbook("site", "-e", json.dumps(variables))
     cluster.playbook("aws", "-e", json.dumps(variables), env=aws_services.env)
     made = everything(aws_services)
