@@ -109,7 +109,7 @@ def _applications(cluster: Cluster, rendered: dict) -> list[dict]:
     made = [
         {"metadata": {"namespace": place, "name": name}}
         for item in items
-        for _, place, name in planning.generated(item)
+        for _, _, place, name in planning.generated(item)
     ]
     wanted = [item for item in items if item["kind"] == "Application"] + made
     rows = []
