@@ -100,21 +100,18 @@ def _deployments(rendered: dict) -> list[dict]:
 
 def _as_it_is(cluster: Cluster, rendered: dict) -> list[dict]:
     """Give the Deployments as they are, or, where there is none yet, as they are to be."""
-    return [cluster.get(item) or item for item in _deployments(rendered)]
+    items = _deployments(rendered)
+    return [live or item for live, item in zip(cluster.parallel(cluster.get, items), items, strict=True)]
 
 
 def _applications(cluster: Cluster, rendered: dict) -> list[dict]:
     """Say what Argo CD says of each Application that this run wants, those of an ApplicationSet among them."""
     items = delivery.objects(rendered, gitops=True)
-    made = [
-        {"metadata": {"namespace": place, "name": name}}
-        for item in items
-        for _, _, place, name in planning.generated(item)
-    ]
-    wanted = [item for item in items if item["kind"] == "Application"] + made
+    places = [item["metadata"] for item in items if item["kind"] == "Application"]
+    places += [{"namespace": place, "name": name} for item in items for _, _, place, name in planning.generated(item)]
+    wanted = [{"apiVersion": planning.ARGOCD, "kind": "Application", "metadata": place} for place in places]
     rows = []
-    for item in wanted:
-        live = cluster.get({"apiVersion": planning.ARGOCD, "kind": "Application", "metadata": item["metadata"]})
+    for item, live in zip(wanted, cluster.parallel(cluster.get, wanted), strict=True):
         status = (live or {}).get("status") or {}
         sync = status.get("sync") or {}
         rows.append(

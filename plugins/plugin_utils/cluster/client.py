@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
@@ -276,6 +278,26 @@ class Cluster:
 
         open_ones = [entry for entry in wanted if not by_rules(entry)]
         return [entry for entry, no in zip(open_ones, self.parallel(refused, open_ones), strict=True) if no]
+
+
+def readable(read: Callable, *args: Any, denied: Any = None, **query: Any) -> Any:
+    """Read what this credential may not be allowed to see.
+
+    Args:
+        read: a method of a ``Cluster`` that only reads.
+        args: its arguments.
+        denied: what is given where the API server answers 403.
+        query: more arguments.
+
+    Raises:
+        ApiError: any other refusal.
+    """
+    try:
+        return read(*args, **query)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        return denied
 
 
 def same_url(one: str, other: str) -> bool:

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable, Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import kinds
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, describe
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, describe, readable
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import (
     CLUSTER,
     COMPONENT,
@@ -129,12 +129,8 @@ class Leftovers:
                 )
             named = {"apiVersion": kind["api_version"], "kind": kind["kind"]}
             named["metadata"] = {"namespace": kind["namespace"], "name": kind["name"]}
-            try:
-                live = self.cluster.get(named)
-            except ApiError as error:
-                if error.status != 403:
-                    raise
-                return []  # Whoever may not read it did not write it.
+            # Whoever may not read it did not write it.
+            live = readable(self.cluster.get, named)
             return [live] if live and _labels(live).get(MANAGED_BY) == PROJECT else []
 
         found = [item for items in self.cluster.parallel(find, places) for item in items]

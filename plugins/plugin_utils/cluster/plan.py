@@ -27,6 +27,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     ApiError,
     Cluster,
     describe,
+    readable,
     same_url,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import too_large
@@ -363,13 +364,7 @@ class Planner:
             for item in wanted
             if item["kind"] == "Deployment"
         }
-        nodes = self.nodes = []
-        if pods:
-            try:
-                nodes = self.nodes = self.cluster.list("v1", "Node", None)
-            except ApiError as error:
-                if error.status != 403:
-                    raise
+        nodes = self.nodes = readable(self.cluster.list, "v1", "Node", None, denied=[]) if pods else []
         problems = []
         for name in {**self.options["misfits"], **pods}:
             pod = pods.get(name, {})
@@ -549,18 +544,8 @@ class Planner:
         namespace = namespace or self.options["argocd_namespace"]
         if name in released and namespace == self.options["argocd_namespace"]:
             return []
-        try:
-            application = self.cluster.get(
-                {
-                    "apiVersion": ARGOCD,
-                    "kind": "Application",
-                    "metadata": {"namespace": namespace, "name": name},
-                }
-            )
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            return []
+        named = {"apiVersion": ARGOCD, "kind": "Application", "metadata": {"namespace": namespace, "name": name}}
+        application = readable(self.cluster.get, named)
         if not application or not _syncs(application):
             return []
         return [
@@ -573,12 +558,7 @@ class Planner:
             return []
         selector = f"{MANAGED_BY}={PROJECT},{CLUSTER}={self.options['cluster_name']},{COMPONENT}={GITOPS}"
         namespace = self.options["argocd_namespace"]
-        try:
-            found = self.cluster.list(ARGOCD, "Application", namespace, selector)
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            return []
+        found = readable(self.cluster.list, ARGOCD, "Application", namespace, selector, denied=[])
         released = {change.item["metadata"]["uid"] for change in plan.release}
         found = [item for item in found if item["metadata"]["uid"] not in released]
         names = [item["metadata"]["name"] for item in found if _syncs(item)]

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import outage
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, describe
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster, describe, readable
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import amount_of, pod_requests
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 
@@ -163,17 +163,11 @@ def _running(cluster: Cluster, names: list[str], namespace: str) -> tuple[list[d
     def on(name: str) -> list[dict]:
         return cluster.list("v1", "Pod", None, fieldSelector=f"spec.nodeName={name},{ALIVE}")
 
-    try:
-        return [pod for pods in cluster.parallel(on, names) for pod in pods], ""
-    except ApiError as error:
-        if error.status != 403:
-            raise
-    try:
-        return cluster.list("v1", "Pod", namespace, fieldSelector=ALIVE), f" (pods outside {namespace} are not seen)"
-    except ApiError as error:
-        if error.status != 403:
-            raise
-        return [], ""
+    everywhere = readable(cluster.parallel, on, names)
+    if everywhere is not None:
+        return [pod for pods in everywhere for pod in pods], ""
+    here = readable(cluster.list, "v1", "Pod", namespace, fieldSelector=ALIVE)
+    return ([], "") if here is None else (here, f" (pods outside {namespace} are not seen)")
 
 
 def _is_of(pod: Mapping, deployment: Mapping) -> bool:

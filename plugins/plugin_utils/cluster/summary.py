@@ -28,7 +28,7 @@ def closing(rendered: Mapping, rows: list[dict], connection: Mapping, width: int
 
     Args:
         rendered: what modelyard.core.render returned.
-        rows: of ``rollout.table`` or ``rollout.applications``; none where nothing was looked at.
+        rows: of ``rollout.table``, or with GitOps one an Application; none where nothing was looked at.
         connection: ``platform_connection``.
         width: characters that a line of the table may have; 0 for any number.
 

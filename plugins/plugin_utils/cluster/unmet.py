@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import references
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, describe
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster, describe, readable
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.references import Reference
 
@@ -162,24 +162,14 @@ class Lookup:
         served = next((one for one in versions if self.cluster.resource(one, reference.kind)), None)
         if not served:
             return None
-        try:
-            return self.cluster.get({**reference.item(), "apiVersion": served})
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            return UNKNOWN
+        return readable(self.cluster.get, {**reference.item(), "apiVersion": served}, denied=UNKNOWN)
 
     def _default_class(self) -> dict | None:
         classes = self._list(references.STORAGE, "StorageClass")
         return UNKNOWN if classes is None else next(filter(_is_default, classes), None)
 
     def _list(self, api_version: str, kind: str, **query: str) -> list[dict] | None:
-        try:
-            return self.cluster.list(api_version, kind, None, **query)
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            return None
+        return readable(self.cluster.list, api_version, kind, None, **query)
 
 
 def _add(named: dict[Reference, list[dict]], item: dict) -> None:

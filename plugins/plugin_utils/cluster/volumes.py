@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, readable
 
 # A fault must last this long, in seconds, before it counts. What is named may be on its way; a provisioner, and the driver of a
 # node that has just joined, may do it at the second try; one that never answers is told from one that takes its time by its events.
@@ -146,11 +146,9 @@ def _place(cluster: Cluster, volume: str | None) -> str:
     """Say of a claim's volume which nodes can have it."""
     if not volume:
         return ""
-    try:
-        live = cluster.get({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}})
-    except ApiError as error:
-        if error.status != 403:
-            raise
+    named = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}}
+    live = readable(cluster.get, named, denied={})
+    if live == {}:
         return f", volume {volume}"
     if not live:
         return f", volume {volume}, which does not exist"

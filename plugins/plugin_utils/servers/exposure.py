@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import FALSE
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import present
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
@@ -56,7 +57,7 @@ def _is_closed(settings: Settings, platform: Mapping, key: str) -> bool:
     peers = settings.get("network_policy_ingress_from") or []
     own = {platform["namespace"], platform["ai_namespace"]}
     more = settings.get(key, "from") or settings.get("network_policy_extra_ingress")
-    policy = str(settings.get("network_policy_enabled")).lower() not in ("false", "no", "off", "0", "n", "f")
+    policy = str(settings.get("network_policy_enabled")).lower() not in FALSE
     return policy and not more and all(peer.get("namespace") in own for peer in peers)
 
 
@@ -123,7 +124,7 @@ def admitted(settings: Settings) -> list[dict]:
     """Give the ingress rules of a NetworkPolicy that let in what serves the ways to a server."""
     rules = []
     for key in WAYS:
-        peers = [_peer(item) for item in settings.get(key, "from") or []]
+        peers = [peer(item) for item in settings.get(key, "from") or []]
         if peers:
             port = settings.get(f"{_port(settings, key)}_port")
             rules.append({"from": peers, "ports": [{"protocol": "TCP", "port": int(port)}]} if _is_number(port) else {})
@@ -134,13 +135,17 @@ def _is_number(value: object) -> bool:
     return str(value).isdecimal()
 
 
-def _peer(item: Mapping) -> dict:
+def peer(item: Mapping) -> dict:
+    """Write one of those who may reach a server as a NetworkPolicy does.
+
+    Args:
+        item: its ``cidr``, or its ``namespace`` (a star or none for any) and ``pod_labels``.
+    """
     if item.get("cidr"):
         return {"ipBlock": {"cidr": str(item["cidr"])}}
     name = item.get("namespace")
-    peer: dict[str, Any] = {
-        "namespaceSelector": {} if name == "*" else {"matchLabels": {"kubernetes.io/metadata.name": name}}
-    }
+    selector = {} if name in (None, "*") else {"matchLabels": {"kubernetes.io/metadata.name": name}}
+    found: dict[str, Any] = {"namespaceSelector": selector}
     if item.get("pod_labels"):
-        peer["podSelector"] = {"matchLabels": present(item["pod_labels"])}
-    return peer
+        found["podSelector"] = {"matchLabels": present(item["pod_labels"])}
+    return found

@@ -671,16 +671,11 @@ def network_policy(settings: Settings, platform: Mapping, ports: list[int], mlfl
         ports: the server's ports.
         mlflow_ports: the ports of MLflow, or none.
     """
-    peers: list[dict] = []
-    for index, item in enumerate(listed(settings, "network_policy_ingress_from")):
-        namespace = item.get("namespace")
-        selector = {} if namespace in (None, "*") else {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-        peer: dict[str, Any] = {"namespaceSelector": selector}
-        if namespace == "":
+    admitted = listed(settings, "network_policy_ingress_from")
+    for index, item in enumerate(admitted):
+        if item.get("namespace") == "":
             settings.wrong("", "must be a namespace's name, or *", "network_policy_ingress_from", index, "namespace")
-        if item.get("pod_labels"):
-            peer["podSelector"] = {"matchLabels": present(item["pod_labels"])}
-        peers.append(peer)
+    peers = [exposure.peer(item) for item in admitted]
     ingress = [{"from": peers, "ports": _ports("TCP", ports)}] if peers else []
     ingress += exposure.admitted(settings) + listed(settings, "network_policy_extra_ingress")
     policy = {"policyTypes": ["Ingress"], "ingress": ingress}
