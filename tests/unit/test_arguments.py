@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm as generator
 
 ROOT = Path(__file__).parents[2]
 STANDINS = ROOT / "standins"
-FLAGS = json.loads((STANDINS / "vllm-openai/flags.json").read_text())
+FLAGS = json.loads((ROOT / "roles/vllm/flags/0.14.1.json").read_text())
 VERDICTS = json.loads((ROOT / "tests/vllm_flags/verdicts.json").read_text())
 GPU = "nvidia.com/gpu"
 
@@ -35,9 +36,8 @@ def load(path: str) -> ModuleType:
 
 
 load("standin/standin.py")
-arguments = load("vllm-openai/arguments.py")
 tritonserver = load("tritonserver/tritonserver.py")
-PARSER = arguments.parser()
+PARSER = arguments.parser(FLAGS)
 
 
 def vllm_says(line: list[str]) -> tuple[int, str]:
@@ -45,7 +45,8 @@ def vllm_says(line: list[str]) -> tuple[int, str]:
     output = io.StringIO()
     with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
         try:
-            arguments.parse(["serve", *line], PARSER)
+            found = arguments.parse(["serve", *line], FLAGS, PARSER)
+            arguments.check_files(found)
         except SystemExit as exit_:
             status = int(exit_.code or 0)
             return status, next((row for row in output.getvalue().splitlines() if ": error: " in row and status), "")
