@@ -546,11 +546,11 @@ COMPUTED = {
         apart=True,
     ),
     "no-adapters-without-lora": Bad(
-        "vllm",
-        "vllm_lora_enabled: false",
-        "vllm_adapter_slots",
-        "{'aws-rag-qa-live'",
-        "adapters need vllm_lora_enabled",
+        "vllm_judge",
+        "vllm_judge_variant: judge\nvllm_judge_adapter_slots: {mine: live} # bad",
+        "vllm_judge_adapter_slots",
+        "{'mine': 'live'}",
+        "adapters need vllm_judge_lora_enabled",
         apart=True,
     ),
     "two-applications-one-name": Bad(

@@ -14,7 +14,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import model_servers
 import pytest
+import services
 from ansible.errors import AnsibleActionFail
 from conftest import BIN
 from delivering import act, deliver, local, rendering
@@ -195,11 +197,11 @@ def platform(cluster):
     return cluster
 
 
-def ask(cluster, asked: dict, **urls) -> tuple[bool, str]:
+def ask(cluster, asked: dict, keys: dict | None = None, **urls) -> tuple[bool, str]:
     """Do what smoke.yml does, without a play: whether all answers were right, and what was said."""
     said, connection = [], {"kubeconfig": str(cluster.kubeconfig)}
     try:
-        result = act("smoke", said, connection=connection, rendered=asked, urls=urls)
+        result = act("smoke", said, connection=connection, rendered=asked, urls=urls, keys=keys or {})
     except AnsibleActionFail as error:
         return False, " ".join([*said, error.message])
     assert not result["changed"]
@@ -260,6 +262,38 @@ def test_a_completion_without_text_is_no_answer(platform):
         right, said = ask(platform, local(platform), vllm=f"http://127.0.0.1:{stand_in.server_port}")
     assert not right
     assert "vllm: POST /v1/completions" in said
+
+
+def test_a_server_with_a_key_is_asked_with_it_or_must_refuse(platform, tmp_path):
+    asked = local(platform, ("vllm",), vllm_api_key_secret={"name": "vllm-key", "key": "api-key"})
+    port = services.free_port()
+    url = f"http://127.0.0.1:{port}"
+    server = model_servers.StandIn("vllm", ["serve", MISTRAL, f"--port={port}"], {"VLLM_API_KEY": "hush"}, tmp_path)
+    try:
+        services.wait_for(f"{url}/health", server.process, server.file)
+        right, said = ask(platform, asked, {"vllm": "hush"}, vllm=url)
+        assert (right, said.count(": right, after ")) == (True, 3), said
+        right, said = ask(platform, asked, vllm=url)
+        assert (right, said.count("refused without the key, as it should be")) == (True, 2), said
+        assert "vllm: GET /health: right, after" in said
+        right, said = ask(platform, asked, {"vllm": "hush-not"}, vllm=url)
+        assert not right
+        assert "2 of 3 questions got no right answer" in said
+        assert "hush" not in said + server.log
+    finally:
+        server.process.kill()
+        server.ended()
+    with StandIn({"/health": (200, None), **vllm_answers()}) as stand_in:
+        right, said = ask(platform, asked, vllm=f"http://127.0.0.1:{stand_in.server_port}")
+    assert not right
+    assert said.count("answered without the key of its Secret: whoever reaches the port can ask") >= 2
+
+
+def test_a_key_that_would_not_arrive_is_refused(platform):
+    right, said = ask(platform, local(platform), {"vllm": "hush", "vlm": "hush"})
+    assert not right
+    assert "smoke_keys.vlm is (hidden): unknown, did you mean 'vllm'?" in said
+    assert "smoke_keys.vllm is (hidden): can't be sent through the API server's proxy: set smoke_urls.vllm too" in said
 
 
 def test_a_url_for_no_server_is_refused(platform):

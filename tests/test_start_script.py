@@ -50,6 +50,7 @@ CASES = {
     },
     "one": {"vllm_adapter_slots": {"only": "live"}},
     "odd": {"vllm_adapter_slots": dict.fromkeys(ODD_SLOTS, "live")},
+    "key": {"vllm_lora_enabled": False, "vllm_api_key_secret": {"name": "vllm", "key": "key"}},
     "none": {"vllm_adapter_slots": {}, "vllm_extra_args": {f"flag-{i}": word for i, word in enumerate(WORDS)}},
 }
 
@@ -91,7 +92,7 @@ def start(rendered, folder):
     # Root may read everything. (By a program, since Python itself would have to copy its own process for it.)
     other = [shutil.which("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
 
-    def start_(case, shell, arguments=(), server="vllm", path=folder / "bin", after=""):
+    def start_(case, shell, arguments=(), server="vllm", path=folder / "bin", after="", **env):
         done = subprocess.run(
             [
                 *other,
@@ -102,7 +103,7 @@ def start(rendered, folder):
             ],
             cwd="/",
             # Nothing else is in PATH: the script needs no other program.
-            env={"PATH": str(path), "AFTER": after},
+            env={"PATH": str(path), "AFTER": after, **env},
             capture_output=True,
             text=True,
             timeout=60,
@@ -112,6 +113,16 @@ def start(rendered, folder):
         return done
 
     return start_
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_key_that_is_empty_starts_no_server(start, shell):
+    done = start("key", shell, ["org/model"], VLLM_API_KEY="hush")
+    assert (done.words, done.stderr) == (["vllm", "serve", "org/model"], "")
+    for empty in ({}, {"VLLM_API_KEY": ""}):
+        done = start("key", shell, ["org/model"], **empty)
+        assert (done.returncode != 0, done.words) == (True, [])
+        assert "VLLM_API_KEY: the key in the Secret is empty" in done.stderr
 
 
 # --- Slots -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Acti
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, writes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, recorded
 
 
 class ActionModule(Action):
@@ -21,15 +21,15 @@ class ActionModule(Action):
         settings = delivery.options(checked(options["rendered"]))
         cluster = Cluster(options["connection"])
         planning.check_cluster(cluster, settings)
-        planner = planning.Planner(cluster, settings)
         # The process that a lock belongs to is ansible-playbook, the parent of this worker.
         lock = Lock(cluster, settings["lock_namespace"], settings["lock_name"], os.getppid())
         seen = lock.read()
+        planner = planning.Planner(cluster, {**settings, "recorded": recorded(seen)})
         plan = planner.make()
         prepared = False
         if (plan.changes or plan.prune or plan.release) and not self._task.check_mode:
             created = [item for item in plan.namespaces if writes.create_namespace(cluster, item)]
-            if lock.acquire(seen, settings["lock_wait"], self.tell) or plan.namespaces:
+            if lock.acquire(seen, settings["lock_wait"], self.tell, plan.kinds) or plan.namespaces:
                 plan = self._again(planner, lock)
                 plan.namespaces += created
             prepared = self._prepare(cluster, lock, plan, settings)
@@ -49,6 +49,7 @@ class ActionModule(Action):
                 for change in plan.prune
             ],
             "changes": changes,
+            "kinds": plan.kinds,
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,
             "diff": [change.diff() for change in [*plan.release, *plan.changes, *plan.prune]],
@@ -56,6 +57,8 @@ class ActionModule(Action):
 
     def _again(self, planner: planning.Planner, lock: Lock) -> planning.Plan:
         try:
+            # What the other run applied, this one may have to prune.
+            planner.options["recorded"] = recorded(lock.read())
             return planner.make()
         except BaseException:
             lock.release()

@@ -39,7 +39,7 @@ class ActionModule(Action):
             pruned = [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
             live = self._wait(cluster, rendered, lock)
         finally:
-            self._release(lock)
+            self._release(lock, plan["kinds"])
         result = {"changed": bool(pruned), "workloads": rollout.table(cluster, live)}
         hand_over = delivery.is_gitops(rendered) and rendered["settings"]["apply"]["handover"]
         return self._hand_over(cluster, rendered, result) if hand_over else result
@@ -75,10 +75,10 @@ class ActionModule(Action):
         ]
         return {**result, "changed": result["changed"] or bool(released), "released": released, "warnings": warnings}
 
-    def _release(self, lock: Lock | None) -> None:
+    def _release(self, lock: Lock | None, noted: list[dict]) -> None:
         try:
             if lock:
-                lock.release()
+                lock.release(noted)
         except (ApiError, Unreachable) as error:
             self._display.warning(f"the lock could not be freed ({error}); it frees itself")
 

@@ -10,7 +10,13 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Acti
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import check_cluster
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, nearest, problem
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import (
+    HIDDEN,
+    Failure,
+    Refused,
+    nearest,
+    problem,
+)
 
 SIMULATED = "kwok.x-k8s.io/node"
 
@@ -22,12 +28,13 @@ class ActionModule(Action):
         """See Action."""
         rendered = checked(options["rendered"])
         servers = [part for part in rendered["parts"] if part["enabled"] and part["questions"]]
-        wrong = _unknown_urls([server["name"] for server in servers], options["urls"])
+        names = [server["name"] for server in servers]
+        wrong = _unknown_urls(names, options["urls"]) + _unusable_keys(names, options["keys"], options["urls"])
         if wrong:
             raise Refused(wrong)
         cluster = Cluster(options["connection"])
         check_cluster(cluster, delivery.identity(rendered))
-        answers = [answer for server in servers for answer in _ask(cluster, server, options["urls"], rendered)]
+        answers = [answer for server in servers for answer in _ask(cluster, server, options, rendered)]
         lines = [f"{answer['server']}: {answer['question']}: {answer['answer']}" for answer in answers]
         for line in lines:
             self.tell(line)
@@ -41,13 +48,25 @@ def _unknown_urls(names: list[str], urls: dict) -> list[str]:
     return [problem(f"smoke_urls.{name}", url, nearest(name, names)) for name, url in urls.items() if name not in names]
 
 
-def _ask(cluster: Cluster, server: dict, urls: dict, rendered: dict) -> list[dict]:
+def _unusable_keys(names: list[str], keys: dict, urls: dict) -> list[str]:
+    """Refuse a key of no server, and one that would not arrive: the API server's proxy removes the header."""
+    wrong = [problem(f"smoke_keys.{name}", HIDDEN, nearest(name, names)) for name in keys if name not in names]
+    return wrong + [
+        problem(
+            f"smoke_keys.{name}", HIDDEN, f"can't be sent through the API server's proxy: set smoke_urls.{name} too"
+        )
+        for name in keys
+        if name in names and name not in urls
+    ]
+
+
+def _ask(cluster: Cluster, server: dict, options: dict, rendered: dict) -> list[dict]:
     """Put all questions to one server."""
-    url = urls.get(server["name"])
+    url, key = options["urls"].get(server["name"]), options["keys"].get(server["name"])
     silence = "" if url else _silent(cluster, server["name"], rendered["cluster"]["namespace"])
     if silence:
         return [{"server": server["name"], "question": "-", "ok": silence != "no pod runs", "answer": silence}]
-    return [_answer(cluster, server, question, url, rendered) for question in server["questions"]]
+    return [_answer(cluster, server, question, url, rendered, key) for question in server["questions"]]
 
 
 def _silent(cluster: Cluster, name: str, namespace: str) -> str:
@@ -73,18 +92,29 @@ def _silent(cluster: Cluster, name: str, namespace: str) -> str:
     )
 
 
-def _answer(cluster: Cluster, server: dict, question: dict, url: str | None, rendered: dict) -> dict:
+def _answer(
+    cluster: Cluster, server: dict, question: dict, url: str | None, rendered: dict, key: str | None = None
+) -> dict:
+    """Put one question. Without the key that it needs, the right answer is that it is refused."""
     method, path = ("POST" if question.get("body") else "GET"), question["path"]
     row = {"server": server["name"], "question": f"{method} {path}"}
     started = time.monotonic()
     try:
         if url:
-            answer = _by_url(method, url.rstrip("/") + path, question.get("body"))
+            answer = _by_url(method, url.rstrip("/") + path, question.get("body"), key if question.get("key") else None)
         else:
             proxy = delivery.proxied(rendered, server["service"], path)
             answer = cluster.request(method, proxy, body=question.get("body"))
     except (ApiError, Unreachable) as error:
+        if question.get("key") and not key and _asks_for_key(error):
+            return {**row, "ok": True, "answer": "refused without the key, as it should be"}
         return {**row, "ok": False, "answer": f"failed: {error}"}
+    if question.get("key") and not key:
+        return {
+            **row,
+            "ok": False,
+            "answer": "answered without the key of its Secret: whoever reaches the port can ask",
+        }
     text = answer if isinstance(answer, str) else json.dumps(answer)
     expected = question.get("expect", "")
     # JSON may be written with or without spaces.
@@ -93,9 +123,17 @@ def _answer(cluster: Cluster, server: dict, question: dict, url: str | None, ren
     return {**row, "ok": True, "answer": f"right, after {time.monotonic() - started:.1f} s"}
 
 
-def _by_url(method: str, url: str, body: dict | None) -> str:
+def _asks_for_key(error: ApiError | Unreachable) -> bool:
+    """Tell whether the model server refused, and not the API server, whose answer is a Status."""
+    if not isinstance(error, ApiError) or error.status != 401:
+        return False
+    return not (isinstance(error.details, dict) and error.details.get("kind") == "Status")
+
+
+def _by_url(method: str, url: str, body: dict | None, key: str | None) -> str:
+    headers = {"Authorization": f"Bearer {key}"} if key else None
     try:
-        answer = urllib3.request(method, url, json=body, timeout=60, retries=False)
+        answer = urllib3.request(method, url, json=body, headers=headers, timeout=60, retries=False)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise Unreachable(f"{url} does not answer: {error}") from error
     if answer.status >= 400:

@@ -14,6 +14,12 @@ options:
     description: Name of a server to the URL at which it is asked instead.
     type: dict
     default: {}
+  keys:
+    description:
+      - Name of a server to its API key, for one that asks for one and has a URL in C(urls). Keep it in a vault.
+      - Without its key such a server is asked whether it is healthy, and whether it refuses.
+    type: dict
+    default: {}
 extends_documentation_fragment:
   - modelyard.core.reader
   - modelyard.core.reader.cluster
@@ -25,6 +31,7 @@ EXAMPLES = r"""
   modelyard.core.smoke:
     rendered: "{{ rendered }}"
     urls: {vllm: https://vllm.example.com}
+    keys: {vllm: "{{ lookup('ansible.builtin.env', 'VLLM_KEY') }}"}
 """
 
 RETURN = r"""

@@ -242,6 +242,7 @@ def test_a_line_to_paste_asks_for_a_prediction():
     ("answering", "variables", "asked"),
     [
         ({"vllm": True, "mlserver": False}, {}, "services/vllm-service:http/proxy/v1/completions"),
+        ({"vllm": True}, {"vllm_api_key_secret": {"name": "vllm", "key": "key"}}, None),
         ({"vllm": False, "mlserver": False}, {}, None),
         ({"mlserver": True}, {"mlserver_models": {"own": MODELS["image.own"]}}, None),
         ({"mlserver": True}, {"mlserver_models": {"own": {**MODELS["image.own"], "input": {"inputs": ["x" * 999]}}}}, None),

@@ -234,9 +234,92 @@ def test_the_loader_is_told_what_vllm_takes(vllm: Any) -> None:
     }
 
 
-def test_another_model_has_no_base_of_mistral(vllm: Any) -> None:
-    server, _ = vllm(model="org/unknown", startup_seconds=300)
+def test_another_model_has_no_base_of_mistral_and_that_is_told(vllm: Any) -> None:
+    unknown = {"model": "org/unknown", "startup_seconds": 300}
+    server, _ = vllm(**unknown)
     assert json.loads(told(server)["ADAPTER_BASE_MODELS"]) == ["org/unknown"]
+    (notice,) = [line for line in server["notices"] if "vllm_adapter_base_models" in line]
+    assert notice.startswith("vllm: only adapters trained on org/unknown itself are loaded, all others are refused")
+    for quiet in (
+        {},
+        {**unknown, "adapter_base_models": ["org/unknown"]},
+        {**unknown, "lora_enabled": False},
+        {**unknown, "adapter_slots": {}},
+        {**unknown, "adapter_loader": "image"},
+    ):
+        assert "trained on" not in str(vllm(**quiet)[0]["notices"]), quiet
+
+
+# What is left of adapters in a server whose LoRA is off: nothing.
+LORA = ("lora", "LORA", "mlflow", "MLFLOW", "adapters")
+
+
+def test_one_switch_turns_adapters_off(vllm: Any, judge: Any) -> None:
+    server, lines = vllm(lora_enabled=False)
+    assert (lines, server["notices"]) == ([], [])
+    assert "init" not in server
+    made = {key: server[key] for key in ("arguments", "environment", "volumes", "volume_mounts", "network_policy")}
+    assert not [word for word in LORA if word in json.dumps(made)]
+    assert server["resources"]["requests"]["ephemeral-storage"] == "9Gi"
+    assert "5000" not in json.dumps(server["network_policy"])
+    # As the judge is by default, whose switch nobody has touched.
+    assert "init" not in judge("judge")[0][0]
+
+
+def test_the_switch_drops_the_inventorys_slots_with_a_word(vllm: Any, servers: Any, judge: Any) -> None:
+    mine = {"adapter_slots": {"mine": "live"}}
+    server, lines = vllm(lora_enabled=False, **mine)
+    assert not lines
+    assert "init" not in server
+    assert server["notices"] == [
+        "vllm: vllm_adapter_slots is not used: vllm_lora_enabled is false, so no adapter is loaded"
+    ]
+    (server,), lines = servers(["fast"], {"fast": {**mine, "lora_enabled": False}})
+    assert not lines
+    assert "init" not in server
+    assert (
+        "vllm_profiles.fast.adapter_slots is not used: vllm_profiles.fast.lora_enabled is false" in server["notices"][0]
+    )
+    # Of the built-in server alone, where others have slots of their own.
+    both, lines = servers(["vllm", "fast"], {"vllm": {"lora_enabled": False}, "fast": mine})
+    assert not lines
+    assert ["init" in server for server in both] == [False, True]
+    # Nobody turned the judge's off: it never was on.
+    assert any("adapters need vllm_judge_lora_enabled" in line for line in judge(**mine)[1])
+
+
+def test_without_slots_there_is_a_place_for_adapters_and_no_image_to_load_them(vllm: Any) -> None:
+    server, lines = vllm(adapter_slots={})
+    assert not lines
+    assert "init" not in server
+    assert {"name": "adapters", "mountPath": "/mnt/adapters"} in server["volume_mounts"]
+    assert _env(server)["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
+    assert "--enable-lora" in server["arguments"]
+    # Nobody copies one in, either.
+    fixed = vllm(adapter_slots={}, runtime_lora_updating=False)[0]
+    assert "adapters" not in json.dumps(fixed["volume_mounts"])
+
+
+def test_an_api_key_is_a_reference(vllm: Any, servers: Any, judge: Any) -> None:
+    secret = {"name": "vllm-key", "key": "api-key"}
+    own = {"secretKeyRef": secret}
+    server, lines = vllm(api_key_secret=secret)
+    assert not lines
+    assert _env(server)["VLLM_API_KEY"] == own
+    assert "api" not in " ".join(server["arguments"])
+    # Health needs none; below /v1 smoke must know that it is asked for.
+    assert [(item["path"], item.get("key", False)) for item in server["questions"]] == [
+        ("/health", False),
+        ("/v1/models", True),
+        ("/v1/completions", True),
+    ]
+    assert all("key" not in item for item in vllm()[0]["questions"])
+    assert _env(judge(api_key_secret=secret)[0][0])["VLLM_API_KEY"] == own
+    two, _ = servers(
+        ["vllm", "fast"], {"fast": {"api_key_secret": {"name": "fast", "key": "k"}}}, api_key_secret=secret
+    )
+    assert [_env(server)["VLLM_API_KEY"]["secretKeyRef"]["name"] for server in two] == ["vllm-key", "fast"]
+    assert any("vllm_api_key_secret.key is None: must be set" in line for line in vllm(api_key_secret={"name": "a"})[1])
 
 
 @pytest.mark.parametrize(
@@ -276,7 +359,7 @@ def test_described_model_needs_no_notice(vllm: Any) -> None:
         "num_key_value_heads": 8,
         "hidden_size": 4096,
     }
-    server, lines = vllm(model="org/own", model_facts=facts)
+    server, lines = vllm(model="org/own", model_facts=facts, adapter_base_models=["org/own"])
     assert (lines, server["notices"]) == ([], [])
 
 
@@ -434,7 +517,6 @@ VLLM = [
     ({"adapter_slots": {"../up": "live"}}, "adapter_slots.../up is '../up': must be a folder's name"),
     *(({"adapter_slots": {name: "live"}}, f"is {name!r}: must be a folder's name") for name in BAD_SLOTS),
     ({"adapter_slots": {"a": ""}}, "adapter_slots.a is '': must be an alias"),
-    ({"lora_enabled": False}, "adapters need vllm_lora_enabled"),
     ({"adapters_path": "mnt"}, "adapters_path is 'mnt': must be an absolute path"),
     ({"cache_path": "/a b"}, "cache_path is '/a b': must be an absolute path"),
     ({"mlflow_tracking_uri": "mlflow"}, "mlflow_tracking_uri is 'mlflow': must be a URL"),
@@ -479,11 +561,11 @@ VLLM = [
     ),
     (
         {"extra_args": {"api_key": "hush"}},
-        "extra_args.api_key is (hidden): would be in the rendered files: set VLLM_API_KEY",
+        "extra_args.api_key is (hidden): would be in the rendered files: name its Secret in vllm_api_key_secret",
     ),
     (
         {"extra_args": {"hf-token": "hush"}},
-        "extra_args.hf-token is (hidden): would be in the rendered files: set HF_TOKEN",
+        "extra_args.hf-token is (hidden): would be in the rendered files: name its Secret in vllm_hf_token_secret",
     ),
     (
         {"mlflow_tracking_uri": "http://me:hush@mlflow"},
@@ -522,6 +604,7 @@ def test_credentials_come_from_secrets_and_switches_are_none(vllm: Any) -> None:
     server, lines = vllm(extra_env=[reference], env=plain, extra_args={"hf-token": True})
     assert not lines
     assert _env(server).items() >= {"VLLM_API_KEY": reference["valueFrom"], **plain}.items()
+    assert [item.get("key") for item in server["questions"]] == [None, True, True]
 
 
 @pytest.mark.parametrize(("given", "told"), [row for row in EVERY_SERVER if "hardware_profile" not in row[0]] + TRITON)

@@ -136,12 +136,6 @@ def test_adapters_are_a_servers_own(several):
     assert "5000" in text(thing(several["tuned"], "NetworkPolicy"))
 
 
-def test_adapters_without_lora_are_refused():
-    own = {"vllm_profiles": {"fast": {"adapter_slots": {"a": "live"}, "lora_enabled": False}}}
-    lines = rendered(("vllm",), vllm_enabled_profiles=["fast"], **own)["problems"]
-    assert any("adapters need vllm_profiles.fast.lora_enabled" in line for line in lines), lines
-
-
 def test_a_role_and_its_access_are_a_servers_own(several):
     key = "eks.amazonaws.com/role-arn"
     roles = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import kinds
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS, component_of
 
 KINDS = [
@@ -78,7 +79,8 @@ def options(rendered: Mapping) -> dict:
         ``objects``, ``components`` (only their objects are pruned), ``problems``, ``misfits`` (name of a Deployment to what the
         hardware profile is too small for), ``namespaces``, ``prune`` and ``release`` (where to look for what goes; with a
         ``name`` only that object is read), ``parts`` and ``cascade`` (what becomes of what an Application deployed), the
-        settings of the role apply, and what ``identity`` and ``lock`` give.
+        settings of the role apply, ``recorded`` (the kinds that earlier runs applied, to be filled in from the lock), and what
+        ``identity`` and ``lock`` give.
     """
     gitops, settings = is_gitops(rendered), rendered["settings"]["apply"]
     argocd = rendered["cluster"]["argocd_namespace"]
@@ -88,7 +90,10 @@ def options(rendered: Mapping) -> dict:
     # A Secret is looked for by its name: to list Argo CD's Secrets is to read all of its credentials.
     secrets = [{"api_version": "v1", "kind": "Secret", "name": secret["name"]} for secret in rendered["secrets"]]
     dropped = [kind for kind, secret in zip(secrets, rendered["secrets"], strict=True) if not secret["kept"]]
+    wanted = objects(rendered, gitops)
     prune = [*GITOPS_KINDS, *dropped] if gitops else [*KINDS, *settings["prune_kinds"]]
+    # Of the user's own objects, too.
+    prune += [kind for kind in kinds.without(kinds.of(wanted), prune) if kinds.key(kind) not in kinds.LEFT]
     # Moving back from Argo CD: all that GitOps delivery made, and nothing that Argo CD deployed. Not by one role alone, which
     # would leave what the others deployed to no one.
     moves_back = settings["handover"] and not gitops and GITOPS in components and bool(mine)
@@ -96,12 +101,13 @@ def options(rendered: Mapping) -> dict:
         **identity(rendered),
         **lock(rendered),
         "lock_wait": settings["lock_wait"],
-        "objects": objects(rendered, gitops),
+        "objects": wanted,
         "components": mine,
         "problems": rendered["problems"],
         "misfits": {part["name"]: part["misfits"] for part in rendered["parts"] if part["enabled"] and part["misfits"]},
         "namespaces": rendered["namespaces"],
         "prune": [{**kind, "namespace": scope(rendered)} for kind in prune] if settings["prune"] else [],
+        "recorded": [],
         "release": [{**kind, "namespace": argocd} for kind in [*GITOPS_KINDS, *secrets]] if moves_back else [],
         "parts": rendered["wanted"],
         "cascade": rendered["settings"]["argocd_apps"]["cascade"],

@@ -1,4 +1,4 @@
-"""Keeps one run at a time on a cluster, by a Lease that lives as long as the run; never waits longer than told."""
+"""Keeps one run at a time on a cluster, by a Lease that also notes the kinds that runs applied; never waits longer than told."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import getpass
 import os
 import socket
 import time
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import kinds
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
@@ -47,6 +49,12 @@ def _is_gone(process: str) -> bool:
     """Tell whether a process that ran on this very machine has ended; in doubt, it has not."""
     mine, theirs = process_id(os.getpid()).split("/"), process.split("/")
     return len(mine) == len(theirs) == 5 and mine[:3] == theirs[:3] and process_id(int(theirs[3])) != process
+
+
+def recorded(lease: dict | None) -> list[dict]:
+    """Give the kinds that earlier runs applied, as ``api_version`` and ``kind``; none where no run has noted them."""
+    annotations = (lease or {"metadata": {}})["metadata"].get("annotations") or {}
+    return kinds.read(annotations.get(kinds.NOTE, ""))
 
 
 def _version(lease: dict | None) -> str:
@@ -103,13 +111,14 @@ class Lock:
             return ""
         return f"{spec['holderIdentity']} since {spec['acquireTime']}, last renewed {spec['renewTime']}"
 
-    def acquire(self, seen: dict | None, wait_seconds: float, tell) -> bool:
-        """Take the lock.
+    def acquire(self, seen: dict | None, wait_seconds: float, tell, applies: Iterable[Mapping] = ()) -> bool:
+        """Take the lock, and note the kinds that the run applies before it does: one that is killed has left word of them.
 
         Args:
             seen: what ``read`` gave before the plan was made.
             wait_seconds: how long to wait for another run.
             tell: called with a line of text while waiting.
+            applies: the kinds; those that are noted already stay.
 
         Returns:
             whether another run held it since ``seen``, so that what was planned must be planned anew.
@@ -122,7 +131,7 @@ class Lock:
             self._end_with_the_run()
             lease = self.read()
             other = self.holder_of(lease)
-            if not other and self._write(lease):
+            if not other and self._write(lease, noted=kinds.union(recorded(lease), applies)):
                 return _version(lease) != _version(seen)
             if other and time.monotonic() > ends:
                 raise Held(
@@ -133,17 +142,21 @@ class Lock:
                 tell(f"waiting for another run: {other}")
             time.sleep(1 if other else 0.1)
 
-    def _write(self, lease: dict | None, held: bool = True) -> bool:
-        """Write the Lease; ``False`` when another writer was faster."""
+    def _write(self, lease: dict | None, held: bool = True, noted: list[dict] | None = None) -> bool:
+        """Write the Lease; ``False`` when another writer was faster. Without ``noted`` the kinds stay those that it has."""
         # The API server's clock, so that two controllers with different clocks agree.
         now = (self.cluster.now or datetime.now(UTC)).strftime(SINCE_FORMAT)
         spec = (lease or {}).get("spec") or {}
         annotations = (lease or {"metadata": {}})["metadata"].get("annotations") or {}
         ours = annotations.get(PROCESS) == self.identity
+        note = kinds.write(recorded(lease) if noted is None else noted)
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": self.name, "annotations": {PROCESS: self.identity if held else ""}},
+            "metadata": {
+                "name": self.name,
+                "annotations": {PROCESS: self.identity if held else "", kinds.NOTE: note},
+            },
             "spec": {
                 "holderIdentity": self.holder if held else "",
                 "leaseDurationSeconds": DURATION_SECONDS,
@@ -186,8 +199,8 @@ class Lock:
         if seen and seen["spec"].get("holderIdentity") and not self.holder_of(seen):
             self._write(seen, held=False)
 
-    def release(self) -> None:
-        """Free the lock if it is ours."""
+    def release(self, noted: list[dict] | None = None) -> None:
+        """Free the lock if it is ours, and note the kinds of which there is something from now on; by default those noted already."""
         lease = self.read()
         if lease and ((lease["metadata"].get("annotations") or {}).get(PROCESS)) == self.identity:
-            self._write(lease, held=False)
+            self._write(lease, held=False, noted=noted)

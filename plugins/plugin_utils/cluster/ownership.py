@@ -19,6 +19,21 @@ CLUSTER = "modelyard/cluster"
 GITOPS = "argocd-apps"
 
 
+def identity(item: Mapping) -> tuple[str, str, str, str]:
+    """Give what tells an object from all others of a cluster: its API group, kind, namespace and name."""
+    metadata = item["metadata"]
+    return item["apiVersion"].rpartition("/")[0], item["kind"], metadata.get("namespace") or "", metadata["name"]
+
+
+def controlled(item: Mapping) -> bool:
+    """Tell whether a controller made an object, whose labels it copied from one of ours: it goes with its owner.
+
+    KEDA copies them to its HorizontalPodAutoscaler. The Applications of a set are the exception: they outlive it.
+    """
+    owners = item["metadata"].get("ownerReferences") or []
+    return any(owner.get("controller") and owner["kind"] != "ApplicationSet" for owner in owners)
+
+
 def component_of(role: str) -> str:
     """Give the component that a role's objects are labelled with."""
     return role.replace("_", "-")

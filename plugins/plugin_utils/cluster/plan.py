@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, quota, references
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, kinds, quota, references
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -22,12 +22,14 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     same_url,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import too_large
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.leftovers import Leftovers
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import (
     CLUSTER,
     COMPONENT,
     GITOPS,
     MANAGED_BY,
     PROJECT,
+    identity,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
@@ -86,6 +88,7 @@ class Plan:
     release: list[Change] = field(default_factory=list)
     missing: list[dict] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    kinds: list[dict] = field(default_factory=list)
 
 
 def _short(value) -> str:
@@ -161,6 +164,7 @@ class Planner:
         self.options = options
         self.manager = options["field_manager"]
         self.adoptable = options["adopt_managers"]
+        self.leftovers = Leftovers(cluster, options)
 
     def make(self) -> Plan:
         """Work the plan out; writes nothing.
@@ -168,10 +172,11 @@ class Planner:
         Raises:
             Refused: with everything that is wrong.
         """
-        plan = Plan()
+        self.leftovers = Leftovers(self.cluster, self.options)
+        plan = Plan(kinds=self.options["recorded"])
         wanted = self._known(plan)
         self._check_names(wanted)
-        self._check_access(wanted)
+        self._check_access(wanted, plan)
         absent = self._namespaces(wanted, plan)
         present = [item for item in wanted if item["metadata"].get("namespace") not in absent]
         roles = {item["metadata"]["name"] for item in wanted if item["kind"] == "Role"}
@@ -196,7 +201,7 @@ class Planner:
                 plan.changes.append(change)
         plan.notices += [notice for _, _, notices in results for notice in notices]
         plan.notices += [f"the API server warns: {text}" for text in self.cluster.warnings]
-        gone = [*plan.release, *self._prune(wanted, absent)]
+        gone = [*plan.release, *self._prune(wanted, absent, plan)]
         # What hands its objects on goes before the new owner comes: two Applications would fight over them.
         plan.release = [change for change in gone if _goes_first(change)]
         plan.prune = [change for change in gone if not _goes_first(change)]
@@ -213,8 +218,12 @@ class Planner:
         """Leave out objects whose API the cluster lacks, with a notice, or refuse them."""
         wanted, problems = [], []
         for item in self.options["objects"]:
-            if self.cluster.resource(item["apiVersion"], item["kind"]):
+            if resource := self.cluster.resource(item["apiVersion"], item["kind"]):
                 wanted.append(item)
+                if not resource["namespaced"]:
+                    problems.append(
+                        f"{describe(item)}: {item['kind']} belongs to no namespace, and a run writes to its own alone"
+                    )
                 continue
             plan.missing.append(item)
             text = f"{describe(item)}: the cluster has no API {item['apiVersion']} {item['kind']} (its CRD is not installed)"
@@ -229,17 +238,17 @@ class Planner:
     def _check_names(self, wanted: list[dict]) -> None:
         seen, problems = {}, []
         for item in wanted:
-            name = describe(item)
+            name = identity(item)
             if name in seen:
                 first, second = (found["metadata"]["labels"].get(COMPONENT) for found in (seen[name], item))
                 problems.append(
-                    f"{name} is rendered twice, by {first} and by {second}: two objects can't have one name"
+                    f"{describe(item)} is rendered twice, by {first} and by {second}: two objects can't have one name"
                 )
             seen[name] = item
         if problems:
             raise Refused(problems)
 
-    def _check_access(self, wanted: list[dict]) -> None:
+    def _check_access(self, wanted: list[dict], plan: Plan) -> None:
         entries = []
         for item in wanted:
             resource = self.cluster.resource(item["apiVersion"], item["kind"])
@@ -257,7 +266,7 @@ class Planner:
                     ("list", "", "events", namespace),
                     ("list", "apps", "replicasets", namespace),
                 ]
-        for kind in [kind for kind in self._prunable() if "name" not in kind]:
+        for kind in [kind for kind in self.leftovers.pruned() if "name" not in kind]:
             place = (
                 kind["api_version"].rpartition("/")[0],
                 self.cluster.resource(kind["api_version"], kind["kind"])["name"],
@@ -268,9 +277,14 @@ class Planner:
             (verb, "coordination.k8s.io", "leases", self.options["lock_namespace"])
             for verb in ("get", "create", "update")
         ]
+        helpful = self.leftovers.rights()
         denied: dict[tuple, list[str]] = {}
-        for verb, *place in self.cluster.denied(sorted(set(entries))):
-            denied.setdefault(tuple(place), []).append(verb)
+        for verb, *place in self.cluster.denied(sorted({*entries, *helpful})):
+            right = (verb, *place)
+            if right in helpful and (notice := self.leftovers.hide(helpful[right])):
+                plan.notices.append(notice)
+            if right in entries:
+                denied.setdefault(tuple(place), []).append(verb)
         if denied:
             problems = [
                 f"cluster {self.options['cluster_name']}: this credential may not {', '.join(verbs)} {resource}"
@@ -344,11 +358,11 @@ class Planner:
 
     def _unmet(self, plan: Plan, wanted: list[dict]) -> list[str]:
         """Tell what the changed objects name that neither the cluster has nor this run makes."""
-        made = {_identity(item) for item in wanted}
+        made = {identity(item) for item in wanted}
         named: dict[references.Reference, list[str]] = {}
         for change in plan.changes:
             for reference in references.of(change.item):
-                if (reference.kind, reference.namespace or None, reference.name) not in made:
+                if identity(reference.item()) not in made:
                     named.setdefault(reference, []).append(describe(change.item))
         problems = []
         for reference, state in zip(named, self.cluster.parallel(self._is_there, list(named)), strict=True):
@@ -392,9 +406,7 @@ class Planner:
         return problems
 
     def _plural(self, item: dict) -> str:
-        name = self.cluster.resource(item["apiVersion"], item["kind"])["name"]
-        group = item["apiVersion"].rpartition("/")[0]
-        return f"{name}.{group}" if group else name
+        return self.leftovers.plural({"api_version": item["apiVersion"], "kind": item["kind"]})
 
     def _examine(self, item: dict, roles: set[str], released: set[str]) -> tuple[list[str], Change | None, list[str]]:
         """Compare one object with the live one; returns problems, the change (or none) and notices."""
@@ -573,48 +585,30 @@ class Planner:
         """Find what GitOps delivery made for this cluster, when it is to be delivered directly from now on."""
         return [
             Change("remove", item, item, None, cascade=False if item["kind"] == "Application" else None)
-            for item in sorted(self._ours(self.options["release"], [GITOPS]), key=install_rank, reverse=True)
+            for item in sorted(self.leftovers.released(), key=install_rank, reverse=True)
         ]
 
-    def _prunable(self) -> list[dict]:
-        return [kind for kind in self.options["prune"] if self.cluster.resource(kind["api_version"], kind["kind"])]
-
-    def _prune(self, wanted: list[dict], absent: set[str]) -> list[Change]:
-        """Find live objects of this run's components that are no longer wanted."""
+    def _prune(self, wanted: list[dict], absent: set[str], plan: Plan) -> list[Change]:
+        """Find live objects of this run's components that are no longer wanted, and tell of those that stay."""
         if not self.options["components"]:
             return []
-        kinds = [kind for kind in self._prunable() if kind["namespace"] not in absent]
-        keep = {_identity(item) for item in wanted} | {name for item in wanted for name in generated(item)}
-        gone = [item for item in self._ours(kinds, self.options["components"]) if _identity(item) not in keep]
+        found = self.leftovers.look(absent)
+        plan.kinds = self.leftovers.noted(wanted, found)
+        keep = {identity(item) for item in wanted} | {name for item in wanted for name in generated(item)}
+        plan.notices += self.leftovers.others(found, keep)
+        gone = [item for item in self.leftovers.mine(found, self.options["components"]) if identity(item) not in keep]
+        asked = {kinds.key(kind) for kind in self.options["prune"]}
+        stays = [item for item in gone if identity(item)[:2] in kinds.LEFT - asked]
+        plan.notices += [
+            f"{describe(item)} is no longer wanted, and stays: a volume goes with its data. Delete it by hand ({_deletion(item)}), "
+            "or name the kind in apply_prune_kinds"
+            for item in stays
+        ]
         return [
             Change("prune", item, item, None, cascade=self._cascade(item))
             for item in sorted(gone, key=install_rank, reverse=True)
+            if item not in stays
         ]
-
-    def _ours(self, kinds: list[dict], components: list[str]) -> list[dict]:
-        """List what earlier runs made for this cluster and is not on its way out. A kind with a ``name`` is read, not listed."""
-        ours = {MANAGED_BY: PROJECT, CLUSTER: self.options["cluster_name"]}
-        selector = ",".join(f"{key}={value}" for key, value in ours.items())
-        selector += f",{COMPONENT} in ({','.join(components)})"
-
-        def find(kind: dict) -> list[dict]:
-            if "name" not in kind:
-                return self.cluster.list(kind["api_version"], kind["kind"], kind["namespace"], selector)
-            named = {"apiVersion": kind["api_version"], "kind": kind["kind"]}
-            named["metadata"] = {"namespace": kind["namespace"], "name": kind["name"]}
-            try:
-                live = self.cluster.get(named)
-            except ApiError as error:
-                if error.status != 403:
-                    raise
-                return []  # Whoever may not read it did not write it.
-            labels = (live or {"metadata": {}})["metadata"].get("labels") or {}
-            mine = ours.items() <= labels.items() and labels.get(COMPONENT) in components
-            return [live] if live and mine else []
-
-        there = [kind for kind in kinds if self.cluster.resource(kind["api_version"], kind["kind"])]
-        found = [item for items in self.cluster.parallel(find, there) for item in items]
-        return [item for item in found if not item["metadata"].get("deletionTimestamp")]
 
     def _cascade(self, item: dict) -> bool | None:
         """Tell whether what an Application deployed goes with it: not what this inventory still wants."""
@@ -628,17 +622,13 @@ class Planner:
         return bool(asked and part and part not in self.options["parts"])
 
 
-def _identity(item: dict) -> tuple:
-    return item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]
-
-
 def generated(item: dict) -> list[tuple]:
     """Name the Applications that Argo CD makes from a list of ours."""
     if item["kind"] != "ApplicationSet":
         return []
     lists = [generator["list"]["elements"] for generator in item["spec"]["generators"] if "list" in generator]
-    namespace = item["metadata"].get("namespace")
-    return [("Application", namespace, element["application"]) for elements in lists for element in elements]
+    group, _, namespace, _ = identity(item)
+    return [(group, "Application", namespace, element["application"]) for elements in lists for element in elements]
 
 
 def _goes_first(change: Change) -> bool:

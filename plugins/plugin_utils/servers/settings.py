@@ -74,6 +74,11 @@ class Settings:
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
 
+    def is_given(self, key: str) -> bool:
+        """Tell whether the inventory sets it: neither the role's default nor what is built in for a profile does."""
+        given = [*self.layers[1 : self._base], *self.layers[self._base :][-1:]]
+        return any(key in values for _, values in given)
+
     def _setting(self, key: object) -> Layers:
         """Give the layers that make a setting, the strongest first: of the base one, since there a dictionary replaces another."""
         base = [layer for layer in self.layers[: self._base] if key in layer[1]][-1:]

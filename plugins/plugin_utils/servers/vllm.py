@@ -24,8 +24,10 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 STARTUP_FOLDER = "/etc/vllm"
 # standins/vllm-openai/flags.json: what takes a list as JSON, and what takes one item each time.
 JSON_LISTS = frozenset({"--allowed-headers", "--allowed-methods", "--allowed-origins"})
-# Flags whose value is a credential, and the variable that takes it.
-CREDENTIALS = {"--api-key": "VLLM_API_KEY", "--hf-token": "HF_TOKEN"}
+# Environment variables that take a credential, and flags that would show one, to the setting that names its Secret.
+API_KEY = "VLLM_API_KEY"
+SECRETS = {"HF_TOKEN": "hf_token_secret", API_KEY: "api_key_secret"}
+CREDENTIALS = {"--hf-token": "hf_token_secret", "--api-key": "api_key_secret"}
 REPEATED = frozenset({"--middleware"})
 # What the engine needs beside the weights while it runs, and what CUDA graphs need outside its share.
 ACTIVATIONS_BYTES = GIB
@@ -189,7 +191,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     length = workload.whole(settings, "max_model_len", least=1)
     utilization = _utilization(settings)
     ephemeral = [] if cache["claim"] else [cache["size"]]
-    if adapters["slots"]:
+    if adapters["path"]:
         workload.amount(settings, "adapters_size")
         ephemeral.append(settings["adapters_size"])
     mlflow_ports = loader.mlflow_ports(settings) if adapters["slots"] else []
@@ -216,10 +218,20 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     if adapters["slots"]:
         known = (models.get(settings["model"]) or {}).get("base_models", [])
         server["init"] = _init(settings, platform, adapters, known)
+        if adapters["builtin"] and not known and not settings["adapter_base_models"]:
+            settings.notices.append(_only_base(settings))
     _check_gpus(settings, server["resources"], parallel)
     _check_fit(settings, pool, facts, weights, parallel, length, utilization)
     _check_download(settings, platform, server, weights)
     return server
+
+
+def _only_base(settings: Settings) -> str:
+    """Say which adapters the loader takes of a model that the role does not know: it refuses all others, and the rollout succeeds."""
+    return (
+        f"{settings['name']}: only adapters trained on {settings['model']} itself are loaded, all others are refused; "
+        f"list what yours were trained on in {settings.path('adapter_base_models')}"
+    )
 
 
 def _templates(settings: Settings, cache: Mapping) -> list[str]:
@@ -240,13 +252,16 @@ def _check_download(settings: Settings, platform: Mapping, server: Mapping, weig
 
 
 def _questions(settings: Settings) -> list[dict]:
-    """What a user of the server asks: which models there are, and one short completion."""
+    """What a user of the server asks: which models there are, and one short completion; with its key, where it has one."""
     name = str(settings["served_model_name"] or settings["model"])
     completion = {"model": name, "prompt": "One word:", "max_tokens": 1, "temperature": 0}
-    return [
+    questions = [
         {"path": "/v1/models", "expect": name},
         {"path": "/v1/completions", "body": completion, "expect": '"text"'},
     ]
+    if not settings["api_key_secret"] and API_KEY not in [item.get("name") for item in settings["extra_env"]]:
+        return questions
+    return [{"path": "/health"}, *({**question, "key": True} for question in questions)]
 
 
 def _facts(settings: Settings, models: Mapping) -> dict:
@@ -317,7 +332,7 @@ def _check_fit(
 
 
 def _adapters(settings: Settings) -> dict:
-    """Read the adapters' slots: folder below the adapters' path to the alias that fills it."""
+    """Read the adapters' slots: folder below the adapters' path to the alias that fills it; none where LoRA is turned off."""
     slots = workload.dictionary(settings, "adapter_slots")
     for slot, alias in slots.items():
         if not loader.NAME.fullmatch(str(slot)):
@@ -327,9 +342,24 @@ def _adapters(settings: Settings) -> dict:
             settings.wrong(alias, "must be an alias of the registered model", "adapter_slots", slot)
     enabled = workload.flag(settings, "lora_enabled")
     if slots and not enabled:
-        settings.wrong(slots, f"adapters need {settings.path('lora_enabled')}", "adapter_slots")
-    path = workload.folder(settings, "adapters_path") if slots else None
+        slots = _dropped(settings, slots)
+    # Workflows copy adapters into it, whether or not a slot is filled before.
+    used = slots or (enabled and workload.flag(settings, "runtime_lora_updating"))
+    path = workload.folder(settings, "adapters_path") if used else None
     return {"slots": slots, "path": path, "builtin": bool(slots) and _builtin_loader(settings)}
+
+
+def _dropped(settings: Settings, slots: Mapping) -> dict:
+    """Drop the slots of a server whose LoRA is off; those of the inventory never without a word."""
+    given = settings.is_given("adapter_slots")
+    switch = settings.path("lora_enabled")
+    if given and not settings.is_given("lora_enabled"):
+        settings.wrong(slots, f"adapters need {switch}", "adapter_slots")
+    elif given:
+        settings.notices.append(
+            f"{settings['name']}: {settings.path('adapter_slots')} is not used: {switch} is false, so no adapter is loaded"
+        )
+    return {}
 
 
 def _builtin_loader(settings: Settings) -> bool:
@@ -394,7 +424,7 @@ def _volumes(settings: Settings, cache: Mapping, adapters: Mapping) -> list[tupl
         (cached, settings["cache_path"]),
         *workload.scratch(settings),
     ]
-    if adapters["slots"]:
+    if adapters["path"]:
         volumes.append((workload.empty_dir("adapters", settings["adapters_size"]), adapters["path"]))
     return volumes
 
@@ -411,13 +441,14 @@ def _environment(settings: Settings, platform: Mapping) -> dict:
         "TRITON_CACHE_DIR": f"{cache}/triton",
         "HF_ENDPOINT": platform["hf_endpoint"] or None,
     }
-    token = workload.dictionary(settings, "hf_token_secret")
-    if token:
-        for key in ("name", "key"):
-            if not token.get(key):
-                settings.wrong(token.get(key), "must be set", "hf_token_secret", key)
-        env["HF_TOKEN"] = {"valueFrom": {"secretKeyRef": {"name": token.get("name"), "key": token.get("key")}}}
-    if workload.flag(settings, "runtime_lora_updating"):
+    for name, setting in SECRETS.items():
+        secret = workload.dictionary(settings, setting)
+        if secret:
+            for key in ("name", "key"):
+                if not secret.get(key):
+                    settings.wrong(secret.get(key), "must be set", setting, key)
+            env[name] = {"valueFrom": {"secretKeyRef": {"name": secret.get("name"), "key": secret.get("key")}}}
+    if workload.flag(settings, "lora_enabled") and workload.flag(settings, "runtime_lora_updating"):
         env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     return env
 
@@ -449,7 +480,9 @@ def _arguments(settings: Settings, parallel: int, length: int, utilization: floa
         if flag_name(name) in reserved:
             settings.wrong(extra[name], f"{flag_name(name)} has a variable of its own", "extra_args", name)
         elif flag_name(name) in CREDENTIALS and isinstance(extra[name], (str, list)):
-            allowed = f"would be in the rendered files: set {CREDENTIALS[flag_name(name)]} from a Secret, in {settings.path('extra_env')}"
+            allowed = (
+                f"would be in the rendered files: name its Secret in {settings.path(CREDENTIALS[flag_name(name)])}"
+            )
             settings.wrong(HIDDEN, allowed, "extra_args", name)
     return [model, *flags(generated), *flags(extra)]
 
