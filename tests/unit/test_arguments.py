@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm as generator
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm_flags as generator
 
 ROOT = Path(__file__).parents[2]
 STANDINS = ROOT / "standins"
@@ -144,7 +145,7 @@ def test_lists_that_are_no_words() -> None:
     assert json_lists == generator.JSON_LISTS
     assert {text for text, option in options.items() if option["action"] == "append"} == generator.REPEATED
     assert next(option["choices"] for option in FLAGS["options"] if "--max-lora-rank" in option["strings"]) == list(
-        generator.LORA_RANKS
+        vllm.LORA_RANKS
     )
 
 
@@ -185,7 +186,7 @@ SERVERS: list[dict[str, Any]] = [
     {"model": "/models/mistral", "startup_seconds": 60},
     {"lora_enabled": False, "adapter_slots": {}},
     {"max_model_len": 32768, "gpu_memory_utilization": "0.95", "max_loras": 8},
-    *({"max_lora_rank": rank} for rank in generator.LORA_RANKS),
+    *({"max_lora_rank": rank} for rank in vllm.LORA_RANKS),
     *(
         {
             "tensor_parallel_size": count,

@@ -6,10 +6,10 @@ from statistics import median
 
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import memory, model, vllm
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import memory, model, vllm_fit
 
 CASES = json.loads((Path(__file__).parent / "gpu_memory_cases.json").read_text())
-MODELS = vllm.known_models()
+MODELS = vllm_fit.known_models()
 # vLLM 0.7 kept MLA's projections multiplied with each other beside them (q_lora x kv_lora and kv_lora x hidden of each head, 8 bits).
 ABSORBED = 61 * 128 / 8 * (1536 * 512 + 512 * 7168) / GIB
 # It is not known which V1 this is, and its reserve is half of what 0.11 printed for the same GPU.

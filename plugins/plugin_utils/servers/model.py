@@ -14,6 +14,10 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers.quantizatio
 # A configuration that is no plain decoder names it so.
 TEXT = ("text_config", "llm_config", "language_config")
 NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+# Of any model that was published so far 126 at most.
+MOST_LAYERS = 1000
+# With a given size the others only say how large the engine's steps are.
+WITH_SIZE = NEEDED[:3]
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 FULL, SLIDING, LINEAR = "full_attention", "sliding_attention", "linear_attention"
 
@@ -102,13 +106,17 @@ def read(config: Mapping, weight_bytes: float = 0, quantize: str = "") -> Model:
     Raises:
         Unknown: an architecture, a quantization or a key that can't be read, and is needed.
     """
-    flat, vision = _flat(config)
-    missing = [key for key in NEEDED if not flat.get(key)]
+    given = float(weight_bytes or config.get("weight_bytes") or 0)
+    flat, vision = _flat(config, bool(given))
+    needed = WITH_SIZE if given else NEEDED
+    missing = [key for key in needed if not flat.get(key)]
     if missing:
         raise Unknown(f"{', '.join(missing)} missing")
-    for key in NEEDED:
-        _whole(flat, key)
-    bits = quantization.read(flat, quantize)
+    if _whole(flat, "num_hidden_layers") > MOST_LAYERS:
+        raise Unknown(f"num_hidden_layers is above {MOST_LAYERS}")
+    if given:
+        flat = {"vocab_size": 128256, "intermediate_size": 4 * _whole(flat, "hidden_size"), **flat}
+    bits = quantization.read(flat, quantize, bool(given))
     shape = _Shape(flat)
     parts = [part for layer in range(shape.layers) for part in shape.layer(layer, bits)]
     embedding, head = shape.vocab * shape.hidden, bits.of("lm_head", "head")
@@ -117,7 +125,6 @@ def read(config: Mapping, weight_bytes: float = 0, quantize: str = "") -> Model:
     parts.append(Part(embedding, 0 if shape.tied else head, "tensor", -2))
     if vision:
         parts.append(Part(_tower(vision), bits.of("visual.blocks.0.attn.qkv", "vision"), "tensor", -1))
-    given = float(weight_bytes or flat.get("weight_bytes") or 0)
     return Model(
         parts=tuple(parts),
         given=given,
@@ -135,16 +142,16 @@ def read(config: Mapping, weight_bytes: float = 0, quantize: str = "") -> Model:
     )
 
 
-def _flat(config: Mapping) -> tuple[dict, Mapping]:
+def _flat(config: Mapping, sized: bool) -> tuple[dict, Mapping]:
     """Bring a configuration to one level, with the defaults of its architecture; give the vision tower's beside it."""
     inner = next((config[key] for key in TEXT if isinstance(config.get(key), Mapping)), {})
     outer = {key: value for key, value in config.items() if key not in TEXT}
     kind = inner.get("model_type") or outer.get("model_type")
     known = architectures()
-    if kind is not None and kind not in known:
-        raise Unknown(f"the architecture {kind!r} is not known here")
+    if kind is not None and kind not in known and not sized:
+        raise Unknown(f"the architecture {kind!r} is not known here; give its size too")
     vision = outer.get("vision_config")
-    return {**known[kind or "llama"], **outer, **inner}, vision if isinstance(vision, Mapping) else {}
+    return {**known.get(kind or "llama", {}), **outer, **inner}, vision if isinstance(vision, Mapping) else {}
 
 
 def _whole(config: Mapping, key: str, default: int | None = None) -> int:

@@ -66,16 +66,26 @@ SAME = {
 }  # fmt: skip
 
 
-def read(config: Mapping, quantize: str = "") -> Bits:
+def read(config: Mapping, quantize: str = "", sized: bool = False) -> Bits:
     """Read how a model is quantized.
 
     Args:
         config: its config.json on one level. ``quantization`` names one in a word; ``quantization_config`` is Hugging Face's.
         quantize: what vLLM is told to quantize a model of 16 bits to.
+        sized: whether the size of the weights is given, so that one that is not known here does no harm.
 
     Raises:
         Unknown: of a quantization that is not known here.
     """
+    try:
+        return _read(config, quantize)
+    except Unknown:
+        if not sized:
+            raise
+        return Bits("unknown")
+
+
+def _read(config: Mapping, quantize: str) -> Bits:
     given = config.get("quantization_config") or config.get("compression_config")
     if isinstance(given, Mapping) and given:
         return _configured(given)
@@ -85,7 +95,7 @@ def read(config: Mapping, quantize: str = "") -> Bits:
 
 def _word(word: str) -> Bits:
     if word not in WORDS:
-        raise Unknown(f"the quantization {word!r} is not known here (known: {', '.join(WORDS)}); give weight_bytes")
+        raise Unknown(f"the quantization {word!r} is not known here (known: {', '.join(WORDS)}); give its size too")
     if word == "mxfp4":
         # model_executor/layers/quantization/mxfp4.py: what Marlin's kernel takes.
         return Bits(word, WORDS[word], frozenset({"experts"}), steps=(256, 128))
@@ -111,10 +121,10 @@ def _configured(given: Mapping) -> Bits:
     elif method.startswith("modelopt"):
         word = str(given.get("quant_algo") or "").lower()
         if word not in ("fp8", "nvfp4"):
-            raise Unknown(f"modelopt's quant_algo {word!r} is not known here; give weight_bytes")
+            raise Unknown(f"modelopt's quant_algo {word!r} is not known here; give its size too")
         least, groups = WORDS[word], LINEAR
     else:
-        raise Unknown(f"the quantization {method!r} is not known here; give weight_bytes")
+        raise Unknown(f"the quantization {method!r} is not known here; give its size too")
     keys = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "llm_int8_skip_modules")
     left = [str(name) for key in keys for name in given.get(key) or []]
     # GPTQModel's: "-:" and a regular expression of what is left out.
@@ -125,7 +135,7 @@ def _configured(given: Mapping) -> Bits:
 def _compressed(given: Mapping) -> Bits:
     schemes = list((given.get("config_groups") or {}).values())
     if not schemes:
-        raise Unknown("compressed-tensors without config_groups; give weight_bytes")
+        raise Unknown("compressed-tensors without config_groups; give its size too")
     widths = set()
     for scheme in schemes:
         weights = scheme.get("weights") or {}
@@ -135,7 +145,7 @@ def _compressed(given: Mapping) -> Bits:
         zero = 0 if weights.get("symmetric", True) else bits
         widths.add(bits + beside if weights.get("type") == "float" else integer(bits, group, zero))
     if len(widths) > 1:
-        raise Unknown("compressed-tensors with groups of different sizes; give weight_bytes")
+        raise Unknown("compressed-tensors with groups of different sizes; give its size too")
     targets = [str(one) for scheme in schemes for one in scheme.get("targets") or ["Linear"]]
     left, chosen = _matcher([str(one) for one in given.get("ignore") or []]), _matcher(targets)
     everything = "Linear" in targets
@@ -146,7 +156,7 @@ def _number(given: Mapping, *keys: str) -> int:
     value: Any = next((given[key] for key in keys if given.get(key) is not None), None)
     if isinstance(value, bool) or not isinstance(value, int):
         raise Unknown(
-            f"{keys[0]} of the quantization_config must be a whole number, and is {value!r}; give weight_bytes"
+            f"{keys[0]} of the quantization_config must be a whole number, and is {value!r}; give its size too"
         )
     return value
 
