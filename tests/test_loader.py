@@ -179,8 +179,10 @@ def load(mlflow, tmp_path_factory):
 # --- Filling ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("client", ["mlflow2", "mlflow3"])
-def test_a_plain_process(load, mlflow, client, tmp_path):
+@pytest.mark.parametrize(
+    ("client", "endpoint"), [("mlflow2", "MLFLOW_S3_ENDPOINT_URL"), ("mlflow3", "AWS_ENDPOINT_URL_S3")]
+)
+def test_a_plain_process(load, mlflow, client, endpoint, tmp_path):
     (folder := tmp_path / "slots").mkdir()
     (home := tmp_path / "home").mkdir()
     # Python tells of each file that is opened to write, made, renamed or removed.
@@ -188,6 +190,7 @@ def test_a_plain_process(load, mlflow, client, tmp_path):
     hook.joinpath("sitecustomize.py").write_text(AUDIT)
     written = tmp_path / "written"
     more = {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": str(hook), "AUDIT": str(written)}
+    more |= {"MLFLOW_S3_ENDPOINT_URL": "", endpoint: mlflow.s3}
     environment = load.environment(folder, {"one": "live", "two": "staged", "none": "nobody"}, **more)
     done = subprocess.run(
         [services.python_of(client), PROGRAM],

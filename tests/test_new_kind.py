@@ -41,12 +41,13 @@ def test_it_is_deployed_with_the_others_and_asked(project, cluster, clean_platfo
     text = play(project, cluster, "site", "-e", "echo_min_ready_seconds=0")
     assert "create Deployment ml-models/echo-small" in text
     assert "create Deployment ml-models/vllm" in text
-    assert "echo-small cpu-compute hello 1/1" in text
+    assert "echo-small cpu-compute 1/1" in text
+    assert " hello judge-vllm " in text
     live = cluster.api("GET", "/apis/apps/v1/namespaces/ml-models/deployments/echo-small")
     assert live["metadata"]["labels"]["modelyard/component"] == "echo"
     account = cluster.api("GET", "/api/v1/namespaces/ml-models/serviceaccounts/echo-small")
     assert account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"].endswith(":role/my-echo-s3-read")
-    assert "echo-small: -: its nodes are simulated" in play(project, cluster, "smoke")
+    assert "echo-small: its nodes are simulated" in play(project, cluster, "smoke")
     # Off again, it goes; the others stay.
     text = play(project, cluster, "site", "-e", '{"echo_enabled_profiles": []}')
     assert "prune Deployment ml-models/echo-small" in text

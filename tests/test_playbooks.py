@@ -95,8 +95,7 @@ def test_a_tag_is_not_taken_for_a_part():
     [
         ("render", "Write the tree"),
         ("site", "Plan the run"),
-        ("vllm", "Prune, and wait for the rollout"),
-        ("site", "Show what runs where"),
+        ("vllm", "Prune, wait for the rollout, and say what runs where"),
         ("aws", "Make the AWS side"),
     ],
 )
@@ -213,7 +212,8 @@ def test_simulated_nodes_are_said_to_answer_nothing(platform):
     right, said = ask(platform, local(platform))
     assert right
     for server in SERVERS:
-        assert f"{server}: -: its nodes are simulated: nothing answers there" in said
+        assert f"{server}: its nodes are simulated: nothing answers there" in said
+    assert said.endswith("no server was asked")
     assert platform.resource_versions() == before
 
 
@@ -237,7 +237,8 @@ def test_right_answers(platform):
     assert bodies["/judge/v1/completions"]["model"] == INSTRUCT
     assert all(0 < body["max_tokens"] <= 16 and body["prompt"] for body in bodies.values())
     assert done.stdout.count(": right, after ") == len(asked)
-    assert "triton-inference-gpu: -: its nodes are simulated" in done.stdout
+    assert "triton-inference-gpu: its nodes are simulated" in done.stdout
+    assert "  3 of 3 servers answered right (6 questions), 1 not asked: triton-inference-gpu\n" in done.stdout
     assert "changed=0" in done.stdout
 
 
@@ -254,7 +255,10 @@ def test_wrong_answers_are_told_all_at_once(platform):
     assert f"vllm: GET /v1/models: {MISTRAL} is not in the answer" in said
     assert "no adapter" in said
     assert "judge-vllm: GET /v1/models: failed: http://127.0.0.1:1" in said
+    assert "0 of 4 servers answered right (8 questions)" in said
     assert "6 of 8 questions got no right answer" in said
+    # Each is told once.
+    assert said.count("no adapter") == 1
 
 
 def test_a_completion_without_text_is_no_answer(platform):
@@ -381,7 +385,7 @@ def test_a_server_without_pods_is_no_success(clean_platform):
     right, said = ask(clean_platform, local(clean_platform))
     assert not right
     for server in SERVERS:
-        assert f"{server}: -: no pod runs" in said
+        assert f"{server}: no pod runs" in said
 
 
 def own_address() -> str:

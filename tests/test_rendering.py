@@ -58,6 +58,43 @@ CASES = {
         "argocd_apps_project": "models",
         "argocd_apps_project_create": True,
     },
+    # What leads to the servers and scales them, and objects of the user's own.
+    "ways": {
+        "platform_delivery": "gitops",
+        "platform_extra_objects": [
+            {
+                "apiVersion": "v1",
+                "kind": "ResourceQuota",
+                "metadata": {"name": "team"},
+                "spec": {"hard": {"pods": "40"}},
+            }
+        ],
+        "vllm_ingress": {
+            "className": "nginx",
+            "hosts": ["llm.example.com"],
+            "tls": [{"secretName": "llm-tls"}],
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-read-timeout": "600"},
+            "from": [{"namespace": "ingress-nginx"}],
+        },
+        "vllm_autoscaling": {"maxReplicas": 4, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}}},
+        "vllm_judge_variant": "judge",
+        "vllm_judge_http_route": {
+            "parentRefs": [{"name": "models", "namespace": "infra"}],
+            "hostnames": ["judge.example.com"],
+            "timeouts": {"request": "600s"},
+            "from": [{"namespace": "infra"}],
+        },
+        "vllm_judge_scaled_object": {"maxReplicaCount": 2, "serverAddress": "http://prometheus.example:9090"},
+        "triton_enabled_profiles": ["gpu"],
+        "triton_scaled_object": {
+            "minReplicaCount": 0,
+            "maxReplicaCount": 3,
+            "cooldownPeriod": 600,
+            "triggers": [{"type": "cron", "metadata": {"timezone": "UTC", "start": "0 8 * * *", "end": "0 18 * * *"}}],
+        },
+        "argocd_apps_project": "models",
+        "argocd_apps_project_create": True,
+    },
     "sets": {"argocd_apps_generator": "clusters", "platform_delivery": "gitops", "vllm_judge_variant": "judge"},
     "everything": {
         "platform_proxy": {"https_proxy": "http://proxy.local:3128", "no_proxy": "10.0.0.0/8"},
@@ -145,18 +182,21 @@ def objects(rendered) -> list[dict]:
     return list(once.values())
 
 
+CUSTOM = ("coreos.com", "argoproj.io", "gateway.networking.k8s.io", "keda.sh")
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_objects_are_valid(objects, version: str) -> None:
     kinds = set()
     for item in objects:
-        if item["apiVersion"].split("/")[0].endswith(("coreos.com", "argoproj.io")):
+        if item["apiVersion"].split("/")[0].endswith(CUSTOM):
             continue
         kinds.add(item["kind"])
         try:
             kubernetes_validate.validate(item, version, strict=True)
         except kubernetes_validate.ValidationError as error:
             pytest.fail(f"{item['kind']} {item['metadata']['name']} in {version}: {error.message}")
-    assert kinds >= {"Deployment", "RoleBinding", "PersistentVolumeClaim"}
+    assert kinds >= {"Deployment", "RoleBinding", "PersistentVolumeClaim", "Ingress", "HorizontalPodAutoscaler"}
     assert not kinds & {"Secret", "Namespace"}
 
 
@@ -166,7 +206,8 @@ def test_custom_resources_are_valid(objects, custom_resources) -> None:
         if schema := custom_resources.get((item["apiVersion"], item["kind"])):
             schema.validate(item)
             seen.add(item["kind"])
-    assert seen == {"ServiceMonitor", "PrometheusRule", "Application", "ApplicationSet", "AppProject"}
+    ours = {"ServiceMonitor", "PrometheusRule", "HTTPRoute", "ScaledObject"}
+    assert seen == ours | {"Application", "ApplicationSet", "AppProject"}
 
 
 # --- Several servers -------------------------------------------------------------------------------

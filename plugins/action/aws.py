@@ -33,7 +33,7 @@ class ActionModule(Action):
         plan = Planner(account, settings).make()
         changes = [write.summary for write in plan.writes]
         for line in changes:
-            self.tell(line)
+            self.tell_change([line])
         if not self._task.check_mode:
             self._write(account, plan)
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
@@ -36,9 +37,13 @@ class ActionModule(Action):
         elif not self._task.check_mode:
             lock.clear(seen)
         made = [planning.Change("create", {"kind": "Namespace", "metadata": item}) for item in plan.namespaces]
-        changes = [change.summary() for change in [*made, *plan.release, *plan.changes, *plan.prune]]
-        for line in changes:
-            self.tell(line)
+        found = [*made, *plan.release, *plan.changes, *plan.prune]
+        # Of what comes or goes as a whole the list says enough.
+        diffs = [change.diff() for change in found if change.action == "update" or self._display.verbosity]
+        for change in found:
+            self.tell_change(change.lines())
+        if self._task.diff and not self._task.check_mode:
+            self._tell_diffs(diffs)
         return {
             "changed": bool(plan.changes or plan.prune or plan.release) if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
@@ -48,12 +53,19 @@ class ActionModule(Action):
                 | {"cascade": change.cascade}
                 for change in plan.prune
             ],
-            "changes": changes,
+            "changes": [change.summary() for change in found],
             "kinds": plan.kinds,
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,
-            "diff": [change.diff() for change in [*plan.release, *plan.changes, *plan.prune]],
+            "diff": diffs,
         }
+
+    def _tell_diffs(self, diffs: list[dict]) -> None:
+        """Show what Ansible shows of a task that changes something: outside check mode it is the next one that does."""
+        for one in diffs:
+            before, after = one["before"].splitlines(), one["after"].splitlines()
+            for line in difflib.unified_diff(before, after, one["before_header"], one["after_header"], lineterm=""):
+                self.tell(line)
 
     def _again(self, planner: planning.Planner, lock: Lock) -> planning.Plan:
         try:

@@ -10,7 +10,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.actions import WHOL
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused, nearest, where
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs, written
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.render import Rendering, everything
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.render import PLATFORM, Rendering, everything
 
 
 class ActionModule(Action):
@@ -23,7 +23,7 @@ class ActionModule(Action):
             raise Refused(
                 [
                     f"--tags {','.join(sorted(asked))}: these playbooks have no parts by tag. One role: "
-                    f"{', '.join(f'playbooks/{role}.yml' for role in everything())}; one cluster: --limit"
+                    f"{', '.join(f'playbooks/{role}.yml' for role in everything() if role != PLATFORM)}; one cluster: --limit"
                 ]
             )
 
@@ -34,7 +34,7 @@ class ActionModule(Action):
         unknown = [role for role in roles if role not in everything()]
         if unknown:
             raise Refused([f"roles: {role}: {nearest(role, everything())}" for role in unknown])
-        described = specs.load({*everything(), "platform", "apply", "tree", *specs.BASES})
+        described = specs.load({*everything(), "apply", "tree", *specs.BASES})
         # Other variables may name what a role brings, though Ansible knows no such variable.
         brought = {name: _trusted(value) for name, value in written(described).items()}
         self._templar.available_variables = {**brought, **task_vars}

@@ -9,7 +9,7 @@ import time
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import handover
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, rollout, summary
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     ApiError,
@@ -28,21 +28,33 @@ class ActionModule(Action):
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
-        rendered, plan = options["rendered"], options["plan"]
+        rendered, plan, check = options["rendered"], options["plan"], self._task.check_mode
         cluster, place = Cluster(options["connection"]), delivery.lock(rendered)
         # A change that the plan has made itself (a namespace, an Application that goes first) is no reason to keep the lock.
-        held = plan["apply"] or plan["prune"]
+        held = (plan["apply"] or plan["prune"]) and not check
         lock = Lock(cluster, place["lock_namespace"], place["lock_name"], os.getppid()) if held else None
         try:
             if options["cause"]:
                 return _stopped(cluster, rendered, plan, options["cause"])
-            pruned = [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
-            live = self._wait(cluster, rendered, lock)
+            pruned = [] if check else [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
+            live = _as_it_is(cluster, rendered) if check else self._wait(cluster, rendered, lock)
         finally:
             self._release(lock, plan["kinds"])
         result = {"changed": bool(pruned), "workloads": rollout.table(cluster, live)}
-        hand_over = delivery.is_gitops(rendered) and rendered["settings"]["apply"]["handover"]
-        return self._hand_over(cluster, rendered, result) if hand_over else result
+        if delivery.is_gitops(rendered):
+            result["applications"] = _applications(cluster, rendered)
+            if rendered["settings"]["apply"]["handover"] and not check:
+                result = self._hand_over(cluster, rendered, result)
+        self._close(rendered, plan, result, options["connection"])
+        return result
+
+    def _close(self, rendered: dict, plan: dict, result: dict, connection: dict) -> None:
+        counted = summary.counted(len(plan["changes"]), self._task.check_mode)
+        rows = result.get("applications", result["workloads"])
+        self.tell(counted if self.cluster else f"cluster {rendered['cluster']['name']}: {counted}")
+        for line in summary.closing(rendered, rows, connection, self.width):
+            if line or not self.cluster:
+                self.tell(line)
 
     def _wait(self, cluster: Cluster, rendered: dict, lock: Lock | None) -> list[dict]:
         settings, renewed = rendered["settings"]["apply"], [0.0]
@@ -54,9 +66,7 @@ class ActionModule(Action):
                 renewed[0] = time.monotonic()
                 lock.renew()
 
-        items = delivery.objects(rendered, delivery.is_gitops(rendered))
-        watch = rollout.Watch(cluster, settings, self.tell, alive)
-        return watch.wait([item for item in items if item["kind"] == "Deployment"])
+        return rollout.Watch(cluster, settings, self.tell, alive).wait(_deployments(rendered))
 
     def _hand_over(self, cluster: Cluster, rendered: dict, result: dict) -> dict:
         """Wait until Argo CD has applied the objects, and let go of their fields."""
@@ -80,7 +90,42 @@ class ActionModule(Action):
             if lock:
                 lock.release(noted)
         except (ApiError, Unreachable) as error:
-            self._display.warning(f"the lock could not be freed ({error}); it frees itself")
+            self._display.warning(f"{self.cluster}the lock could not be freed ({error}); it frees itself")
+
+
+def _deployments(rendered: dict) -> list[dict]:
+    items = delivery.objects(rendered, delivery.is_gitops(rendered))
+    return [item for item in items if item["kind"] == "Deployment"]
+
+
+def _as_it_is(cluster: Cluster, rendered: dict) -> list[dict]:
+    """Give the Deployments as they are, or, where there is none yet, as they are to be."""
+    return [cluster.get(item) or item for item in _deployments(rendered)]
+
+
+def _applications(cluster: Cluster, rendered: dict) -> list[dict]:
+    """Say what Argo CD says of each Application that this run wants, those of an ApplicationSet among them."""
+    items = delivery.objects(rendered, gitops=True)
+    made = [
+        {"metadata": {"namespace": place, "name": name}}
+        for item in items
+        for _, place, name in planning.generated(item)
+    ]
+    wanted = [item for item in items if item["kind"] == "Application"] + made
+    rows = []
+    for item in wanted:
+        live = cluster.get({"apiVersion": planning.ARGOCD, "kind": "Application", "metadata": item["metadata"]})
+        status = (live or {}).get("status") or {}
+        sync = status.get("sync") or {}
+        rows.append(
+            {
+                "application": item["metadata"]["name"],
+                "sync": sync.get("status") or ("not looked at yet" if live else "-"),
+                "health": (status.get("health") or {}).get("status") or "-",
+                "revision": (sync.get("revision") or "-")[:12],
+            }
+        )
+    return rows
 
 
 def _stopped(cluster: Cluster, rendered: dict, plan: dict, cause: str) -> dict:

@@ -35,13 +35,30 @@ class ActionModule(Action):
         cluster = Cluster(options["connection"])
         check_cluster(cluster, delivery.identity(rendered))
         answers = [answer for server in servers for answer in _ask(cluster, server, options, rendered)]
-        lines = [f"{answer['server']}: {answer['question']}: {answer['answer']}" for answer in answers]
-        for line in lines:
-            self.tell(line)
-        failed = [line for line, answer in zip(lines, answers, strict=True) if not answer["ok"]]
+        failed = [answer for answer in answers if not answer["ok"]]
+        for answer in answers:
+            if answer["ok"]:
+                self.tell(_line(answer))
+        self.tell(counted(answers))
         if failed:
-            raise Failure(f"{len(failed)} of {len(answers)} questions got no right answer:\n" + "\n".join(failed))
+            lines = "".join(f"\n{_line(answer)}" for answer in failed)
+            raise Failure(f"{len(failed)} of {len(answers)} questions got no right answer:{lines}")
         return {"changed": False, "answers": answers}
+
+
+def _line(answer: dict) -> str:
+    return ": ".join(answer[key] for key in ("server", "question", "answer") if answer[key])
+
+
+def counted(answers: list[dict]) -> str:
+    """Count the servers that were asked, those of them that gave no wrong answer, and the questions."""
+    asked = [answer for answer in answers if answer["question"] or not answer["ok"]]
+    servers = {answer["server"] for answer in asked}
+    silent = {answer["server"] for answer in answers} - servers
+    right = servers - {answer["server"] for answer in asked if not answer["ok"]}
+    text = f"{len(right)} of {len(servers)} servers answered right" if servers else "no server was asked"
+    text += f" ({len(asked)} question{'s'[: len(asked) != 1]})" if asked else ""
+    return text + (f", {len(silent)} not asked: {', '.join(sorted(silent))}" if silent and servers else "")
 
 
 def _unknown_urls(names: list[str], urls: dict) -> list[str]:
@@ -65,7 +82,7 @@ def _ask(cluster: Cluster, server: dict, options: dict, rendered: dict) -> list[
     url, key = options["urls"].get(server["name"]), options["keys"].get(server["name"])
     silence = "" if url else _silent(cluster, server["name"], rendered["cluster"]["namespace"])
     if silence:
-        return [{"server": server["name"], "question": "-", "ok": silence != "no pod runs", "answer": silence}]
+        return [{"server": server["name"], "question": "", "ok": silence != "no pod runs", "answer": silence}]
     return [_answer(cluster, server, question, url, rendered, key) for question in server["questions"]]
 
 

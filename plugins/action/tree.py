@@ -18,7 +18,8 @@ class ActionModule(Action):
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
         rendered = checked(options["rendered"])
-        misfits = [line for part in rendered["parts"] for line in part["misfits"]]
+        disabled = rendered["settings"]["tree"]["include_disabled"]
+        misfits = [line for part in rendered["parts"] if part["enabled"] or disabled for line in part["misfits"]]
         wrong = misfits + layout.problems(rendered, options["paths"])
         if wrong:
             raise Refused(wrong)

@@ -13,6 +13,7 @@ description:
     (configuration errors, repeated image-pull failures, crash loops, pods that are refused). The message names the pod, the
     container, the reason, the last events and the last log lines, without what looks like a credential.
   - Renews the lock meanwhile, and frees it at the end.
+  - Closes with how much has changed and what runs where. In check mode it does only this.
   - With C(apply_handover) on a cluster that is delivered by GitOps, waits until Argo CD has synced its Applications, and gives up the
     ownership of every field of the objects that Argo CD owns too, so that what Git drops later is removed. Nothing but
     C(metadata.managedFields) changes then, and no pod restarts. Fails, and keeps the ownership, for fields that Git does not set.
@@ -42,6 +43,11 @@ RETURN = r"""
 workloads:
   description: A row for each Deployment, with workload, profile, model, ready, node, gpus, and whether it answers.
   returned: success
+  type: list
+  elements: dict
+applications:
+  description: A row for each Application, with application, sync, health and revision.
+  returned: on a cluster that is delivered by GitOps
   type: list
   elements: dict
 released:

@@ -19,6 +19,12 @@ UNRENDERED = "nothing was rendered: a playbook can't start in its middle (--star
 WHOLE = "whole"
 # Programs read the output of these: nothing may stand beside their JSON.
 MACHINE_READABLE = ("json", "jsonl")
+# Of a line, by what it begins with.
+COLOURS = {
+    **dict.fromkeys(("create", "+", "hand"), constants.COLOR_DIFF_ADD),
+    **dict.fromkeys(("update", "change"), constants.COLOR_CHANGED),
+    **dict.fromkeys(("prune", "remove", "delete", "-"), constants.COLOR_DIFF_REMOVE),
+}
 DOCUMENTED = ("type", "elements", "required", "default", "choices")
 
 
@@ -35,17 +41,28 @@ def arguments(name: str) -> dict[str, dict]:
     return {key: {word: option[word] for word in DOCUMENTED if word in option} for key, option in options.items()}
 
 
+class Stopped(AnsibleActionFail):
+    """What stopped an action, for the operator.
+
+    Ansible would print it twice, once with the line of our own role where the task stands.
+    """
+
+    omit_exception_key = True
+
+
 class Action(ActionBase):
     """An action of the collection: ``perform`` does its work, on plain values.
 
     Attributes:
         untouched: what is said before the problems of a :class:`Refused`: what was left as it is.
+        cluster: name of the cluster, with ``: `` behind it, where the run has several; else ``''``.
     """
 
     TRANSFERS_FILES = False
     _requires_connection = False
     supports_check_mode = True
     untouched = ""
+    cluster = ""
 
     def run(self, tmp: Any = None, task_vars: dict | None = None) -> dict:
         """Check the arguments, do the work, and turn what stops it into a failed task."""
@@ -54,15 +71,25 @@ class Action(ActionBase):
         # Ansible's tagged values are not what the API, boto3 and the YAML writer take.
         options = json.loads(json.dumps(options))
         if options.get("rendered") == {}:
-            raise AnsibleActionFail(UNRENDERED)
-        name = ((options.get("rendered") or {}).get("cluster") or {}).get("name", "")
+            raise Stopped(UNRENDERED)
+        known, name = task_vars or {}, ((options.get("rendered") or {}).get("cluster") or {}).get("name", "")
         where = f"cluster {name}: " if name else ""
+        if len(known.get("ansible_play_hosts_all") or ()) > 1:
+            self.cluster = f"{name or known['inventory_hostname']}: "
         try:
-            return self.perform(options, task_vars or {})
+            return self._named(self.perform(options, known))
         except Refused as error:
-            raise AnsibleActionFail(f"{where}{self.untouched} {numbered(error.problems)}".strip()) from None
+            raise Stopped(f"{where}{self.untouched} {numbered(error.problems)}".strip()) from None
         except Failure as error:
-            raise AnsibleActionFail(f"{where}{error}") from None
+            raise Stopped(f"{where}{error}") from None
+
+    def _named(self, result: dict) -> dict:
+        """Let what Ansible shows of a result name the cluster."""
+        named = {"warnings": [f"{self.cluster}{text}" for text in result["warnings"]]} if "warnings" in result else {}
+        if self.cluster and "diff" in result:
+            headers = ("before_header", "after_header")
+            named["diff"] = [one | {key: f"{self.cluster}{one[key]}" for key in headers} for one in result["diff"]]
+        return {**result, **named}
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """Do the work.
@@ -80,9 +107,21 @@ class Action(ActionBase):
         raise NotImplementedError
 
     def tell(self, line: str) -> None:
-        """Show a line at once."""
+        """Show a line at once, in the colour of what it begins with, under the cluster's name where the run has several."""
         stderr = constants.DEFAULT_STDOUT_CALLBACK.rpartition(".")[2] in MACHINE_READABLE
-        self._display.display(f"  {line}", stderr=stderr)
+        first = next(iter(line.removeprefix("would ").split()), "")
+        self._display.display(f"  {self.cluster}{line}".rstrip(), color=COLOURS.get(first), stderr=stderr)
+
+    @property
+    def width(self) -> int:
+        """Characters that a line of a table may have: those of the terminal, or of 80 without one; with -v any number (0)."""
+        return 0 if self._display.verbosity else self._display.columns - len(f"  {self.cluster}")
+
+    def tell_change(self, lines: list[str]) -> None:
+        """Show a change, in check mode as what would be."""
+        first, *rest = lines
+        for line in (f"would {first}" if self._task.check_mode else first, *rest):
+            self.tell(line)
 
 
 def checked(rendered: dict) -> dict:

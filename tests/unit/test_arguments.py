@@ -260,24 +260,55 @@ def test_vllm_itself_accepts_what_the_roles_generate(vllm_lines) -> None:
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        ({"max-num-seq": 16, "max-num-sequences": 1}, "unrecognized arguments: --max-num-sequences=1"),
-        ({"gpu-memory-utilisation": 0.9}, "unrecognized arguments: --gpu-memory-utilisation=0.9"),
+        ({"max-num-sequences": 1}, "vLLM 0.14.1 has no flag --max-num-sequences: unknown, did you mean '--max-num-seqs'?"),
+        ({"gpu-memory-utilisation": 0.9}, "did you mean '--gpu-memory-utilization'?"),
+        ({"gpu-memory": 0.99}, "--gpu-memory-utilization has a variable of its own"),
+        ({"-tp": 2}, "--tensor-parallel-size has a variable of its own"),
+        ({"api-k": "abc"}, "vllm_extra_args.api-k is (hidden): would be in the rendered files"),
         ({"kv-cache-dtype": "fp9"}, "argument --kv-cache-dtype: invalid choice: 'fp9'"),
         ({"max-num-seqs": "many"}, "argument --max-num-seqs: invalid int value: 'many'"),
+        ({"trust-remote-code": "true"}, "argument --trust-remote-code/--no-trust-remote-code: ignored explicit argument 'true'"),
+        ({"tokenizer": None}, "argument --tokenizer: expected one argument"),
         ({"compilation-config.mod": 3}, "argument --compilation-config/-cc: 1 validation error"),
         (
             {"compilation-config": {"pass_config": {"enable": 1}}},
             "argument --compilation-config/-cc: 1 validation error",
         ),
         ({"max-num-seqs": True}, "argument --max-num-seqs: expected one argument"),
+        ({"enable-auto-tool-choice": True}, "requires --tool-call-parser"),
+        ({"shutdown-timeout": 5}, "vLLM 0.14.1 has no flag --shutdown-timeout"),
     ],
 )
 def test_a_wrong_extra_argument_is_refused(vllm, extra: dict, told: str) -> None:
+    _server, lines = vllm(extra_args=extra)
+    assert len(lines) == 1
+    assert told in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"enable-prefix-caching": False}, ["--no-enable-prefix-caching"]),
+        ({"enforce-eager": False}, []),
+        ({"enable-log-deltas": False}, ["--no-enable-log-deltas"]),
+        ({"-O": 3}, ["-O=3"]),
+        ({"-cc": {"mode": 3}}, ['-cc={"mode":3}']),
+        ({"max-num-seq": 16}, ["--max-num-seq=16"]),
+        ({"config": "/etc/vllm/more.yaml"}, ["--config", "/etc/vllm/more.yaml"]),
+    ],
+)
+def test_forms_that_vllm_takes(vllm, extra: dict, words: list[str]) -> None:
     server, lines = vllm(extra_args=extra)
     assert lines == []
-    status, message = vllm_says(server["arguments"])
-    assert status == 2
-    assert told in message
+    assert server["arguments"][6:] == words
+    status, said = vllm_says(server["arguments"])
+    assert (status, said) == (0, "") or "more.yaml" in said
+
+
+def test_a_version_without_a_list_is_told(vllm) -> None:
+    server, lines = vllm(image="vllm/vllm-openai:v0.99.0", extra_args={"nosuch": 1, "gpu-memory-utilization": 0.9})
+    assert lines == ["vllm_extra_args.gpu-memory-utilization is 0.9: --gpu-memory-utilization has a variable of its own"]
+    assert any("there is no list for vllm/vllm-openai:v0.99.0" in notice for notice in server["notices"])
 
 
 # --- Triton ------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import deli
 from rendering import DESCRIBED, rendered
 
 OFF = {"triton_enabled_profiles": [], "vllm_enabled": False, "irsa_workflow_enabled": False}
-SERVERS = ["irsa", "triton", "vllm", "vllm-judge", "mlserver"]
+SERVERS = ["irsa", "platform", "triton", "vllm", "vllm-judge", "mlserver"]
 
 
 def options(*roles, **variables):

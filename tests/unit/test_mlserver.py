@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 import pytest
-from ansible_collections.modelyard.core.plugins.filter.summary import summary
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import summary
 from ansible_collections.modelyard.core.plugins.plugin_utils.files import layout, tree
 from rendering import computed, rendered
 
@@ -227,7 +227,7 @@ def closing(answering: dict[str, bool], **variables: Any) -> list[str]:
     found = rendered(**{"mlserver_models": MODELS, **ON, **variables})
     keys = ("workload", "profile", "model", "ready", "node", "gpus")
     rows = [{**dict.fromkeys(keys, "-"), "workload": name, "answers": yes} for name, yes in answering.items()]
-    return summary(found, {"changes": []}, {"workloads": rows}, {"kubeconfig": "/a b/config"}).splitlines()
+    return summary.closing(found, rows, {"kubeconfig": "/a b/config"})
 
 
 def test_a_line_to_paste_asks_for_a_prediction():

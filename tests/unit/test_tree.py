@@ -1,11 +1,13 @@
 """The rendered tree: file names, contents, and what happens to existing files."""
 
 import os
+import posixpath
 import stat
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.plugin_utils.files import tree
+from ansible_collections.modelyard.core.plugins.plugin_utils.files import layout, tree
+from rendering import rendered
 
 CLUSTER, SOURCE = "staging", "host staging of inventories/eks"
 
@@ -238,6 +240,42 @@ def test_an_application_stands_in_the_folder_of_what_it_leads_to():
     assert kustomization(files, "argocd/vllm")["resources"] == ["vllm-inference.yaml"]
     assert "argocd/vllm/vllm-inference-judge.yaml" in files
     assert "argocd/shared/kustomization.yaml" not in files
+
+
+# --- What is off ------------------------------------------------------------------------------------
+
+
+def whole_tree(**variables):
+    found = rendered(off=True, **variables)
+    assert found["problems"] == []
+    return compose(*layout.folders(found))
+
+
+def folders_of(files):
+    return {posixpath.dirname(path) for path in files}
+
+
+def test_a_tree_of_what_is_on_alone_builds_the_same():
+    chosen = {"triton_enabled_profiles": ["gpu"], "vllm_enabled": False, "vllm_judge_variant": "judge"}
+    full, lean = whole_tree(**chosen), whole_tree(**chosen, tree_include_disabled=False)
+    # A base is of no use by itself, but an overlay needs it.
+    assert folders_of(lean) == {
+        *("k8s", "k8s/shared", "k8s/triton", "k8s/triton/base", "k8s/triton/overlays", "k8s/triton/overlays/gpu"),
+        *("k8s/vllm", "k8s/vllm/judge"),
+        *("argocd", "argocd/shared", "argocd/triton", "argocd/vllm"),
+    }
+    assert {path: full[path] for path in lean} == lean
+    for path, text in lean.items():
+        for name in yaml.safe_load(text).get("resources", []) if path.endswith(tree.KUSTOMIZATION) else []:
+            there = posixpath.normpath(f"{posixpath.dirname(path)}/{name}")
+            assert there in lean or f"{there}/{tree.KUSTOMIZATION}" in lean, f"{path}: {name}"
+    assert [path for path in lean if "judge-large" in path or "cpu" in path or tree.OFF in lean[path]] == []
+
+
+def test_an_inventory_with_nothing_on_has_no_tree():
+    off = {"triton_enabled_profiles": [], "vllm_enabled": False, "vllm_judge_variant": "none"}
+    lean = whole_tree(**off, irsa_workflow_enabled=False, tree_include_disabled=False)
+    assert lean == {}
 
 
 # --- The disk ---------------------------------------------------------------------------------------

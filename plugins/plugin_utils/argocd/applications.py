@@ -21,7 +21,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership i
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import DNS_LABEL, DNS_SUBDOMAIN
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, masked, nearest, where
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.extra import kinds_of
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Server
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.scaling import is_autoscaled
 
 # Argo CD removes what an Application deployed before an Application with this finalizer goes.
 FINALIZER = "resources-finalizer.argocd.argoproj.io"
@@ -35,6 +37,9 @@ IGNORED = ("jsonPointers", "jqPathExpressions", "managedFieldsManagers")
 
 SHARED = "shared"
 SHARED_NAME = "ml-models-shared"
+# What the inventory brings beside the servers.
+EXTRA = "extra"
+EXTRA_NAME = "ml-models-extra"
 
 
 def applications(this: Mapping, others: Mapping[str, Mapping], settings: Mapping) -> dict:
@@ -77,7 +82,7 @@ def applications(this: Mapping, others: Mapping[str, Mapping], settings: Mapping
     return {
         "applications": right,
         "off": [_effective(part["key"], [part], settings, overrides.get(part["key"]) or {}) for part in off],
-        "project": _project(settings, right) if right and settings["project_create"] else None,
+        "project": _project(settings, right, clusters) if right and settings["project_create"] else None,
         "parts": sorted({part for app in apps.values() for part in app["parts"]} | wanted),
         "problems": problems.lines,
     }
@@ -86,7 +91,9 @@ def applications(this: Mapping, others: Mapping[str, Mapping], settings: Mapping
 # --- What is on ------------------------------------------------------------------------------------
 
 
-def cluster(name: str, found: Iterable[Server], shared: bool, settings: Mapping) -> dict:
+def cluster(
+    name: str, found: Iterable[Server], shared: bool, settings: Mapping, extra: Iterable[tuple[str, str]] = ()
+) -> dict:
     """Name the parts of one cluster, each with its folder below the one that holds all.
 
     Args:
@@ -94,6 +101,7 @@ def cluster(name: str, found: Iterable[Server], shared: bool, settings: Mapping)
         found: its servers, on or off.
         shared: whether it has what the workflows share.
         settings: its variables of the role, without their prefix: ``profiles``, ``shared``, ``path``.
+        extra: group and kind of the objects that belong to none of these.
 
     Returns:
         ``cluster``, ``settings``, and ``parts``: for each whether it is ``wanted`` and whether it is ``selected`` for an
@@ -122,8 +130,9 @@ def cluster(name: str, found: Iterable[Server], shared: bool, settings: Mapping)
                 "wave": kind.wave,
                 "folder": folder,
                 "workload": str(server.name("name")),
-                "autoscaled": server.is_set("autoscaled"),
+                "autoscaled": is_autoscaled(server.settings),
                 "parked": server.is_set("parked"),
+                "kinds": kinds_of(server.settings),
                 "wanted": server.enabled,
                 "selected": server.profile in selection[role] if role in selection else server.enabled,
             }
@@ -136,7 +145,11 @@ def cluster(name: str, found: Iterable[Server], shared: bool, settings: Mapping)
         "folder": SHARED,
         "workload": SHARED,
     }
-    parts.append({**common, "wanted": shared, "selected": settings["shared"]})
+    parts.append({**common, "kinds": [], "wanted": shared, "selected": settings["shared"]})
+    if extra:
+        names = {"key": EXTRA_NAME, "set_key": EXTRA_NAME, "role": EXTRA, "folder": EXTRA, "workload": EXTRA}
+        parts.append({**names, "kinds": list(extra), "wave": 0, "wanted": True, "selected": True})
+        held[EXTRA] = {EXTRA}
     root = str(settings["path"]).strip("/")
     for part in parts:
         part["cluster"] = name
@@ -319,8 +332,8 @@ def _discovered(app: Mapping, parts: list[dict]) -> dict:
     }
 
 
-def _project(settings: Mapping, apps: list[dict]) -> dict:
-    """Allow exactly what these Applications need."""
+def _project(settings: Mapping, apps: list[dict], clusters: Iterable[Mapping]) -> dict:
+    """Allow exactly what these Applications need, of the inventory's own kinds too."""
     mine = [app for app in apps if app["project"] == settings["project"]]
     places = []
     for app in mine:
@@ -335,13 +348,16 @@ def _project(settings: Mapping, apps: list[dict]) -> dict:
             places.append({"namespace": app["destination"]["namespace"], "server": "*"})
         else:
             places.append(app["destination"])
+    known = [{"group": kind["group"], "kind": kind["kind"]} for kind in settings["project_kinds"]]
+    parts = [part for cluster_ in clusters for part in cluster_["parts"] if part["selected"]]
+    more = [{"group": group, "kind": kind} for part in parts for group, kind in part["kinds"]]
     creates = any("CreateNamespace=true" in app["policy"].get("syncOptions", []) for app in mine)
     return {
         "name": settings["project"],
         "repositories": sorted({app["repo_url"] for app in mine} or {settings["repo_url"]}),
         "destinations": _unique(places) or [_destination(settings)],
         "cluster_kinds": [{"group": "", "kind": "Namespace"}] if creates else [],
-        "kinds": list(settings["project_kinds"]),
+        "kinds": [*known, *(kind for kind in _unique(more) if kind not in known)],
     }
 
 

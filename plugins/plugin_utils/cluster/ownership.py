@@ -6,9 +6,15 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import ANNOTATIONS_BYTES, annotations_bytes
 
-# Kinds of ours that live outside namespaces.
+# Kinds that live outside namespaces, of Kubernetes and of what is often beside it; for others the cluster knows it.
 CLUSTER_KINDS = frozenset(
-    {"Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "PriorityClass", "StorageClass"}
+    (
+        *("Namespace", "Node", "PersistentVolume", "StorageClass", "PriorityClass", "RuntimeClass", "IngressClass"),
+        *("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "APIService", "CertificateSigningRequest"),
+        *("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"),
+        *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "CSIDriver", "VolumeSnapshotClass"),
+        *("GatewayClass", "ClusterIssuer", "ClusterSecretStore", "ClusterTriggerAuthentication"),
+    )
 )
 
 MANAGED_BY = "app.kubernetes.io/managed-by"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, kinds, quota, references
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import difference, fields, kinds, quota, unmet
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -40,6 +40,8 @@ APPLICATIONS = ("Application", "ApplicationSet")
 # What others may set there, and what is sent where nothing is left.
 METADATA: dict[str, dict | list] = {"labels": {}, "annotations": {}, "finalizers": [], "ownerReferences": []}
 TRACKING_ID = "argocd.argoproj.io/tracking-id"
+# A line of more characters has its details below it.
+WIDTH = 76
 
 INSTALL_ORDER = [
     "Namespace", "AppProject", "ServiceAccount", "Role", "RoleBinding", "Secret", "ConfigMap", "PersistentVolumeClaim", "NetworkPolicy",
@@ -58,19 +60,34 @@ class Change:
     takeover: bool = False
     # Of an Application that goes: whether Argo CD removes what it deployed.
     cascade: bool | None = None
+    # What else an operator should know of it, a line each.
+    notes: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
-        """One line: ``update Deployment ml-models/vllm: spec.replicas 2 -> 1``."""
+        """One line: ``update Deployment ml-models/vllm: spec.replicas 2 -> 1; ...``."""
+        told = [*map(difference.flat, self._details()), *self.notes]
+        return self._name() + (f": {'; '.join(told)}" if told else "")
+
+    def lines(self) -> list[str]:
+        """The same for people: a single short detail beside the object, several below it, one a line."""
+        below = [*(line for lines in self._details() for line in lines), *self.notes]
+        together = self.summary()
+        if not below or (len(below) == 1 and len(together) <= WIDTH):
+            return [together]
+        return [f"{self._name()}:", *(f"  {line}" for line in below)]
+
+    def _name(self) -> str:
         text = f"{self.action} {describe(self.item)}"
-        if self.action == "update":
-            differences = [
-                f"{fields.dotted(path)} {_short(old)} -> {_short(new)}"
-                for path, old, new in fields.changes(shown(self.before), shown(self.after))
-            ]
-            text += ": " + ("; ".join(differences) or "ownership of fields")
         if self.cascade is not None:
             text += ", and Argo CD removes what it deployed" if self.cascade else "; what it deployed stays"
         return text
+
+    def _details(self) -> list[list[str]]:
+        if self.action == "create":
+            return [[text]] if (text := difference.essence(self.item)) else []
+        if self.action != "update":
+            return []
+        return difference.described(shown(self.before), shown(self.after)) or [["ownership of fields"]]
 
     def diff(self) -> dict:
         """The change as Ansible's ``--diff`` prints it."""
@@ -89,11 +106,6 @@ class Plan:
     missing: list[dict] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     kinds: list[dict] = field(default_factory=list)
-
-
-def _short(value) -> str:
-    text = "(none)" if value is None else json.dumps(value, default=str)
-    return text if len(text) < 80 else text[:77] + "..."
 
 
 def shown(item: dict | None) -> dict:
@@ -205,7 +217,9 @@ class Planner:
         # What hands its objects on goes before the new owner comes: two Applications would fight over them.
         plan.release = [change for change in gone if _goes_first(change)]
         plan.prune = [change for change in gone if not _goes_first(change)]
-        if problems := [*self._unmet(plan, wanted), *self._quotas(plan, absent)]:
+        problems, notices = unmet.Lookup(self.cluster, wanted).check(plan.changes)
+        plan.notices += notices
+        if problems := [*problems, *self._quotas(plan, absent)]:
             raise Refused(problems)
         return plan
 
@@ -356,36 +370,6 @@ class Planner:
             problems += told
         return problems
 
-    def _unmet(self, plan: Plan, wanted: list[dict]) -> list[str]:
-        """Tell what the changed objects name that neither the cluster has nor this run makes."""
-        made = {identity(item) for item in wanted}
-        named: dict[references.Reference, list[str]] = {}
-        for change in plan.changes:
-            for reference in references.of(change.item):
-                if identity(reference.item()) not in made:
-                    named.setdefault(reference, []).append(describe(change.item))
-        problems = []
-        for reference, state in zip(named, self.cluster.parallel(self._is_there, list(named)), strict=True):
-            what = describe(reference.item())
-            by = ", ".join(dict.fromkeys(named[reference]))
-            if state is None:
-                plan.notices.append(
-                    f"{what}, which {by} names: whether it exists is not known, this credential may not read it"
-                )
-            elif not state and reference.needed:
-                problems.append(f"{what}, which {by} names, does not exist: create it first, or name another")
-            elif not state:
-                plan.notices.append(f"{what}, which {by} names, does not exist: images that need it are not pulled")
-        return problems
-
-    def _is_there(self, reference: references.Reference) -> bool | None:
-        try:
-            return self.cluster.get(reference.item()) is not None
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            return None
-
     def _quotas(self, plan: Plan, absent: set[str]) -> list[str]:
         """Tell what the namespaces' quotas have no room for."""
         problems = []
@@ -491,9 +475,10 @@ class Planner:
         change = Change("update", item, live, result, takeover)
         for entry in absorb:
             taken = [
-                f"{fields.dotted(path)} {_short(old)} -> {_short(new)}"
+                difference.flat(lines)
                 for path, old, new in fields.changes(shown(live), shown(result))
                 if fields.covers(entry["fieldsV1"], path) and path[-1] != LAST_APPLIED
+                for lines in difference.described(old, new, path)
             ]
             when = f"{entry['manager']} ({entry['time']})" if "time" in entry else entry["manager"]
             if taken:

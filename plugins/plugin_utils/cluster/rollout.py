@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import volumes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     ApiError,
     Cluster,
     Unreachable,
     describe,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.volumes import unschedulable
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 LOG_LINES = 20
@@ -110,12 +112,6 @@ def fault(pod: dict) -> tuple[str, str]:
     return "", ""
 
 
-def unschedulable(pod: dict) -> str:
-    """The scheduler's word on a pod that no node takes, or ``''``."""
-    entry = condition(pod, "PodScheduled")
-    return entry.get("message", "") if entry.get("status") == "False" else ""
-
-
 class Watch:
     """Waits for a list of Deployments on one cluster."""
 
@@ -181,11 +177,13 @@ class Watch:
         pods = self._new_pods(live)
         line = _progress(live)
         pending = next((text for text in map(unschedulable, pods) if text), "")
-        line += f", waiting for a node: {pending}" if pending else ""
+        apart = {pod["metadata"]["uid"]: volumes.fault(self.cluster, pod) for pod in pods if fault(pod) == ("", "")}
+        unmet = next((redact(found.text) for found in apart.values() if found), "")
+        line += f", {unmet}" if unmet else f", waiting for a node: {pending}" if pending else ""
         if self.lines.get(name) != line:
             self.tell(f"{name}: {line}")
         self.lines[name] = line
-        reason = self._reason(name, live, pods, pending, waited)
+        reason = self._volumes(apart) or self._reason(name, live, pods, pending, waited)
         if reason:
             raise Failed(self.explain(live, pods, reason))
 
@@ -195,6 +193,15 @@ class Watch:
             self.since.pop(key, None)
             return -1
         return time.monotonic() - self.since.setdefault(key, time.monotonic())
+
+    def _volumes(self, apart: dict[str, volumes.Fault | None]) -> str:
+        """Give what has kept a pod from its volumes for too long, or ``''``."""
+        late = [
+            found
+            for uid, found in apart.items()
+            if self._lasts((uid, "volumes"), bool(found)) >= (found.patience if found else 0) and found
+        ]
+        return redact(late[0].text) if late else ""
 
     def _reason(self, name: str, live: dict, pods: list[dict], pending: str, waited: float) -> str:
         current = live["status"].get("observedGeneration", 0) >= live["metadata"]["generation"]
@@ -262,6 +269,7 @@ class Watch:
         ]
         if unschedulable(pod):
             lines.append(f"    scheduler: {unschedulable(pod)}")
+        lines += [f"    {redact(line)}" for line in volumes.lines(self.cluster, pod)]
         initial = {state["name"] for state in pod.get("status", {}).get("initContainerStatuses", [])}
         for state in container_states(pod):
             ended = (state.get("state", {}).get("terminated") or {}).get("reason") == "Completed"
@@ -285,13 +293,9 @@ class Watch:
         return [f"      | {redact(line)}" for line in excerpt(str(text).splitlines())]
 
     def _events(self, namespace: str, name: str, kind: str) -> list[str]:
-        found = self.cluster.list(
-            "v1", "Event", namespace, fieldSelector=f"involvedObject.name={name},involvedObject.kind={kind}"
-        )
-        found.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
         return [
             f"    event {event.get('type')} {event.get('reason')}: {redact(event.get('message', ''))}"
-            for event in found
+            for event in volumes.events(self.cluster, namespace, kind, name)
             if event.get("type") != "Normal"
         ][-EVENTS:]
 
@@ -328,10 +332,10 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
 
     Args:
         cluster: where the Deployments are.
-        deployments: live ones.
+        deployments: live ones, or as they are to be.
 
     Returns:
-        a row for each: workload, profile, model, ready (``ready/wanted``), node (names joined by ``,``), gpus (of all its pods), and
+        a row for each: workload, profile, model, ready (``ready/wanted``), node (names without their domain, joined by ``,``), gpus (of all its pods), and
         answers: whether a pod is ready whose containers really run, which a simulated node's do not.
     """
 
@@ -353,8 +357,8 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
             "workload": deployment["metadata"]["name"],
             "profile": notes.get("modelyard/profile", "-"),
             "model": notes.get("modelyard/model", "-"),
-            "ready": f"{deployment['status'].get('readyReplicas', 0)}/{wanted}" + ("" if wanted else " parked"),
-            "node": ",".join(sorted({pod["spec"].get("nodeName", "") for pod in pods} - {""})) or "-",
+            "ready": f"{deployment.get('status', {}).get('readyReplicas', 0)}/{wanted}" + ("" if wanted else " parked"),
+            "node": ",".join(sorted({pod["spec"].get("nodeName", "").partition(".")[0] for pod in pods} - {""})) or "-",
             "gpus": str(gpus),
             "answers": any(_runs(pod) for pod in pods),
         }

@@ -50,6 +50,10 @@ def folders(rendered: Mapping) -> list[dict]:
     top = tops(rendered)[0]
     parts = [part for part in rendered["parts"] if part.get("folder")]
     chosen_by = list(dict.fromkeys(part["chosen_by"] for part in parts))
+    disabled = rendered["settings"]["tree"]["include_disabled"]
+    # An overlay that is on needs its base, which is no server by itself.
+    bases = {part["base"] for part in parts if part["enabled"]}
+    written = [part for part in parts if disabled or part["enabled"] or part["folder"] in bases]
     found = [
         {
             "path": f"{top}/{part['folder']}",
@@ -57,10 +61,11 @@ def folders(rendered: Mapping) -> list[dict]:
             "objects": part["objects"],
             "base": f"{top}/{part['base']}" if part["base"] else "",
         }
-        for part in parts
+        for part in written
     ]
-    for part in parts:
-        if part["bundle"]:
+    there = {part["folder"] for part in written}
+    for part in written:
+        if part["bundle"] and there.issuperset(part["bundle"][1]):
             path, members = part["bundle"]
             includes = [posixpath.relpath(member, path) for member in members]
             found.append({"path": f"{top}/{path}", "variables": part["variables"], "includes": includes})
@@ -69,7 +74,7 @@ def folders(rendered: Mapping) -> list[dict]:
         if part["role"] == APPLICATIONS:
             on = [item for item in part["objects"] if item["kind"] != "Secret"]
             variables = ", ".join(["argocd_apps_*", *chosen_by])
-            found += application_folders(on, part.get("off", []), _path(rendered), variables)
+            found += application_folders(on, part.get("off", []) if disabled else [], _path(rendered), variables)
     return found
 
 

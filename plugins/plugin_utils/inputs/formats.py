@@ -48,6 +48,7 @@ _TEXTS: dict[str, tuple[re.Pattern, str]] = {
         re.compile(r"(?!\.\.?$)[A-Za-z0-9:._-]{1,253}", re.ASCII),
         "must be a name of letters, digits, -, ., _ and :",
     ),
+    "host": (re.compile(rf"(\*\.)?{names.DNS_SUBDOMAIN.pattern}"), "must be a host's name such as models.example.com"),
     # IsConfigMapKey
     "key": (re.compile(r"(?!\.\.)[-._a-zA-Z0-9]{1,253}", re.ASCII), "must be a key of letters, digits, -, _ and ."),
     # IsEnvVarName

@@ -7,7 +7,7 @@ the identity report read:
   ``account_id``, ``partition``, ``region``, ``pod_identity``.
 * ``settings``: the variables of the roles that have readers of their own, without prefix and without credentials.
 * ``roles``: the roles that were rendered.
-* ``parts``: one for each server, for what the workflows share, and for the Applications. Each has its ``role``, ``component``,
+* ``parts``: one for each server, for what the workflows share, for the inventory's own objects, and for the Applications. Each has its ``role``, ``component``,
   ``profile``, ``enabled``, ``name``, ``objects``, the ``variables`` that it comes from, and where it has such: ``service``,
   ``questions`` (smoke), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
   and ``variable``, which sets the access), ``folder``, ``base`` and ``bundle`` (the tree), ``off`` (Applications of what is off).
@@ -32,14 +32,20 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     role_annotations,
     role_name_error,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import component_of, oversized, own
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import (
+    component_of,
+    identity,
+    oversized,
+    own,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, patch, templates
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import extra, kinds, patch, templates
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
-WORKFLOWS, APPLICATIONS = "irsa", "argocd_apps"
+WORKFLOWS, PLATFORM, APPLICATIONS = "irsa", "platform", "argocd_apps"
 # Roles whose variables others than this module read, and those of them that are credentials or no setting.
 READ = ("apply", "irsa", "argocd_apps", "tree")
 UNREAD = {"argocd_apps": "repository", "apply": "rendered"}
@@ -47,7 +53,7 @@ UNREAD = {"argocd_apps": "repository", "apply": "rendered"}
 
 def everything() -> list[str]:
     """Name the roles that render, in the order of a run."""
-    return [WORKFLOWS, *registry.ROLES, APPLICATIONS]
+    return [WORKFLOWS, PLATFORM, *registry.ROLES, APPLICATIONS]
 
 
 class Rendering:
@@ -66,6 +72,8 @@ class Rendering:
         self.platform = inputs.values("platform")
         # Of all kinds, since a role that runs alone must not take a name of another's either.
         self.servers: dict[str, list[kinds.Server]] = {}
+        # The objects that the inventory brings to what is on: whose settings have them, at which place of the list.
+        self.brought: list[tuple[Settings, int, dict]] = []
 
     def run(self, roles: list[str], off: bool) -> dict:
         """Render.
@@ -86,12 +94,15 @@ class Rendering:
             for role in roles:
                 if role == WORKFLOWS:
                     parts += self._workflows(off)
+                elif role == PLATFORM:
+                    parts += self._extra()
                 elif role == APPLICATIONS:
                     found, wanted = self._applications()
                     parts += found
             for kind in registry.load_kinds():
                 if kind.role in roles and kind.role in self.servers:
                     parts += self._servers(kind, off)
+        self._check_brought(parts)
         # What stands in for a wrong variable is not told as another.
         platform = self.inputs.problems("platform")
         told = [line for line in self.problems.lines if line in platform or line.split(" ")[0] not in self._wrong()]
@@ -151,11 +162,13 @@ class Rendering:
         settings, before = server.settings, self.problems.found
         computed = kind.compute(settings, self.platform)
         self.warnings += settings.notices if server.enabled else []
+        brought = self._brought(settings, kind.role, server.enabled)
         objects: list[dict] = []
         if self.problems.found == before:
             roles = tuple(lineage(kind.role, self.inputs.roles))
             rendered = templates.render(roles, computed["templates"], server=computed)
             objects = self._owned(patch.applied(rendered, settings), kind.role)
+            objects += brought
             self.problems.lines += oversized(objects, server.variables)
         account = None
         if computed["role_arn"]:
@@ -182,9 +195,46 @@ class Rendering:
             "misfits": settings.misfits,
             "account": account,
             "folder": kind.place(server.profile)[0] if server.profile else kind.base,
-            "base": kind.base if server.profile else "",
+            # Objects that follow no template are no overlay of others: kustomize would rename them, and not what they name.
+            "base": kind.base if server.profile and not extra.kinds_of(settings) else "",
             "bundle": list(kind.bundle(server.profile)) if kind.bundle else [],
         }
+
+    def _extra(self) -> list[dict]:
+        """Give the part of the objects that belong to no server; none without such."""
+        settings = self._platform_settings(self.inputs, self.problems)
+        if not settings.get(extra.KEY):
+            return []
+        part = self._part(PLATFORM, extra.PART, True, [])
+        part["objects"] = self._brought(settings, PLATFORM, True)
+        return [part | {"folder": extra.PART, "chosen_by": settings.path(extra.KEY), "variables": "platform_*"}]
+
+    def _platform_settings(self, inputs: Inputs, problems: Problems) -> Settings:
+        return Settings([(f"{PLATFORM}_", inputs.values(PLATFORM))], [], problems)
+
+    def _brought(self, settings: Settings, role: str, enabled: bool) -> list[dict]:
+        """Give the objects that the inventory brings to a part."""
+        found = extra.objects(settings, str(self.platform["namespace"]))
+        if len(found) < len(settings.get(extra.KEY) or []):
+            return []
+        owned = self._owned(found, role)
+        self.brought += [(settings, index, item) for index, item in enumerate(owned) if enabled]
+        return owned
+
+    def _check_brought(self, parts: list[dict]) -> None:
+        """Refuse an object of the inventory's own that has the name of another one."""
+        on = [(part, item) for part in parts if part["enabled"] for item in part["objects"]]
+        for settings, index, item in self.brought:
+            others = [(part, other) for part, other in on if other is not item and identity(other) == identity(item)]
+            for part, other in others:
+                theirs = next((found for found in self.brought if found[2] is other), None)
+                place = (
+                    f"{theirs[0].path(extra.KEY)}" if theirs else f"{part['variables'].split(',')[0]} ({part['name']})"
+                )
+                allowed = f"{item['kind']} of this name comes from {place} too, and an object has one owner"
+                if theirs and theirs[0].path(extra.KEY) == settings.path(extra.KEY) and theirs[0] is not settings:
+                    allowed = f"every server that is on would have this {item['kind']}: set it for one profile, or in platform_extra_objects"
+                settings.wrong(item["metadata"]["name"], allowed, extra.KEY, index, "metadata", "name")
 
     def _workflows(self, off: bool) -> list[dict]:
         values = self.inputs.values(WORKFLOWS)
@@ -249,8 +299,9 @@ class Rendering:
         """Describe one cluster to Argo CD: this one, or a host of the inventory with what it sets itself."""
         shared = inputs.values(WORKFLOWS)["workflow_enabled"]
         servers = [server for kind in registry.load_kinds() for server in found[kind.role] if server.described]
+        brought = extra.kinds_of(self._platform_settings(inputs, Problems()))
         if not host:
-            return argocd.cluster(str(self.platform["cluster_name"]), servers, shared, settings)
+            return argocd.cluster(str(self.platform["cluster_name"]), servers, shared, settings, brought)
         given = inputs.given(APPLICATIONS)
         said = {
             key: given[key]
@@ -262,7 +313,7 @@ class Rendering:
         said["destination_given"] = bool({"destination_server", "destination_name"} & said.keys())
         said |= {"profiles": given.get("profiles", {}), "shared": given.get("shared", shared)}
         name = str(inputs.given("platform").get("cluster_name", host))
-        return argocd.cluster(name, servers, shared, {**settings, **said})
+        return argocd.cluster(name, servers, shared, {**settings, **said}, brought)
 
     def _application(self, app: Mapping) -> dict:
         name = "applicationset.yaml.j2" if app["generator"] else "application.yaml.j2"

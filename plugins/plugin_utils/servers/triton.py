@@ -40,6 +40,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
             *({"path": f"/v2/models/{model}", "expect": model} for model in models if model != "*"),
         ],
         own_environment={"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"},
+        waiting="nv_inference_pending_request_count",
     )
     server["reads"] = [str(settings["model_repository"])]
     server["network_policy"] = workload.network_policy(

@@ -77,6 +77,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         inside=loader.inside(settings),
         init_seconds=workload.whole(settings, "adapters_seconds", least=1) if adapters["slots"] else 0,
         exclusive_claim=exclusive,
+        waiting="vllm:num_requests_waiting",
     )
     # The metrics have a port of their own at the Service alone.
     server["network_policy"] = workload.network_policy(settings, platform, [server["http_port"]], mlflow_ports)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, vllm, vllm_flags, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, scaling, vllm, vllm_flags, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 
@@ -15,7 +15,9 @@ def compute(settings: Settings, platform: Mapping) -> dict:
             settings.wrong(value, "never for the judge: CUDA graphs are worth their memory", "extra_args", flag)
     server = vllm.compute(settings, platform)
     if workload.flag(settings, "parked"):
-        templates = [name for name in server["templates"] if name != "poddisruptionbudget.yaml.j2"]
+        # An autoscaler would start it again.
+        idle = ("poddisruptionbudget.yaml.j2", *scaling.TEMPLATES)
+        templates = [name for name in server["templates"] if name not in idle]
         server.update(replicas=0, templates=templates)
     return server
 

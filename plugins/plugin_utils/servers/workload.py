@@ -21,6 +21,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.formats import format_error
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest, problem
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import present
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import exposure, scaling
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
@@ -328,7 +329,7 @@ def _check_memory_volumes(settings: Settings, limit: Any, memory: Iterable[str])
 
 def replicas(settings: Settings) -> int | None:
     """Read the number of pods; None when an autoscaler owns it."""
-    if flag(settings, "autoscaled") or settings["replicas"] is None:
+    if flag(settings, "autoscaled") or scaling.is_autoscaled(settings) or settings["replicas"] is None:
         return None
     return whole(settings, "replicas")
 
@@ -525,7 +526,7 @@ def environment(
     env.update({name: value for name, value in given.items() if not isinstance(value, Mapping)})
     secret = f"must come from a Secret, in {settings.path(raw)} with valueFrom.secretKeyRef: a value would be in the rendered files"
     for name, value in given.items():
-        if _is_credential(name, value):
+        if is_credential(name, value):
             settings.wrong(HIDDEN, secret, key, name)
     result = {
         name: {"name": str(name), **(value if isinstance(value, Mapping) else {"value": _text(value)})}
@@ -536,7 +537,7 @@ def environment(
         wrong = _variable_error(item)
         if wrong:
             settings.wrong(HIDDEN, wrong, raw, index)
-        elif _is_credential(item["name"], item.get("value")):
+        elif is_credential(item["name"], item.get("value")):
             settings.wrong(HIDDEN, secret, raw, index)
         else:
             value = {} if item.get("value") is None else {"value": _text(item["value"])}
@@ -558,8 +559,8 @@ def _variable_error(item: Mapping) -> str | None:
     return format_error(item["name"], "environment")
 
 
-def _is_credential(name: object, value: object) -> bool:
-    """Tell by its name whether a variable's value is a credential, and not one of the switches that end alike."""
+def is_credential(name: object, value: object) -> bool:
+    """Tell by its name (of a variable, of a key) whether a value is a credential, and not one of the switches that end alike."""
     switch = value is None or str(value).lower() in ("", "0", "1", "true", "false")
     return not switch and _CREDENTIAL.fullmatch(str(name)) is not None
 
@@ -668,7 +669,8 @@ def network_policy(settings: Settings, platform: Mapping, ports: list[int], mlfl
             peer["podSelector"] = {"matchLabels": present(item["pod_labels"])}
         peers.append(peer)
     ingress = [{"from": peers, "ports": _ports("TCP", ports)}] if peers else []
-    policy = {"policyTypes": ["Ingress"], "ingress": ingress + listed(settings, "network_policy_extra_ingress")}
+    ingress += exposure.admitted(settings) + listed(settings, "network_policy_extra_ingress")
+    policy = {"policyTypes": ["Ingress"], "ingress": ingress}
     if not flag(settings, "network_policy_egress_limited"):
         return policy
     egress = [{"ports": _ports("UDP", [53]) + _ports("TCP", [53])}]
@@ -797,6 +799,7 @@ def templates(server: Mapping, settings: Settings, *own: str) -> list[str]:
         "networkpolicy.yaml.j2": flag(settings, "network_policy_enabled"),
         "poddisruptionbudget.yaml.j2": count is None or count > 1,
         "servicemonitor.yaml.j2": flag(settings, "monitoring_enabled"),
+        **{name: bool(server[key]) for key, (name, _, _) in {**exposure.WAYS, **scaling.SCALERS}.items()},
     }
     wanted = [name for name, on in optional.items() if on]
     return ["serviceaccount.yaml.j2", *own, "service.yaml.j2", "deployment.yaml.j2", *wanted]
@@ -830,6 +833,7 @@ def compute(
     inside: tuple[str, ...] = (),
     init_seconds: int = 0,
     exclusive_claim: bool = False,
+    waiting: str = "",
 ) -> dict:
     """Compute one server: what the shared templates place, from the settings and from what its kind says of it.
 
@@ -849,6 +853,7 @@ def compute(
         inside: hosts within the cluster that must not go through a proxy.
         init_seconds: what its init containers may take.
         exclusive_claim: it mounts a claim that one node has at a time.
+        waiting: its metric of requests that wait, where it has one.
 
     Returns:
         the settings, and beside them what the templates place and the project reads of a server (``servers.render``).
@@ -885,5 +890,8 @@ def compute(
         volumes=found_volumes,
         volume_mounts=mounts,
     )
+    reached = {name: number for name, number in numbers.items() if name != "metrics"}
+    found |= exposure.compute(settings, platform, found["service_name"], reached)
+    found |= scaling.compute(settings, platform["namespace"], found["name"], found["service_name"], waiting)
     found["templates"] = templates(found, settings, *own_templates)
     return found

@@ -1,0 +1,185 @@
+"""Looks on a cluster for what the objects of a run name and do not bring; never writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import references
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, describe
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.references import Reference
+
+# What a look gives where this credential may not look.
+UNKNOWN: dict = {}
+# Older clusters serve some of these APIs only in a version before v1.
+OLDER = ("v1beta2", "v1beta1")
+DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+
+
+class Lookup:
+    """Looks for what changed objects name."""
+
+    def __init__(self, cluster: Cluster, wanted: Iterable[dict]) -> None:
+        """Hold the inputs.
+
+        Args:
+            cluster: where to look.
+            wanted: all objects of the run.
+        """
+        self.cluster = cluster
+        self.made = {identity(item): item for item in wanted}
+        self.live: dict[Reference, dict | None] = {}
+        self.problems: list[str] = []
+        self.notices: list[str] = []
+
+    def check(self, changes: Iterable[Any]) -> tuple[list[str], list[str]]:
+        """Tell what changed objects name that neither the cluster has nor the run makes.
+
+        Args:
+            changes: the ``Change``s to be applied.
+
+        Returns:
+            problems (a pod would wait for ever), and notices (it may start all the same, or nobody can tell).
+        """
+        named: dict[Reference, list[dict]] = {}
+        for change in changes:
+            # What a claim named is of no use any more once it is bound.
+            if ((change.before or {}).get("status") or {}).get("phase") != "Bound":
+                _add(named, change.after or change.item)
+        while named:
+            new = [
+                one for one in dict.fromkeys(map(_plain, named)) if one not in self.live and self._is_looked_for(one)
+            ]
+            self.live |= zip(new, self.cluster.parallel(self._read, new), strict=True)
+            for reference, by in named.items():
+                self._judge(reference, by)
+            # What is there waits for others itself: an account's pull secrets, the class of a claim that is not bound.
+            named = {}
+            for found in [self.live[one] for one in new]:
+                if found and (found["kind"] == "ServiceAccount" or _is_pending(found)):
+                    _add(named, found)
+        return list(dict.fromkeys(self.problems)), list(dict.fromkeys(self.notices))
+
+    def _is_looked_for(self, reference: Reference) -> bool:
+        """Tell whether the cluster has to be asked: of a claim that the run makes, too, since it may be there in a bad state."""
+        return reference.kind == "PersistentVolumeClaim" or identity(reference.item()) not in self.made
+
+    def _judge(self, reference: Reference, by: list[dict]) -> None:
+        what, who = describe(reference.item()), ", ".join(dict.fromkeys(map(describe, by)))
+        live, made = self.live.get(_plain(reference)), self.made.get(identity(reference.item()))
+        found = live or made
+        if live is UNKNOWN and not made:
+            asked = f"{what}, which {who} names" if reference.name else f"a {reference.kind} for {who}"
+            self.notices.append(f"{asked}: whether it exists is not known, this credential may not read it")
+        elif not found and reference.kind == "StorageClass":
+            self._no_class(reference, by)
+        elif not found and not reference.name:
+            self.problems.append(
+                f"{who} asks for a volume without a StorageClass, and there is none: create one, or name a class"
+            )
+        elif not found and not reference.needed:
+            self.notices.append(f"{what}, which {who} names, does not exist: images that need it are not pulled")
+        elif not found:
+            where = self._elsewhere(reference)
+            self.problems.append(f"{what}, which {who} names, does not exist{where}: create it first, or name another")
+        elif reference.key and reference.key not in _keys(found):
+            self.problems.append(f"{what} has no key {reference.key}, which {who} names: add it, or name another")
+        elif live and reference.kind == "PersistentVolumeClaim":
+            self._claim(live, f"{what}, which {who} names,")
+
+    def _claim(self, live: dict, what: str) -> None:
+        """Say of a claim that is there why no new pod could mount it."""
+        if live["metadata"].get("deletionTimestamp"):
+            self.problems.append(f"{what} is being deleted: wait until it is gone, then run again; or name another")
+        elif (live.get("status") or {}).get("phase") == "Lost":
+            self.problems.append(
+                f"{what} has lost its volume {live['spec'].get('volumeName')}: replace it, or name another"
+            )
+        elif _is_pending(live):
+            name = live["spec"].get("storageClassName") or ""
+            kind = self._read(Reference(references.STORAGE, "StorageClass", "", name))
+            # Such a claim waits for the first pod that mounts it.
+            if (kind or {}).get("volumeBindingMode") != "WaitForFirstConsumer":
+                place = live["metadata"]
+                why = f"kubectl -n {place['namespace']} describe pvc {place['name']}"
+                self.notices.append(f"{what} is not bound, and its pods will wait until it is. Why: {why}")
+
+    def _no_class(self, reference: Reference, by: list[dict]) -> None:
+        """Say that a class is missing, except to a claim for which a volume is there that somebody made."""
+        for item in by:
+            if item["kind"] == "PersistentVolumeClaim" and self._volume(reference.name):
+                continue
+            what = describe(item)
+            self.problems.append(
+                f"{describe(reference.item())}, which {what} names, does not exist: create it first, or name another"
+                if reference.name
+                else f"{what} names no StorageClass, and the cluster has no default one: name one, or make one the default"
+            )
+
+    def _volume(self, storage_class: str) -> dict | None:
+        """Find a volume of a class that no claim has yet; UNKNOWN where this credential can't see volumes."""
+        volumes = self._list("v1", "PersistentVolume")
+        if volumes is None:
+            return UNKNOWN
+        free = [item for item in volumes if (item.get("status") or {}).get("phase") == "Available"]
+        return next((item for item in free if item["spec"].get("storageClassName", "") == storage_class), None)
+
+    def _elsewhere(self, reference: Reference) -> str:
+        """Say of a claim in which other namespaces there is one of its name."""
+        if reference.kind != "PersistentVolumeClaim":
+            return ""
+        found = self._list("v1", reference.kind, fieldSelector=f"metadata.name={reference.name}") or []
+        places = ", ".join(sorted(item["metadata"]["namespace"] for item in found))
+        return f" (one of that name is in {places}, and pods mount claims of their own namespace)" if places else ""
+
+    def _read(self, reference: Reference) -> dict | None:
+        """Read what is named: None where it does not exist, UNKNOWN where that can't be told."""
+        if not reference.name:
+            return self._default_class() if reference.kind == "StorageClass" else self._volume("")
+        group, slash, version = reference.api_version.rpartition("/")
+        versions = [f"{group}{slash}{one}" for one in (version, *OLDER)]
+        served = next((one for one in versions if self.cluster.resource(one, reference.kind)), None)
+        if not served:
+            return None
+        try:
+            return self.cluster.get({**reference.item(), "apiVersion": served})
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return UNKNOWN
+
+    def _default_class(self) -> dict | None:
+        classes = self._list(references.STORAGE, "StorageClass")
+        return UNKNOWN if classes is None else next(filter(_is_default, classes), None)
+
+    def _list(self, api_version: str, kind: str, **query: str) -> list[dict] | None:
+        try:
+            return self.cluster.list(api_version, kind, None, **query)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return None
+
+
+def _add(named: dict[Reference, list[dict]], item: dict) -> None:
+    for reference in references.of(item):
+        named.setdefault(reference, []).append(item)
+
+
+def _plain(reference: Reference) -> Reference:
+    """Leave out what does not matter to who looks for it."""
+    return reference._replace(needed=True, key="")
+
+
+def _is_pending(item: Mapping) -> bool:
+    return item["kind"] == "PersistentVolumeClaim" and (item.get("status") or {}).get("phase") == "Pending"
+
+
+def _keys(item: Mapping) -> set[str]:
+    return {key for field in ("data", "stringData", "binaryData") for key in item.get(field) or {}}
+
+
+def _is_default(item: Mapping) -> bool:
+    notes = item["metadata"].get("annotations") or {}
+    return any(notes.get(name) == "true" for name in DEFAULT_CLASS)
