@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments, vllm
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm_flags as generator
 
 ROOT = Path(__file__).parents[2]
@@ -260,14 +259,20 @@ def test_vllm_itself_accepts_what_the_roles_generate(vllm_lines) -> None:
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        ({"max-num-sequences": 1}, "vLLM 0.14.1 has no flag --max-num-sequences: unknown, did you mean '--max-num-seqs'?"),
+        (
+            {"max-num-sequences": 1},
+            "vLLM 0.14.1 has no flag --max-num-sequences: unknown, did you mean '--max-num-seqs'?",
+        ),
         ({"gpu-memory-utilisation": 0.9}, "did you mean '--gpu-memory-utilization'?"),
         ({"gpu-memory": 0.99}, "--gpu-memory-utilization has a variable of its own"),
         ({"-tp": 2}, "--tensor-parallel-size has a variable of its own"),
         ({"api-k": "abc"}, "vllm_extra_args.api-k is (hidden): would be in the rendered files"),
         ({"kv-cache-dtype": "fp9"}, "argument --kv-cache-dtype: invalid choice: 'fp9'"),
         ({"max-num-seqs": "many"}, "argument --max-num-seqs: invalid int value: 'many'"),
-        ({"trust-remote-code": "true"}, "argument --trust-remote-code/--no-trust-remote-code: ignored explicit argument 'true'"),
+        (
+            {"trust-remote-code": "true"},
+            "argument --trust-remote-code/--no-trust-remote-code: ignored explicit argument 'true'",
+        ),
         ({"tokenizer": None}, "argument --tokenizer: expected one argument"),
         ({"compilation-config.mod": 3}, "argument --compilation-config/-cc: 1 validation error"),
         (
@@ -307,7 +312,9 @@ def test_forms_that_vllm_takes(vllm, extra: dict, words: list[str]) -> None:
 
 def test_a_version_without_a_list_is_told(vllm) -> None:
     server, lines = vllm(image="vllm/vllm-openai:v0.99.0", extra_args={"nosuch": 1, "gpu-memory-utilization": 0.9})
-    assert lines == ["vllm_extra_args.gpu-memory-utilization is 0.9: --gpu-memory-utilization has a variable of its own"]
+    assert lines == [
+        "vllm_extra_args.gpu-memory-utilization is 0.9: --gpu-memory-utilization has a variable of its own"
+    ]
     assert any("there is no list for vllm/vllm-openai:v0.99.0" in notice for notice in server["notices"])
 
 

@@ -52,7 +52,9 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     exclusive = _check_claim(settings, cache, workload.replicas(settings))
     version = vllm_flags.version_of(str(settings["image"]))
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
+    right = settings.problems.found
     words = _arguments(settings, parallel, version)
+    right = right == settings.problems.found
     values = vllm_flags.parsed(words, version)
     model = vllm_fit.read_model(settings, values)
     weights = model.weight_bytes if model else None
@@ -83,12 +85,13 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     server["network_policy"] = workload.network_policy(settings, platform, [server["http_port"]], mlflow_ports)
     server.update(adapters=adapters, cache=cache)
     if adapters["slots"]:
-        known = (vllm_fit.known_models().get(settings["model"]) or {}).get("base_models", [])
-        server["init"] = _init(settings, platform, adapters, known)
-        if adapters["builtin"] and not known and not settings["adapter_base_models"]:
+        known = vllm_fit.known_models().get(settings["model"])
+        server["init"] = _init(settings, platform, adapters, (known or {}).get("base_models", []))
+        if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
     vllm_fit.check_gpus(settings, server["resources"], parallel, values)
-    vllm_fit.check(settings, pool, model, values, version)
+    if right:
+        vllm_fit.check(settings, pool, model, values, version)
     _check_download(settings, platform, server, weights)
     return server
 
@@ -288,10 +291,10 @@ def _arguments(settings: Settings, parallel: int, version: str) -> list[str]:
         generated.update({"--enable-lora": True, "--max-loras": loras, "--max-lora-rank": rank})
     extra = workload.dictionary(settings, "extra_args")
     vllm_flags.check_extra(settings, extra, version)
-    if not vllm_flags.known(version):
-        settings.notices.append(
-            f"{settings['name']}: whether this vLLM takes its flags was not checked: there is no list for {settings['image']}"
-        )
+    file = vllm_flags.CONFIG in map(vllm_flags.flag_name, extra)
+    if file or not vllm_flags.known(version):
+        why = f"they stand in a file ({vllm_flags.CONFIG})" if file else f"there is no list for {settings['image']}"
+        settings.notices.append(f"{settings['name']}: whether this vLLM takes its flags was not checked: {why}")
     return [model, *vllm_flags.flags(generated), *vllm_flags.flags(extra, version)]
 
 

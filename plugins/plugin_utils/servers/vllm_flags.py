@@ -21,6 +21,8 @@ _VERSION = re.compile(r"[:-]v?(\d+\.\d+\.\d+)(?![\d.])")
 # What takes a list as JSON, and what takes one item each time.
 JSON_LISTS = frozenset({"--allowed-headers", "--allowed-methods", "--allowed-origins"})
 REPEATED = frozenset({"--middleware"})
+# A file with more flags, in the pod.
+CONFIG = "--config"
 # Flags that would show a credential, to the setting that names its Secret.
 CREDENTIALS = {"--hf-token": "hf_token_secret", "--api-key": "api_key_secret"}
 # Flags that the role writes, where it has a variable for them.
@@ -94,7 +96,7 @@ def flags(given: Mapping, version: str = "") -> list[str]:
         option = flag_name(name)
         if "." in option:
             words.append(f"{option}={_text(value)}")
-        elif option == "--config":
+        elif option == CONFIG:
             # vLLM looks for the bare word before it parses.
             words += [option, str(value)]
         elif value is None or value is True:
@@ -158,7 +160,7 @@ def check_extra(settings: Settings, extra: Mapping, version: str) -> None:
             secret = settings.path(CREDENTIALS[credential[0]])
             allowed = f"would be in the rendered files: name its Secret in {secret}"
             settings.wrong(HIDDEN, allowed, "extra_args", name)
-        elif known(version) and "." not in flag and (said := refusal(flags({name: value}, version), version)):
+        elif known(version) and "." not in flag and (said := refusal(flags({name: value}, version), version, True)):
             settings.wrong(value, _worded(flag, said, version), "extra_args", name)
     # Some go together: keys of one flag, and what one flag asks of another.
     if known(version) and settings.problems.found == before and (said := refusal(flags(extra, version), version)):
@@ -173,24 +175,37 @@ def _worded(flag: str, said: str, version: str) -> str:
 
 
 def parsed(words: list[str], version: str) -> argparse.Namespace | None:
-    """Read a command line, its model and flags, as vLLM would; None where it refuses, or where there is no list of the version."""
+    """Read a command line, its model and flags, as vLLM would, without what a configuration file adds.
+
+    Returns:
+        the values; None where vLLM refuses it, or where there is no list of the version.
+    """
     if not known(version):
         return None
+    if CONFIG in words:
+        place = words.index(CONFIG)
+        words = [*words[:place], *words[place + 2 :]]
     with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit, Exception):
         return arguments.parse(["serve", *words], known(version), _parser(version))
     return None
 
 
-def refusal(words: list[str], version: str) -> str:
-    """Say why vLLM refuses flags, in its own words; ``''`` when it does not."""
+def refusal(words: list[str], version: str, alone: bool = False) -> str:
+    """Say why vLLM refuses flags, in its own words; ``''`` when it does not.
+
+    Args:
+        words: the flags.
+        version: of vLLM.
+        alone: whether others may come with them, so that only what the parser itself refuses counts.
+    """
     output = io.StringIO()
     with contextlib.redirect_stderr(output):
         try:
             arguments.parse(["serve", "model", *words], known(version), _parser(version))
         except SystemExit:
             return output.getvalue().strip().rpartition(": error: ")[2]
-        except NotImplementedError:
+        except (NotImplementedError, OSError):
             return ""  # A configuration file, which is the pod's.
         except Exception as error:
-            return str(error)
+            return "" if alone else str(error)
     return ""
