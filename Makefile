@@ -11,14 +11,14 @@ CLUSTER := local
 CONTROL := controlplane/$(or $(if $(filter local,$(CLUSTER)),cluster),$(filter kind,$(CLUSTER)),$(error CLUSTER=$(CLUSTER): must be local or kind))
 # Both inventories read the location of their cluster from the environment.
 PLAY := MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/ansible-playbook -i inventories/$(CLUSTER)
-SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard images/*/prepare standins/*/prepare) tests/vllm/ask tests/vllm/enter tests/vllm_flags/ask tools/uv .ci/run
+SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard images/*/build images/*/prepare standins/*/prepare) tests/vllm/ask tests/vllm/enter tests/vllm_flags/ask tools/uv .ci/run
 
 # Where Python may not write bytecode, every play spends seconds compiling its imports. Compiling the whole environment would
 # take minutes and half a gigabyte, so only these.
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke render specs bench pictures kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
+.PHONY: help deploy destroy check smoke image render specs bench pictures kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ smoke: env ## Send each model server a real request
 
 render: env ## Write infra/, the files for kubectl and Argo CD: make render INVENTORY=inventories/platform
 	@$(BIN)/ansible-playbook -i $(or $(INVENTORY),inventories/platform) playbooks/render.yml
+
+image: ## Build the image that loads adapters, and push it: make image IMAGE=ACCOUNT.dkr.ecr.REGION.amazonaws.com/vllm-deployment-tools:TAG
+	@images/vllm-deployment-tools/build "$(IMAGE)"
 
 specs: env ## Write roles/*/meta/argument_specs.yml, which ansible-doc reads, from what meta/inputs.yml says
 	@$(BIN)/python tools/specs.py

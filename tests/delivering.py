@@ -79,6 +79,7 @@ def rendering(
         "secrets": [],
         "namespaces": [namespace],
         "problems": [],
+        "placeholders": [],
         "warnings": [],
     }
 

@@ -838,6 +838,48 @@ def test_without_a_node_the_table_decides(run, cluster):
     assert cluster.resource_versions() == before
 
 
+def test_gpus_that_are_taken_are_told_before_anything_waits_for_them(run, cluster, namespace):
+    """By the rights of docs/rbac.yaml, and by those of one namespace."""
+    connection = listed_rights(cluster)
+
+    def server(name, surge=0, value="b", replicas=1):
+        item = deployment(name, replicas, selector={"workload": "gpu-vllm"})
+        item["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": surge, "maxUnavailable": 1 - surge}}
+        container = item["spec"]["template"]["spec"]["containers"][0]
+        container["resources"] = {"limits": {"nvidia.com/gpu": 1}}
+        container["env"][0]["value"] = value
+        return item
+
+    def told(*objects):
+        return run(*objects, check_mode=True, connection=connection).text
+
+    run(server("d", replicas=2))
+    changed = told(server("d", value="c", replicas=2))
+    assert "replaces 1 of its 2 pods at a time: 1 serve on" in changed
+    assert "no room" not in changed
+    beside = told(server("d", 1, "c", 2))
+    assert "replaces its 2 pods, which serve until new ones are ready" in beside
+    assert "the pod that this run starts beside the old will find no room on the 2 nodes of its pool now" in beside
+    assert "0 of 2 nvidia.com/gpu are free; taken by ml-models/d-" in beside
+    assert "spare_nodes: 0 in the hardware profile" in beside
+    further = told(server("d", replicas=2), server("e"))
+    assert "Deployment ml-models/e: the pod that this run starts will find no room" in further
+    # Its pods go in the same run.
+    assert "no room" not in told(server("e"))
+    assert "no room" not in told(server("d", replicas=1), server("e"))
+    cluster.kubectl("delete", "clusterrolebinding", "modelyard")
+    assert "find no room" not in told(server("d", replicas=2), server("e"))
+    # Nodes without others' pods: only what is known is told.
+    rules = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
+    cluster.api("POST", f"{RBAC}/clusterroles", {"metadata": {"name": "nodes"}, "rules": rules})
+    subject = {"kind": "ServiceAccount", "name": "deployer", "namespace": "modelyard"}
+    binding = {"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "nodes"}}
+    cluster.api(
+        "POST", f"{RBAC}/clusterrolebindings", {"metadata": {"name": "nodes"}, "subjects": [subject], **binding}
+    )
+    assert "(pods outside ml-models are not seen)" in told(server("d", replicas=2), server("e"))
+
+
 @pytest.mark.parametrize(
     "mark",
     [

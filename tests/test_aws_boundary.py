@@ -163,12 +163,12 @@ def test_with_pod_identity_too(limited):
 
 
 def test_a_failed_run_is_taken_back_with_these_rights(limited):
-    with pytest.raises(AwsError, match="what came before it is taken back"):
+    with pytest.raises(AwsError, match="the earlier writes were rolled back"):
         run(**GIVEN, denied=[f"iam:PutRolePolicy {ROLES[2]}"])
     assert everything(limited) == {"associations": {}}
     run(**GIVEN)
     made = everything(limited)
-    with pytest.raises(AwsError, match="what came before it is taken back"):
+    with pytest.raises(AwsError, match="the earlier writes were rolled back"):
         run(**GIVEN, state="absent", denied=["iam:DeleteOpenIDConnectProvider"])
     assert everything(limited) == made
 
@@ -197,7 +197,7 @@ def test_a_boundary_that_a_run_has_put_on_a_role_stays_where_the_run_fails_and_i
         AssumeRolePolicyDocument=json.dumps(policies.document([])),
         Tags=[{"Key": "managed-by", "Value": "modelyard"}],
     )
-    with pytest.raises(AwsError, match=f"Not taken back: change role {ROLE}: permissions boundary {BOUNDARY}"):
+    with pytest.raises(AwsError, match=f"Not rolled back: change role {ROLE}: permissions boundary {BOUNDARY}"):
         run(**GIVEN, denied=["iam:UpdateAssumeRolePolicy"])
 
 

@@ -178,7 +178,7 @@ def test_a_denied_right_changes_nothing(cloud, situation, action):
 def test_without_the_right_to_untag_what_stays_is_named(cloud, situation):
     prepare, given = SITUATIONS[situation]
     prepare(cloud)
-    with pytest.raises(AwsError, match=rf"{UNTAG[situation]}.* Not taken back: tag ") as error:
+    with pytest.raises(AwsError, match=rf"{UNTAG[situation]}.* Not rolled back: tag ") as error:
         run(**given, denied=[UNTAG[situation]])
     assert "aws-policy.json" in str(error.value)
     run(**given)
@@ -201,7 +201,7 @@ def test_the_listed_rights_are_those_that_are_denied():
 
 
 def test_what_could_not_be_taken_back_is_named(cloud):
-    with pytest.raises(AwsError, match=f"Not taken back: create role .*{ROLES[1]} .*iam:DeleteRole"):
+    with pytest.raises(AwsError, match=f"Not rolled back: create role .*{ROLES[1]} .*iam:DeleteRole"):
         run(**ONE, buckets={}, denied=["iam:PutRolePolicy", "iam:DeleteRole"])
 
 

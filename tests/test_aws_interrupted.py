@@ -128,7 +128,7 @@ def test_a_signal_takes_back_what_the_run_made(cloud, situation):
         with pytest.raises(AwsError, match=f"{kind.name} ended the run before this") as error:
             run(**given, faults=at(moment, lambda kind=kind: os.kill(os.getpid(), kind)))
         # The request that was under way was ended and taken back too.
-        assert "Nothing else has changed: what came before it is taken back" in str(error.value)
+        assert "Nothing else has changed: the earlier writes were rolled back" in str(error.value)
         assert without_ids(everything(cloud)) == before, moment
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -147,7 +147,7 @@ def test_a_second_signal_does_not_end_the_taking_back(cloud):
         os.kill(os.getpid(), signal.SIGTERM)
         return ""
 
-    with pytest.raises(AwsError, match="what came before it is taken back"):
+    with pytest.raises(AwsError, match="the earlier writes were rolled back"):
         run(**ONE, buckets={}, faults=at(1, interrupt) | {"iam:DeleteRole": [interrupt]})
     assert everything(cloud) == NOTHING
 
@@ -215,7 +215,7 @@ def test_what_was_made_by_a_request_whose_answer_was_lost_is_read_back(cloud, op
 def test_another_write_whose_answer_was_lost_is_taken_back_with_the_rest(cloud, situation, operation):
     _, before, _ = foretold(cloud, situation)
     again(cloud, situation)
-    with pytest.raises(AwsError, match="Nothing else has changed: what came before it is taken back"):
+    with pytest.raises(AwsError, match="Nothing else has changed: the earlier writes were rolled back"):
         run(**SITUATIONS[situation][1], faults={operation: ["lost"]})
     assert without_ids(everything(cloud)) == before
 
@@ -246,7 +246,7 @@ def test_what_somebody_else_made_meanwhile_is_not_taken_for_ours(cloud):
         cloud.client("iam").create_role(RoleName=ROLES[1], AssumeRolePolicyDocument=json.dumps(trust))
         return ""
 
-    with pytest.raises(AwsError, match=r"already exists.*what came before it is taken back"):
+    with pytest.raises(AwsError, match=r"already exists.*the earlier writes were rolled back"):
         run(**ONE, buckets={}, faults={"iam:CreateRole": [theirs]})
     assert set(everything(cloud)) == {*NOTHING, ROLES[1]}
 
@@ -276,7 +276,7 @@ def test_what_aws_does_not_know_yet_is_tried_again(cloud, name):
 
 
 def test_it_is_tried_again_within_a_bound(cloud):
-    with pytest.raises(AwsError, match="what came before it is taken back"):
+    with pytest.raises(AwsError, match="the earlier writes were rolled back"):
         run(**ONE, faults={"iam:PutRolePolicy": ["NoSuchEntity"] * 99})
     assert everything(cloud) == NOTHING
     assert aws_api.account_of(REGION).watch.calls.count("iam:PutRolePolicy") == 1 + len(writes.PAUSES)
@@ -294,6 +294,6 @@ def test_what_no_run_made_is_not_waited_for(cloud):
 def test_what_is_taken_back_may_not_be_known_yet_either(cloud):
     """A role that IAM does not know for a moment is not gone."""
     faults = {"iam:DeleteRole": ["NoSuchEntity"], "iam:DeleteOpenIDConnectProvider": ["NoSuchEntity", "NoSuchEntity"]}
-    with pytest.raises(AwsError, match="what came before it is taken back"):
+    with pytest.raises(AwsError, match="the earlier writes were rolled back"):
         run(**ONE, denied=["iam:PutRolePolicy"], faults=faults)
     assert everything(cloud) == NOTHING

@@ -254,7 +254,7 @@ def test_what_takes_tags_back_is_named_by_its_right(cloud):
     cloud.client("s3").create_bucket(Bucket="data", CreateBucketConfiguration={"LocationConstraint": REGION})
     given = one({"bucket": "data"}, buckets={"data": {}}, adopt=["data"])
     denied = ["s3:PutBucketVersioning", "s3:DeleteBucketTagging", "s3:DeleteBucketEncryption"]
-    with pytest.raises(AwsError, match=r"Not taken back: .*\(s3:PutBucketTagging on data is denied"):
+    with pytest.raises(AwsError, match=r"Not rolled back: .*\(s3:PutBucketTagging on data is denied"):
         run(**given, denied=denied)
 
 

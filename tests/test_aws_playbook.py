@@ -76,7 +76,7 @@ def act(name, host="staging", arguments=None, hosts=None, **changes):
 
 
 def changes_of(said):
-    return re.findall(r"^  ((?:create|change|set|tag|untag|delete) .+)$", said, re.MULTILINE)
+    return re.findall(r"^  [\w-]+: (?:would )?((?:create|change|set|tag|untag|delete) .+)$", said, re.MULTILINE)
 
 
 def test_two_clusters_made_foretold_and_taken_away(cloud, play):
@@ -91,6 +91,18 @@ def test_two_clusters_made_foretold_and_taken_away(cloud, play):
     assert changes_of(made)[: len(first)] == first
     for role in ROLES:
         assert len(everything(cloud)[role]["AssumeRolePolicyDocument"]["Statement"]) == 2
+    # The roles are of whichever came first.
+    for said, many, states in (
+        (foretold, " would be made, and nothing was written", {"to be created"}),
+        (made, "", {"created", "changed"}),
+    ):
+        assert re.search(rf"^  staging: \d+ changes{many}$", said, re.MULTILINE), said
+        rows = re.findall(rf"^  (?:staging|prod-eu): role +{ROLES[0]} +(.+)$", said, re.MULTILINE)
+        assert (len(rows), set(rows)) == (2, states)
+        lines = [line for line in said.splitlines() if line.startswith(("  staging: ", "  prod-eu: "))]
+        table = [line for line in lines if re.search(" (state|created|changed|as it was)$", line, re.IGNORECASE)]
+        assert table
+        assert max(map(len, table)) <= 79
     assert re.findall(r"changed=(\d)", made) == ["1", "1"]
     assert [act("aws", host)["changed"] for host in both] == [False, False]
     play("aws", "-e", "irsa_state=absent", hosts=both)
@@ -118,7 +130,9 @@ def test_wrong_inputs_are_refused_before_anything_is_written(cloud, play):
     said = play("aws", check=False, triton_model_repository="s3://elsewhere", irsa_vllm_access=[{"bucket": "s3://x"}])
     assert "Nothing was changed in AWS." in said
     assert "must hold the bucket 'elsewhere'" in said
-    assert "vllm_access[0].bucket is 's3://x': must be the name of a bucket, without s3://" in said
+    # Each with its place, or that nobody has set it.
+    assert re.search(r"vllm_access\[0\].bucket is 's3://x': must be .+ \(set at \S+/hosts.yml:\d+\)\n", said)
+    assert re.search(r"triton_access is .+: ml-models/\S+ reads s3://elsewhere \(this is the default: set it in", said)
     assert "irsa_vllm_access is called vllm_access now" in said
     with pytest.raises(AnsibleActionFail) as error:
         act("aws", irsa_vllm_access=[{"buckets": "x"}], irsa_max_session_second=1, vllm_judge_access=[{"buckets": "x"}])

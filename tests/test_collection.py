@@ -35,6 +35,7 @@ def play(project, cluster):
         "platform_api_server": cluster.url,
         "platform_namespace": NAMESPACE,
         "platform_aws_account_id": "123456789012",
+        "platform_accepted_placeholders": ["123456789012"],
         "triton_enabled_profiles": ["cpu"],
         "triton_min_ready_seconds": 0,
         "vllm_enabled": False,

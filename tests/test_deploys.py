@@ -73,6 +73,7 @@ class Deploys:
     def __init__(self, cluster, folder):
         self.cluster, self.folder = cluster, folder
         self.done: dict[str, Snapshot] = {}
+        self.said: dict[str, str] = {}
         self.failure: Exception | None = None
         # Nothing but what the inventory of any cluster must say: all the rest is the project's default.
         inventory = {
@@ -84,6 +85,7 @@ class Deploys:
                     "platform_connection": {"kubeconfig": str(cluster.kubeconfig)},
                     "platform_api_server": cluster.url,
                     "platform_aws_account_id": ACCOUNT,
+                    "platform_accepted_placeholders": [ACCOUNT],
                 },
             }
         }
@@ -101,7 +103,7 @@ class Deploys:
             if self.failure:
                 raise self.failure
             try:
-                self.run(variables)
+                self.said[name] = " ".join(self.run(variables).stdout.split())
             except BaseException as error:
                 self.failure = error
                 raise
@@ -261,6 +263,22 @@ def test_another_judge_is_another_pod(deploys):
     assert all(pods)
     assert not pods[0] & pods[1]
     assert not pods[1] & pods[2]
+
+
+def test_a_plan_says_who_stops_serving_and_for_how_long(deploys):
+    """The judge's old pod holds the last GPU, may drain for as long as it has to end, and the new one is on another node."""
+    assert deploys["none"]
+    judge = "update Deployment ml-models/judge-vllm:"
+    large, parked, woken, none = (
+        deploys.said[name].partition(judge)[2] for name in ("large", "parked", "woken", "none")
+    )
+    assert "replaces the only pod: down for up to 2400 s" in large
+    assert "stops serving" in parked
+    assert woken
+    assert "stops serving" not in woken
+    assert not none
+    assert "prune Deployment ml-models/judge-vllm: stops serving" in deploys.said["none"]
+    assert "replaces" not in deploys.said["judge"]
 
 
 def test_a_parked_judge_keeps_everything_but_its_pods(deploys):

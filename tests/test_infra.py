@@ -63,6 +63,11 @@ CLUSTERS = {
                 "cache": {"type": "claim", "size": "20Gi"},
             },
         },
+        "platform_extra_objects": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}, "data": {"key": "value"}}
+        ],
+        "triton_ingress": {"className": "nginx"},
+        "triton_autoscaling": {"maxReplicas": 3},
         "vllm_judge_variant": "judge",
         "mlserver_enabled_profiles": ["mlserver"],
         "mlserver_models": {"iris": {"registered_model": "iris", "alias": "live"}},
@@ -371,3 +376,21 @@ def test_a_secret_or_a_file_of_somebody_else_stops_the_writer(tmp_path):
     assert "infra/k8s/shared/serviceaccount-workflow-sa.yaml is in the way" in said(done)
     assert "infra/k8s/mine.yaml was not rendered from the inventory" in said(done)
     assert files_of(tmp_path / "infra") == before
+
+
+# --- A repository with an inventory alone ----------------------------------------------------------
+
+
+def test_an_inventory_in_a_repository_of_its_own_has_its_tree_beside_it(tmp_path):
+    """As docs/repositories.md says, with the variable that stands there."""
+    inventory = tmp_path / "clusters" / "inventory"
+    shutil.copytree(ROOT / "inventories/eks", inventory)
+    text = (ROOT / "docs/repositories.md").read_text(encoding="utf-8")
+    variable = text.partition("clusters/tree.yml`:\n\n```yaml\n")[2].partition("```")[0]
+    (inventory / "group_vars/clusters/tree.yml").write_text(variable)
+    for changed in ("changed=1", "changed=0"):
+        done = playbook("render", str(inventory))
+        assert done.returncode == 0, said(done)
+        assert said(done).count(changed) == 2
+    assert {path.name for path in (inventory.parent / "infra").iterdir()} == {"staging", "production"}
+    assert "host staging of inventory\n" in (inventory.parent / "infra/staging/k8s/kustomization.yaml").read_text()

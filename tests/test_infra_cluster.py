@@ -63,6 +63,7 @@ def pods(cluster) -> set[str]:
 def deploy(cluster):
     def deploy_(*args, **variables):
         direct = {"platform_connection": {"kubeconfig": str(cluster.kubeconfig)}, "platform_api_server": cluster.url}
+        direct["platform_accepted_placeholders"] = ["123456789012"]
         extra = json.dumps(direct | {"platform_delivery": "direct"} | variables)
         return cluster.playbook("site", "-e", extra, *args, inventory="inventories/platform")
 

@@ -1,13 +1,18 @@
 """What a run prunes and what it tells of, on a real API server: kinds that only a user has, and objects under another cluster's name."""
 
+import json
+from pathlib import Path
+
 import pytest
+import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import own
-from delivering import ARGOCD, NAMESPACE, deliver, rendering
+from delivering import ARGOCD, NAMESPACE, deliver, local, rendering
 
 PLACE = f"/namespaces/{NAMESPACE}"
 LEASE = f"/apis/coordination.k8s.io/v1{PLACE}/leases/modelyard"
 CRON_JOBS = f"/apis/batch/v1{PLACE}/cronjobs"
+RIGHTS = Path(__file__).resolve().parent.parent / "docs" / "rbac.yaml"
 SCALERS = f"/apis/autoscaling/v2{PLACE}/horizontalpodautoscalers"
 
 
@@ -113,7 +118,9 @@ def test_what_a_controller_made_with_our_labels_is_left_to_it(run, cluster):
 
 
 def test_a_claim_that_is_no_longer_wanted_stays_and_is_told_of(run, cluster):
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    kind = {"metadata": {"name": "csi"}, "provisioner": "csi.example"}
+    cluster.api("POST", "/apis/storage.k8s.io/v1/storageclasses", kind)
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "csi"}
     claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "cache"}, "spec": spec}
     assert "stays" not in run(config_map("one", k="v"), claim).text
     for _ in range(2):
@@ -174,3 +181,65 @@ def test_applications_under_another_clusters_name_are_told_where_they_deliver_to
         cluster.kubectl(*(word.strip("'") for word in part.split()[1:]))
     assert names(cluster, f"/apis/argoproj.io/v1alpha1/namespaces/{ARGOCD}/applications") == {"triton", "far"}
     assert "cluster name before" not in run(application("triton"), **given).text
+
+
+def own_objects():
+    prometheus = {"serverAddress": "http://prometheus.example:9090"}
+    return {
+        "vllm_ingress": {"hosts": ["llm.example.com"], "from": [{"namespace": "ingress-nginx"}]},
+        "vllm_autoscaling": {"maxReplicas": 2, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}}},
+        "triton_enabled_profiles": ["gpu"],
+        "triton_http_route": {"parentRefs": [{"name": "models"}], "timeouts": {"request": "600s"}},
+        "triton_scaled_object": {"maxReplicaCount": 2, **prometheus},
+    }
+
+
+def test_the_users_own_objects_and_ways_to_the_servers_come_stay_and_go(cluster, clean_platform):
+    connection = {"kubeconfig": str(cluster.kubeconfig)}
+    own = {**own_objects(), "platform_extra_objects": [cron_job("night")]}
+    kinds = ["CronJob", "HorizontalPodAutoscaler", "HTTPRoute", "Ingress", "ScaledObject"]
+    first = deliver(local(cluster, **own), connection)
+    assert first.failed == ""
+    made = sorted((line.split()[1] for line in first.said if line.startswith("create ")), key=str.lower)
+    assert [kind for kind in made if kind in kinds] == kinds
+    again = deliver(local(cluster, **own), connection)
+    assert (again.failed, again.changed) == ("", 0)
+    # Somebody scales: nobody takes it back.
+    cluster.api("PATCH", f"/apis/apps/v1{PLACE}/deployments/vllm/scale", {"spec": {"replicas": 0}})
+    asleep = deliver(local(cluster, **own), connection)
+    assert (asleep.failed, asleep.changed) == ("", 0)
+    gone = deliver(local(cluster), connection)
+    assert gone.failed == ""
+    pruned = sorted((line.split()[1] for line in gone.said if line.startswith("prune ")), key=str.lower)
+    assert [kind for kind in pruned if kind in kinds] == kinds
+    assert deliver(local(cluster), connection).changed == 0
+
+
+@pytest.mark.parametrize("kind", ["v1/Node", "scheduling.k8s.io/v1/PriorityClass"])
+def test_a_kind_without_a_namespace_is_refused(run, cluster, kind):
+    version, _, name = kind.rpartition("/")
+    refused = run({"apiVersion": version, "kind": name, "metadata": {"name": "one"}}, check=False).failed
+    assert f"{name} belongs to no namespace, and a run writes to its own alone" in refused
+
+
+def test_the_rights_in_the_comment_are_enough_for_the_ways_to_a_server(cluster, clean_platform):
+    """And without them a run is refused, and says which are missing."""
+    items = [item for item in yaml.safe_load_all(RIGHTS.read_text()) if item]
+    cluster.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    connection = {
+        "host": cluster.url,
+        "api_key": cluster.kubectl("-n", "modelyard", "create", "token", "deployer").stdout.strip(),
+        "ca_cert": config["clusters"][0]["cluster"]["certificate-authority"],
+    }
+    wanted = local(cluster, **own_objects())
+    refused = deliver(wanted, connection).failed
+    for resource in ("ingresses", "httproutes", "horizontalpodautoscalers", "scaledobjects"):
+        assert f"this credential may not create, delete, get, list, patch {resource} (" in refused
+    comment = RIGHTS.read_text().split("each kind of platform_extra_objects")[1].split("\n", 1)[1].split("  #\n")[0]
+    rules = yaml.safe_load("\n".join(line.replace("  # ", "", 1) for line in comment.splitlines()))
+    role = next(item for item in items if item["kind"] == "Role" and item["metadata"]["namespace"] == NAMESPACE)
+    role["rules"] += rules
+    cluster.kubectl("apply", "-f", "-", input=json.dumps(role))
+    assert deliver(wanted, connection).failed == ""
+    assert deliver(wanted, connection).changed == 0

@@ -9,12 +9,15 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import aws_api
+import model_servers
 import pytest
+import services
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = {
     "Hugging Face token": f"hf_{uuid4().hex}",
+    "vLLM's API key": uuid4().hex,
     "registry password": uuid4().hex,
     "repository password": uuid4().hex,
     "repository SSH key": uuid4().hex,
@@ -83,6 +86,7 @@ def planted(clean_platform, cloud, tmp_path, short_tmp_path):
     cluster.kubectl("create", "namespace", "ml-models")
     secret = ("create", "secret", "-n", "ml-models")
     cluster.kubectl(*secret, "generic", "hf", f"--from-literal=token={MARKS['Hugging Face token']}")
+    cluster.kubectl(*secret, "generic", "vllm", f"--from-literal=key={MARKS["vLLM's API key"]}")
     cluster.kubectl(
         *(*secret, "docker-registry", "pull", "--docker-server=registry.example.com"),
         *("--docker-username=puller", f"--docker-password={MARKS['registry password']}"),
@@ -101,9 +105,11 @@ def planted(clean_platform, cloud, tmp_path, short_tmp_path):
     variables = {
         "platform_api_server": cluster.url,
         "platform_aws_account_id": aws_api.ACCOUNT,
+        "platform_accepted_placeholders": [aws_api.ACCOUNT],
         "platform_connection": {},
         "platform_hf_token_secret": {"name": "hf", "key": "token"},
         "platform_image_pull_secrets": ["pull"],
+        "vllm_api_key_secret": {"name": "vllm", "key": "key"},
         "irsa_oidc_issuer": cluster.api("GET", "/.well-known/openid-configuration")["issuer"],
         "irsa_buckets": {"my-triton-models": {}},
         "tree_repository": str(left / "repository"),
@@ -139,6 +145,21 @@ def planted(clean_platform, cloud, tmp_path, short_tmp_path):
     return run
 
 
+@pytest.fixture
+def asked(tmp_path):
+    """A server that asks for vLLM's API key: the variables with which smoke.yml asks it."""
+    port, key = services.free_port(), MARKS["vLLM's API key"]
+    words = ["serve", "TheBloke/Mistral-7B-v0.1-AWQ", f"--port={port}"]
+    server = model_servers.StandIn("vllm", words, {"VLLM_API_KEY": key}, tmp_path)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        services.wait_for(f"{url}/health", server.process, server.file)
+        yield {"smoke_urls": {"vllm": url}, "smoke_keys": {"vllm": key}}
+    finally:
+        server.process.kill()
+        server.ended()
+
+
 def test_a_mark_is_found_wherever_it_is_written(cluster, tmp_path):
     mark = {"it": uuid4().hex}
     assert search({"nowhere": "a" * 64}, mark) == []
@@ -155,11 +176,17 @@ def test_a_mark_is_found_wherever_it_is_written(cluster, tmp_path):
     cluster.kubectl("delete", "configmap", "leak", "-n", "default")
 
 
-def test_no_credential_is_in_an_object_a_log_line_a_report_or_a_file(planted, cloud):
+def test_no_credential_is_in_an_object_a_log_line_a_report_or_a_file(planted, cloud, asked):
     started = time.time()
     password = {"username": "git", "password": planted.marks["repository password"]}
     # One process for all that connects and writes; identity says which chains close, smoke that simulated nodes answer nothing.
-    planted(*("render", "site", "aws", "identity", "smoke"), argocd_apps_repository=password, irsa_report_strict=False)
+    done = planted(
+        *("render", "site", "aws", "identity", "smoke"),
+        argocd_apps_repository=password,
+        irsa_report_strict=False,
+        **asked,
+    )
+    assert done.stdout.count("vllm: POST /v1/completions: right, after") == 1
     # The way to Argo CD, which is not there to sync: the Secret and the Applications are written, and the run ends with a report.
     key = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{planted.marks['repository SSH key']}\n-----END OPENSSH PRIVATE KEY-----\n"
     over = planted(
@@ -168,7 +195,7 @@ def test_no_credential_is_in_an_object_a_log_line_a_report_or_a_file(planted, cl
         check=False,
         platform_delivery="gitops",
         apply_handover_timeout=1,
-        argocd_apps_repo_url="git@git.example.com:ml/platform.git",
+        argocd_apps_repo_url="git@git.internal:ml/platform.git",
         argocd_apps_repository={"ssh_private_key": key},
     )
     assert "Argo CD has not synced" in " ".join((over.stdout + over.stderr).split())
@@ -176,7 +203,7 @@ def test_no_credential_is_in_an_object_a_log_line_a_report_or_a_file(planted, cl
     # What must have been there to leak: the Secret is written, the pods name theirs, AWS's side stands.
     secrets = {key: json.dumps(item) for key, _, item in planted.cluster.objects() if key.startswith("Secret/")}
     written = {name for name, _ in search(secrets, planted.marks)}
-    assert written == {"Hugging Face token", "registry password", "repository SSH key"}
+    assert written == {"Hugging Face token", "vLLM's API key", "registry password", "repository SSH key"}
     on_aws = {"AWS": json.dumps(aws_api.everything(cloud))}
     assert "my-vllm-s3-read" in on_aws["AWS"]
     on_cluster = on_the_cluster(planted.cluster)

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
-from rich.console import Console
+from rich.console import Console  # locked, since molecule needs it
 from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 

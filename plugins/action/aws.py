@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from ansible.errors import AnsibleError
 from ansible_collections.modelyard.core.plugins.plugin_utils import worker
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks, summary
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.plan import Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.planner import Planner
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.writes import Interrupted, written
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import summary as closing
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs, variables
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
@@ -34,8 +35,13 @@ class ActionModule(Action):
         changes = [write.summary for write in plan.writes]
         for line in changes:
             self.tell_change([line])
-        if not self._task.check_mode:
+        check = self._task.check_mode
+        if not check:
             self._write(account, plan)
+        counted = closing.counted(len(changes), check)
+        self.tell(counted if self.cluster else f"cluster {settings['cluster_name']}: {counted}")
+        for line in summary.closing(settings, account.id, changes, check, self.width):
+            self.tell(line)
         return {
             "changed": bool(changes),
             "changes": changes,

@@ -10,6 +10,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import deli
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, recorded
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
+
+EXCEPT = "What really is yours: list it in platform_accepted_placeholders"
 
 
 class ActionModule(Action):
@@ -19,7 +22,10 @@ class ActionModule(Action):
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
-        settings = delivery.options(checked(options["rendered"]))
+        rendered = checked(options["rendered"])
+        if rendered["placeholders"]:
+            raise Refused([*rendered["placeholders"][:-1], f"{rendered['placeholders'][-1]}. {EXCEPT}"])
+        settings = delivery.options(rendered)
         cluster = Cluster(options["connection"])
         planning.check_cluster(cluster, settings)
         # The process that a lock belongs to is ansible-playbook, the parent of this worker.

@@ -11,6 +11,7 @@ import yaml
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.places import located
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, numbered
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import LOADER
 
@@ -74,14 +75,16 @@ class Action(ActionBase):
             raise Stopped(UNRENDERED)
         known, name = task_vars or {}, ((options.get("rendered") or {}).get("cluster") or {}).get("name", "")
         where = f"cluster {name}: " if name else ""
+        known_places = (options.get("rendered") or {}).get("places") or {}
         if len(known.get("ansible_play_hosts_all") or ()) > 1:
             self.cluster = f"{name or known['inventory_hostname']}: "
         try:
             return self._named(self.perform(options, known))
         except Refused as error:
-            raise Stopped(f"{where}{self.untouched} {numbered(error.problems)}".strip()) from None
+            problems = [located(text, known_places) for text in error.problems]
+            raise Stopped(f"{where}{self.untouched} {numbered(problems)}".strip()) from None
         except Failure as error:
-            raise Stopped(f"{where}{error}") from None
+            raise Stopped(where + located(str(error), known_places)) from None
 
     def _named(self, result: dict) -> dict:
         """Let what Ansible shows of a result name the cluster."""

@@ -387,7 +387,7 @@ def extra(**settings):
         (extra(path="x", repo_url="ssh://git:hush@e/r"), "its credentials go into argocd_apps_repo"),
         ({"path": "/infra", "repo_url": ""}, "argocd_apps_repo_url is '': must be the URL"),
         ({"sync_options": ["Prune"]}, "must be NAME=VALUE"),
-        ({"sync_options": ["CreateNamespace=false"]}, "is what create_namespace says"),
+        ({"sync_options": ["CreateNamespace=false"]}, "leave CreateNamespace out: create_namespace sets it"),
         ({"sync_options": ["ServerSideApply=true", "Replace=true"]}, "would win over ServerSideApply"),
         (extra(path="x", sync_options=["Prune"]), "argocd_apps_extra.lab.sync_options is 'Prune': must be NAME=VALUE"),
         (

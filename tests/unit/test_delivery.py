@@ -46,6 +46,15 @@ def test_moving_back_takes_the_applications_of_a_run_of_everything():
     assert options(platform_delivery="gitops", apply_handover=True)["release"] == []
 
 
+def test_the_plan_knows_what_a_start_takes_and_which_pools_grow():
+    pools = {"gpu-vllm": {"autoscaled": True}}
+    found = options(vllm_judge_variant="judge-large", platform_hardware_profiles=pools)
+    # Adapters and start; of the judge the start alone, which loads none.
+    assert found["start_seconds"]["vllm"] == 120 + 300
+    assert found["start_seconds"]["judge-vllm"] == 960
+    assert found["autoscaled_pools"] == ["vllm"]
+
+
 def test_a_secret_is_looked_for_by_its_name():
     def secrets(**variables):
         return [kind for kind in options(platform_delivery="gitops", **variables)["prune"] if kind["kind"] == "Secret"]

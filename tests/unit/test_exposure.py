@@ -101,10 +101,19 @@ def test_a_policy_that_lets_nobody_in_is_told(more, told):
         ({"vllm_ingress": {"from": [{"pod_labels": {"a": "b"}}]}}, "must have either a namespace or a cidr"),
         ({"vllm_ingress": {"from": [{"cidr": "10.0.0.1/16"}]}}, "must be a network such as 10.0.0.0/16"),
         ({"vllm_ingress": {"class": "nginx"}}, "vllm_ingress.class is 'nginx': no such key, did you mean className?"),
+        (
+            {"triton_ingress": {"hosts": ["a.example.com"]}},
+            "triton_ingress is 'a.example.com': leads to triton-inference already, by the same path",
+        ),
         ({"vllm_http_route": {"hostnames": ["a"]}}, "vllm_http_route is {'hostnames': ['a']}: needs parentRefs"),
         ({"vllm_http_route": {"parentRefs": []}}, "vllm_http_route.parentRefs is None: must name the Gateway"),
     ],
 )
 def test_refusals(given, message):
-    (line,) = rendered(("vllm",), **given)["problems"]
+    (line,) = rendered(("vllm", "triton"), **given)["problems"]
     assert message in line
+
+
+def test_two_servers_share_a_host_by_their_paths():
+    profiles = {name: {"ingress": {"path": f"/{name}"}} for name in ("cpu", "gpu")}
+    assert rendered(triton_ingress={"hosts": ["a.example.com"]}, triton_profiles=profiles)["problems"] == []

@@ -1,9 +1,13 @@
 """The objects that a user brings: what is taken, in every way of delivery, and what is refused."""
 
+import re
+
 import pytest
+import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.files import layout, tree
-from rendering import rendered
+from rendering import ROOT, rendered
 
 PROJECT = {"argocd_apps_project": "models", "argocd_apps_project_create": True}
 
@@ -112,13 +116,18 @@ def test_a_list_of_clusters_has_those_that_have_some():
 
 
 def test_the_tree_has_a_folder_for_them_and_writes_a_server_with_some_in_full():
-    profiles = {"gpu": {"extra_objects": [config_map()], "ingress": {"hosts": ["a.example.com"]}}}
+    # Its name has the suffix of the overlay: kustomize would rename what it names, too.
+    profiles = {"gpu": {"extra_objects": [config_map("mine-gpu")], "ingress": {"hosts": ["a.example.com"]}}}
     result = found(platform_extra_objects=[cron_job()], triton_profiles=profiles, off=True)
     files = tree.compose(layout.folders(result), "here", "a test")
     assert "k8s/extra/cronjob-night.yaml" in files
     assert "- extra\n" in files["k8s/kustomization.yaml"]
     gpu = {path.rpartition("/")[2] for path in files if path.startswith("k8s/triton/overlays/gpu/")}
-    assert {"configmap-mine.yaml", "deployment-triton-inference-gpu.yaml", "ingress-triton-inference-gpu.yaml"} <= gpu
+    assert {
+        "configmap-mine-gpu.yaml",
+        "deployment-triton-inference-gpu.yaml",
+        "ingress-triton-inference-gpu.yaml",
+    } <= gpu
 
 
 BAD = {
@@ -215,3 +224,17 @@ def test_another_group_is_another_kind():
         for group in ("gateway.networking.k8s.io", "networking.istio.io")
     ]
     assert len(part(found(platform_extra_objects=gateways), "platform", "extra")["objects"]) == 2
+
+
+def _examples():
+    text = (ROOT / "docs/own-objects.md").read_text(encoding="utf-8")
+    return [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)]
+
+
+@pytest.mark.parametrize("example", _examples(), ids=lambda example: next(iter(example)))
+def test_the_documents_examples_render(example):
+    base = {"vllm_judge_variant": "judge"}
+    without = {identity(item) for item in applied(found(**base))}
+    result = found(**base | example)
+    assert {identity(item) for item in applied(result)} - without
+    assert result["warnings"] == found(**base)["warnings"]

@@ -282,6 +282,25 @@ def test_the_longest_role_owns_a_name():
     assert check.misspelt(["new_x"], roles) == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("vllm_ingress", {"host": "models.example.com"}, "{'host': 'models.example.com'}"),
+        ("vllm_ingress", {"host": "h", "API_TOKEN": "hush"}, "{'host': 'h', 'API_TOKEN': (hidden)}"),
+        ("vllm_sidecar", [{"name": "A_PASSWORD", "value": "hush"}], "[{'name': 'A_PASSWORD', 'value': (hidden)}]"),
+        ("vllm_hf_token", "hush", "(hidden)"),
+        ("vllm_password", "hush", "(hidden)"),
+        # Of a role with a credential, any structure may be it.
+        ("platform_whatever", {"user": "hush"}, "(hidden)"),
+    ],
+)
+def test_of_an_unknown_variable_the_credentials_alone_are_hidden(name, value, shown):
+    roles = specs.load()
+    role = check.owner(name, roles)
+    line = check.misspelt_problem(name, value, None, role, roles, "")
+    assert line.startswith(f"{name} is {shown}: no such variable of the role {role}, ")
+
+
 # --- Types and values ---
 
 

@@ -1,10 +1,12 @@
 """What a person reads of a plan and at a run's end: every line fits a narrow terminal, and says what differs."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
 from ansible import constants
 from ansible_collections.modelyard.core.plugins.plugin_utils import actions, table
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import summary as aws_summary
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import difference, summary
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change
 
@@ -195,3 +197,47 @@ def test_with_several_clusters_every_line_names_its_own(action):
         "warnings": ["staging: w"],
         "diff": [{"before_header": "staging: d", "after_header": "staging: d", "before": ""}],
     }
+
+
+# --- AWS ----------------------------------------------------------------------------------------------
+
+
+OPTIONS = {
+    "state": "present",
+    "buckets": {"models": {}},
+    "pod_identity": True,
+    "oidc_issuer": "",
+    "service_accounts": [
+        {"namespace": "n", "name": name, "role_arn": f"arn:aws:iam::{account}:role/ml/{name}"}
+        for name, account in (("vllm", "1" * 12), ("triton", "1" * 12), ("elsewhere", "2" * 12))
+    ],
+}
+
+
+def test_an_aws_run_closes_with_all_that_there_is_and_what_became_of_it():
+    changes = [
+        "create role arn:aws:iam::111111111111:role/ml/vllm",
+        "create policy p of role vllm",
+        "change role triton: sessions of 3600 s",
+        "delete role arn:aws:iam::111111111111:role/ml/former",
+        "create Pod Identity association of n/vllm",
+        f"delete OIDC provider arn:aws:iam::{'1' * 12}:oidc-provider/oidc.eks.eu-central-1.amazonaws.com/id/{'A' * 32}",
+    ]
+    lines = aws_summary.closing(OPTIONS, "1" * 12, changes, check=False, width=77)
+    assert [re.split("  +", line) for line in lines] == [
+        ["KIND", "NAME", "STATE"],
+        ["OIDC provider", "A" * 32, "deleted"],
+        ["association", "n/triton", "as it was"],
+        ["association", "n/vllm", "created"],
+        ["bucket", "models", "as it was"],
+        ["role", "former", "deleted"],
+        ["role", "triton", "changed"],
+        ["role", "vllm", "created"],
+    ]
+    (role,) = [
+        line
+        for line in aws_summary.closing(OPTIONS, "1" * 12, changes, check=True)
+        if "role" in line and "vllm" in line
+    ]
+    assert role.endswith("to be created")
+    assert aws_summary.closing({**OPTIONS, "state": "absent"}, "1" * 12, [], check=False) == []

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from ansible._internal._datatag._tags import Origin
 
 GPU = "nvidia.com/gpu"
 
@@ -57,6 +58,17 @@ def test_no_surge_where_the_last_gpu_is_held(triton: Any, vllm: Any, judge: Any)
     spare = {"limits": {"cpu": 4, "memory": "14Gi", GPU: 2}, "requests": {"cpu": 3, "memory": "12Gi"}}
     roomy = vllm(hardware_profile="gpu-vllm-large", resources=spare, tensor_parallel_size=2, shm_size="2Gi")
     assert roomy[0]["strategy"]["rollingUpdate"]["maxSurge"] == 1
+
+
+@pytest.mark.parametrize(
+    ("pool", "surge"), [({}, 0), ({"spare_nodes": 0}, 0), ({"spare_nodes": 1}, 1), ({"autoscaled": True}, 1)], ids=str
+)
+def test_a_pool_with_a_node_to_spare_allows_a_surge(vllm: Any, platform: dict, pool: dict, surge: int) -> None:
+    platform["hardware_profiles"]["gpu-vllm"] |= pool
+    assert vllm()[0]["strategy"]["rollingUpdate"] == {"maxSurge": surge, "maxUnavailable": 1 - surge}
+    # A claim of one node's is not mounted twice, wherever there is room.
+    claimed = vllm(cache={"type": "claim", "size": "20Gi"})
+    assert claimed[0]["strategy"]["rollingUpdate"]["maxSurge"] == 0
 
 
 def test_replicas_are_left_to_an_autoscaler(triton: Any, vllm: Any) -> None:
@@ -648,8 +660,21 @@ def test_triton_gpu_needs_eight_cpus(triton: Any, platform: dict) -> None:
     servers, lines = triton(["gpu"])
     assert lines == []
     assert servers[0]["misfits"] == [
-        "triton_profiles.gpu.resources.requests.cpu is 4: a node of hardware profile 'gpu' has 3920m to give"
+        "triton_profiles.gpu.resources.requests.cpu is 4: a node of hardware profile 'gpu' has 3920m to give "
+        "(this is the default: set it in the inventory)"
     ]
+
+
+def test_what_the_inventory_sets_is_pointed_to_and_a_default_called_one(triton: Any, vllm: Any, platform: dict) -> None:
+    room = {"cpu": Origin(path="/inventory/nodes.yml", line_num=7).tag("3920m"), "memory": "14481Mi"}
+    platform["hardware_profiles"]["gpu"]["allocatable"] = room
+    (misfit,) = triton(["gpu"])[0][0]["misfits"]
+    assert "has 3920m to give (set at /inventory/nodes.yml:7) (this is the default" in misfit
+    two = {"requests": {"cpu": 3, "memory": "12Gi"}, "limits": {"memory": "14Gi", GPU: 2}}
+    wrong = "vllm_tensor_parallel_size is {}: must equal the number of GPUs, 2 (vllm_resources.limits.nvidia.com/gpu){}"
+    default = " (this is the default: set it in the inventory)"
+    assert wrong.format(1, default) in vllm(resources=two)[1]
+    assert wrong.format(4, "") in vllm(resources=two, tensor_parallel_size=4, shm_size="2Gi")[1]
 
 
 @pytest.mark.parametrize(

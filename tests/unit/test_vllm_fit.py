@@ -102,8 +102,9 @@ def test_close_is_a_warning(vllm: Any) -> None:
 
 
 def test_what_is_unknown_is_not_checked(vllm: Any) -> None:
-    assert "nothing is known of org/other; describe it in vllm_model_config" in told(
-        vllm(model="org/other", startup_seconds=900)[0]
+    assert (
+        "nothing is known of org/other: save its config.json beside the inventory, and set vllm_model_config"
+        in told(vllm(model="org/other", startup_seconds=900)[0])
     )
     assert "there is no list of the flags of this version" in told(vllm(image="vllm/vllm-openai:nightly")[0])
 

@@ -110,7 +110,7 @@ def adapters(url: str, folder: Path) -> dict[str, str]:
     }.items():
         body = {"lora_name": name, "lora_path": str(folder / name)}
         found[what] = said(ask(f"{url}/v1/load_lora_adapter", body)).replace(str(folder), "FOLDER")
-    found["a model is asked for that is none"] = said(completion(url, "none"))
+    found["a request names an unknown model"] = said(completion(url, "none"))
     found["an adapter is unloaded"] = said(ask(f"{url}/v1/unload_lora_adapter", {"lora_name": "good"}))
     return found
 
@@ -276,7 +276,7 @@ def main() -> None:
         }
     with Server(folder) as server:
         loaded = ask(f"{server.url}/v1/load_lora_adapter", {"lora_name": "good", "lora_path": str(folder / "good")})
-        did["an adapter is loaded where that is not allowed"] = said(loaded)
+        did["an adapter is loaded while runtime loading is off"] = said(loaded)
         os.kill(server.engine(), signal.SIGKILL)
         until("it says so", lambda: ask(f"{server.url}/health")[0] != 200)
         did |= dead_engine(server.url, MODEL)

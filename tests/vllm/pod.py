@@ -20,6 +20,8 @@ import urllib3
 
 ENTER = Path(__file__).with_name("enter")
 ADAPTERS = "/mnt/adapters"
+# The Secrets that pods may name: (name, key) to value.
+SECRETS = {("vllm-key", "api-key"): "hush"}
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
 
 
@@ -164,6 +166,9 @@ class Pod:
 
     def _environment(self, container: dict) -> dict[str, str]:
         rendered = {item["name"]: item["value"] for item in container["env"] if "value" in item}
+        for item in container["env"]:
+            if reference := item.get("valueFrom", {}).get("secretKeyRef"):
+                rendered[item["name"]] = SECRETS[reference["name"], reference["key"]]
         programs = f"{self.images[container['name']].parent}:/usr/local/bin:/usr/bin:/bin"
         return {"PATH": programs, **self.more.get(container["name"], {}), **rendered}
 

@@ -11,7 +11,7 @@ import model_servers
 import services
 from rendering import rendered
 from vllm import tiny
-from vllm.pod import Pod
+from vllm.pod import SECRETS, Pod
 
 MODEL = tiny.Model(os.environ.get("MODELYARD_TEST_MODEL") or "llama")
 # What needs a GPU: the flag to what takes its place here (None: nothing), and why.
@@ -65,6 +65,14 @@ class Server(model_servers.Client):
     @property
     def log(self) -> str:
         return self.pod.log.read_text()
+
+    def ask(self, path: str, body=None, *, key: bool = True, **more):
+        """Ask, with the key where the server has one; `key=False` leaves it out."""
+        (secret,) = SECRETS.values()
+        guarded = any(item["name"] == "VLLM_API_KEY" for item in self.pod.main["env"])
+        if guarded and key:
+            more["headers"] = {"Authorization": f"Bearer {secret}", **more.get("headers", {})}
+        return super().ask(path, body, **more)
 
     def start(self, wait: bool = True, by_hand: dict | None = None) -> None:
         """Run the init container, where there is one, then vLLM; with slots that are filled by hand, no init container."""

@@ -77,3 +77,10 @@ def test_a_bad_adapter_is_refused_and_the_server_goes_on(server, case):
     assert case not in names(server)
     assert server.ask("/health").status == 200
     assert said(server, LIVE) != said(server, server.model)
+
+
+def test_offline_nothing_is_loaded_from_a_repository(server):
+    """HF_HUB_OFFLINE, which the test's pod has: what is no folder would be downloaded."""
+    refused = load(server, "foreign", "org/adapter")
+    assert (refused.status, "No adapter found for org/adapter" in refused.json()["error"]["message"]) == (404, True)
+    assert "foreign" not in names(server)

@@ -22,7 +22,7 @@ MEANS = {
     "an adapter's rank is too high": "counted by `VLLMServerErrors`; the loader lets none such near a start",
     "an adapter's weights are cut off": "counted by `VLLMServerErrors`; the loader lets none such near a start",
     "an adapter's folder does not exist": "refused by both",
-    "a model is asked for that is none": "refused by both",
+    "a request names an unknown model": "refused by both",
     "a client hangs up": "`VLLMRequestsAborted` asks for what began and did not finish",
     "SIGTERM while a request runs": "the drain has waited for it before; what is longer hangs until the pod is killed (0.14.1), or is cut off as if all were well (0.32.0)",
     "SIGTERM while a request runs, with --shutdown-timeout=600": "with `vllm_extra_args: {shutdown-timeout: 600}` nothing is cut off where the drain is too short; the grace period must hold both",

@@ -4,14 +4,18 @@ Each of the three built-in servers is started once; what is asked of a server be
 """
 
 import os
+import re
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 import urllib3
-from vllm.server import LIVE, MODEL, TOO_HIGH
+from vllm.pod import SECRETS
+from vllm.server import LIVE, MODEL, QUESTION, TOO_HIGH
 
 TOKENS = 500
+SECURITY = Path(__file__).resolve().parents[2] / "docs/security.md"
 
 
 class Load:
@@ -64,6 +68,23 @@ def starts(server, replaced: list[str]) -> None:
     assert server.ask("/v1/load_lora_adapter", {"lora_name": "a", "lora_path": "/a"}).status == 404
 
 
+def guards(server) -> None:
+    """What a server with a key must refuse without it; what it does not is in docs/security.md."""
+    paths = [path for path in server.ask("/openapi.json", key=False).json()["paths"] if "{" not in path]
+    # The key is asked for before the method is looked at.
+    stays_open = {path for path in (*paths, "/metrics") if server.ask(path, key=False).status != 401}
+    assert {path for path in paths if path.startswith("/v1")}.isdisjoint(stays_open)
+    assert {"/health", "/metrics", "/invocations"} <= stays_open
+    (row,) = re.findall(r"^Without the key vLLM .* still answers: (.*)$", SECURITY.read_text(), re.MULTILINE)
+    assert set(re.findall(r"`(/[^`]*)`", row)) == stays_open
+    answer = server.ask("/invocations", {"model": server.model, **QUESTION}, key=False)
+    assert answer.status == 200, answer.data
+    wrong = server.ask("/v1/models", key=False, headers={"Authorization": "Bearer wrong"})
+    assert (wrong.status, wrong.json()) == (401, {"error": "Unauthorized"})
+    (secret,) = SECRETS.values()
+    assert secret not in server.log
+
+
 def test_the_drain_loses_no_request(server, twenty):
     load = twenty(server)
     # Until every proxy knows, more arrive.
@@ -87,11 +108,13 @@ def test_without_the_drain_requests_are_lost(start, twenty):
 
 
 def test_an_engine_that_is_killed_fails_the_liveness_probe_and_ends_the_container(start, until):
-    with start("judge-large", wait=False) as judge:
+    secret = {"name": "vllm-key", "key": "api-key"}
+    with start("judge-large", wait=False, vllm_judge_api_key_secret=secret) as judge:
         # What is loading is not alive yet: the startup probe waits for it.
         assert not judge.pod.probe("startupProbe")
         judge.wait()
         starts(judge, ["--tensor-parallel-size"])
+        guards(judge)
         (engine,) = [number for number, name in judge.pod.processes().items() if name.startswith("VLLM::Engine")]
         os.kill(engine, signal.SIGKILL)
         until(lambda: not judge.pod.probe("livenessProbe"), "the liveness probe fails")

@@ -461,7 +461,7 @@ def _check_policy(path: Callable[[str], str], policy: Mapping, problems: Problem
         if not re.fullmatch(r"[A-Za-z]+=\S+", option):
             problems.add(path("sync_options"), option, "must be NAME=VALUE, such as ServerSideApply=true")
     if sum(option.startswith("CreateNamespace=") for option in options) > 1:
-        problems.add(path("sync_options"), options, "CreateNamespace is what create_namespace says: leave it out here")
+        problems.add(path("sync_options"), options, "leave CreateNamespace out: create_namespace sets it")
     if {"Replace=true", "ServerSideApply=true"} <= set(options):
         problems.add(path("sync_options"), "Replace=true", "would win over ServerSideApply=true: leave one out")
     backoff = (policy.get("retry") or {}).get("backoff") or {}

@@ -24,7 +24,7 @@ SUFFIXES = {
     ALIAS: "the alias of an access point, which no policy can name: name its bucket, and its ARN in access_point",
     "--ol-s3": "the alias of an Object Lambda access point: name its bucket",
     ".mrap": "the alias of a multi-region access point: name its bucket",
-    "--x-s3": "a directory bucket, and what S3 Express asks of IAM is not made here",
+    "--x-s3": "a directory bucket, and the permissions that S3 Express needs are not supported",
     "--table-s3": "a table bucket, which has no objects of one's own",
 }
 KEY_ARN = re.compile(r"arn:(aws(?:-cn|-us-gov)?):kms:([a-z0-9-]+):\d{12}:key/[\w-]+", re.ASCII)

@@ -31,7 +31,7 @@ NOT_ENABLED = ("InvalidLocationConstraint", "NotSignedUp", "OptInRequired", "Reg
 HINTS = {
     **dict.fromkeys(THROTTLED, "AWS limits how often it may be asked: run again later"),
     **dict.fromkeys(
-        ELSEWHERE, "what was asked is of another region than platform_aws_region: see AWS_ENDPOINT_URL too"
+        ELSEWHERE, "the request went to another region than platform_aws_region: check AWS_ENDPOINT_URL too"
     ),
     **dict.fromkeys(NOT_ENABLED, "enable the region, or the service in it, for the account"),
 }

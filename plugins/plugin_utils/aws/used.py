@@ -40,7 +40,7 @@ class Used(Part):
             region = error.bucket_region
             if error.code in DENIED and self._is_anothers(bucket):
                 self.plan.problems.append(
-                    f"{path}: the bucket {bucket} is not account {account}'s: say in account_id whose it is"
+                    f"{path}: the bucket {bucket} is not account {account}'s: set account_id to the account that owns it"
                 )
             elif unclear:
                 self.plan.notices.append(

@@ -69,9 +69,9 @@ def _taken_back(account: Account, done: list[Write], write: Write, error: AwsErr
     renewed = [text for text in (_renewed(account, one) for one in undone) if text]
     unsure = "Whether AWS did it is not known: run again, which finds out" if making and not error.answered else ""
     if left:
-        end = f"Not taken back: {'; '.join(left)}"
+        end = f"Not rolled back: {'; '.join(left)}"
     elif done:
-        end = "Nothing else has changed: what came before it is taken back"
+        end = "Nothing else has changed: the earlier writes were rolled back"
     else:
         end = "" if unsure else "Nothing has changed"
     hint = write.hint if error.code in DENIED and not OF_OTHERS.search(str(error)) else ""

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import difference, fields, kinds, quota, unmet
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    difference,
+    fields,
+    kinds,
+    outage,
+    quota,
+    room,
+    unmet,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -176,7 +184,10 @@ class Planner:
         self.options = options
         self.manager = options["field_manager"]
         self.adoptable = options["adopt_managers"]
+        self.nodes: list[dict] = []
         self.leftovers = Leftovers(cluster, options)
+        # What is listed for the pruning anyway need not be read one by one.
+        self.live: dict[tuple, dict] = {}
 
     def make(self) -> Plan:
         """Work the plan out; writes nothing.
@@ -202,6 +213,8 @@ class Planner:
         problems += self._applications(plan)
         problems += self._misfits(wanted)
         released = {change.item["metadata"]["name"] for change in plan.release if change.item["kind"] == "Application"}
+        found = self.leftovers.look(absent) if self.options["components"] else []
+        self.live = {identity(item): item for item in found}
         results = self.cluster.parallel(lambda item: self._examine(item, roles, released), present)
         problems += [text for result in results for text in result[0]]
         if problems:
@@ -213,7 +226,7 @@ class Planner:
                 plan.changes.append(change)
         plan.notices += [notice for _, _, notices in results for notice in notices]
         plan.notices += [f"the API server warns: {text}" for text in self.cluster.warnings]
-        gone = [*plan.release, *self._prune(wanted, absent, plan)]
+        gone = [*plan.release, *self._prune(wanted, found, plan)]
         # What hands its objects on goes before the new owner comes: two Applications would fight over them.
         plan.release = [change for change in gone if _goes_first(change)]
         plan.prune = [change for change in gone if not _goes_first(change)]
@@ -221,6 +234,7 @@ class Planner:
         plan.notices += notices
         if problems := [*problems, *self._quotas(plan, absent)]:
             raise Refused(problems)
+        self._foresee(plan)
         return plan
 
     def holds(self, item: dict) -> bool:
@@ -349,10 +363,10 @@ class Planner:
             for item in wanted
             if item["kind"] == "Deployment"
         }
-        nodes = []
+        nodes = self.nodes = []
         if pods:
             try:
-                nodes = self.cluster.list("v1", "Node", None)
+                nodes = self.nodes = self.cluster.list("v1", "Node", None)
             except ApiError as error:
                 if error.status != 403:
                     raise
@@ -369,6 +383,15 @@ class Planner:
                 ]
             problems += told
         return problems
+
+    def _foresee(self, plan: Plan) -> None:
+        """Say of servers whether they go on answering, and whether their new pods will find a GPU."""
+        for change in [*plan.changes, *plan.prune]:
+            change.notes += outage.notes(change, self.options["start_seconds"].get(change.item["metadata"]["name"]))
+        fixed = [
+            change for change in plan.changes if change.item["metadata"]["name"] not in self.options["autoscaled_pools"]
+        ]
+        plan.notices += room.warnings(self.cluster, self.nodes, fixed, plan.prune)
 
     def _quotas(self, plan: Plan, absent: set[str]) -> list[str]:
         """Tell what the namespaces' quotas have no room for."""
@@ -396,7 +419,9 @@ class Planner:
         """Compare one object with the live one; returns problems, the change (or none) and notices."""
         live = None
         try:
-            live = self.cluster.get(item)
+            live = self.live.get(identity(item))
+            if not live or live["apiVersion"] != item["apiVersion"]:
+                live = self.cluster.get(item)
             try:
                 result = self._rehearsed(item, live, self.options["force"])
             except ApiError as error:
@@ -573,11 +598,10 @@ class Planner:
             for item in sorted(self.leftovers.released(), key=install_rank, reverse=True)
         ]
 
-    def _prune(self, wanted: list[dict], absent: set[str], plan: Plan) -> list[Change]:
+    def _prune(self, wanted: list[dict], found: list[dict], plan: Plan) -> list[Change]:
         """Find live objects of this run's components that are no longer wanted, and tell of those that stay."""
         if not self.options["components"]:
             return []
-        found = self.leftovers.look(absent)
         plan.kinds = self.leftovers.noted(wanted, found)
         keep = {identity(item) for item in wanted} | {name for item in wanted for name in generated(item)}
         plan.notices += self.leftovers.others(found, keep)

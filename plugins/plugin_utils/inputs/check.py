@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import role_name_error
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import formats
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import DNS_SUBDOMAIN, LABEL_NAME
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, problem, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, problem, sparing, where
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import Role
 
 # How Ansible writes a boolean; extra variables give it as text.
@@ -91,14 +91,17 @@ def misspelt(names: Iterable[str], roles: Mapping[str, Role]) -> dict[str, tuple
 def misspelt_problem(
     name: str, value: object, right: str | None, role: str, roles: Mapping[str, Role], place: str
 ) -> str:
-    """Word a name that no role knows. What may be a secret under a wrong name is not shown."""
+    """Word a name that no role knows. What may be a credential under a wrong name is not shown."""
     hint = (
         f"did you mean {right}?"
         if right
         else f"see `ansible-doc -t role -r roles {role}` for those it has; a variable of your own takes another prefix"
     )
     meant = roles[role].variables.get(right, {}) if right else {}
-    shown = HIDDEN if isinstance(value, (Mapping, list)) or _secret(meant) else value
+    # A structure may be that of a role's which has a credential in it, under names of whatever kind.
+    structure = isinstance(value, (Mapping, list)) and any(map(_secret, roles[role].variables.values()))
+    shown = HIDDEN if structure or _secret(meant) else sparing(name, value)
+    place = where(value) or place
     return problem(name, shown, f"no such variable of the role {role}, {hint}", place)
 
 

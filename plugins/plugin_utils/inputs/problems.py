@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible._internal._datatag._tags import Origin
 
 LONGEST_VALUE = 200
+# In the place of file and line, where nobody set a value.
+DEFAULT = "this is the default: set it in the inventory"
+# A name whose value is a credential.
+CREDENTIAL = re.compile(r"(?i)(.*_)?(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY(_ID)?|PRIVATE_KEY)")
 
 
 class Failure(Exception):
@@ -45,6 +49,22 @@ class _Hidden:
 
 
 HIDDEN = _Hidden()
+
+
+def sparing(name: object, value: Any) -> Any:
+    """Give a value of any structure with the credentials in it hidden, which their names tell.
+
+    Args:
+        name: the variable, or the key that the value is under.
+        value: anything that came out of an inventory.
+    """
+    if isinstance(value, Mapping):
+        # An environment variable in Kubernetes' own form.
+        named = {"value": value["name"]} if {"name", "value"} <= value.keys() else {}
+        return {key: sparing(named.get(key, key), item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [sparing(name, item) for item in value]
+    return HIDDEN if CREDENTIAL.fullmatch(str(name)) and value is not None else value
 
 
 def where(value: object) -> str:
@@ -91,7 +111,8 @@ def problem(path: str, value: object, allowed: str, place: str = "") -> str:
         shown = "a number of thousands of digits"
     if len(shown) > LONGEST_VALUE:
         shown = f"{shown[:LONGEST_VALUE]}..."
-    return f"{path} is {shown}: {allowed}" + (f" (set at {place})" if place else "")
+    at = place if place in ("", DEFAULT) else f"set at {place}"
+    return f"{path} is {shown}: {allowed}" + (f" ({at})" if at else "")
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

@@ -109,6 +109,16 @@ def _http_route(settings: Settings, service_name: str, ports: Mapping[str, int])
     return {"annotations": present(given.get("annotations") or {}), "spec": {**present(spec), "rules": [rule]}}
 
 
+def places(settings: Settings) -> list[tuple[str, tuple]]:
+    """Give what only one server can have: the setting, and class or Gateways, host and path that it leads to the server."""
+    found = []
+    for key, by, hosts in (("ingress", "className", "hosts"), ("http_route", "parentRefs", "hostnames")):
+        if settings.get(key):
+            served = (key, str(settings.get(key, by)), str(settings.get(key, "path") or "/"))
+            found += [(key, (*served, host)) for host in settings.get(key, hosts) or ["*"]]
+    return found
+
+
 def admitted(settings: Settings) -> list[dict]:
     """Give the ingress rules of a NetworkPolicy that let in what serves the ways to a server."""
     rules = []

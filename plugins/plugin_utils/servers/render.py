@@ -9,13 +9,14 @@ the identity report read:
 * ``roles``: the roles that were rendered.
 * ``parts``: one for each server, for what the workflows share, for the inventory's own objects, and for the Applications. Each has its ``role``, ``component``,
   ``profile``, ``enabled``, ``name``, ``objects``, the ``variables`` that it comes from, and where it has such: ``service``,
-  ``questions`` (smoke), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
+  ``questions`` (smoke), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
   and ``variable``, which sets the access), ``folder``, ``base`` and ``bundle`` (the tree), ``off`` (Applications of what is off).
 * ``role_arns``: every IAM role that the inventory names, carried by an account or not.
 * ``wanted``: the parts that Argo CD must leave, whichever Application has them.
 * ``secrets``: Secrets that the run keeps, without their data.
 * ``namespaces``: those that must be there, each with ``name``, ``create`` and ``labels``.
-* ``problems``: what is wrong. ``warnings``: what was not checked.
+* ``problems``: what is wrong. ``placeholders``: what an example left to be set, which is wrong where a cluster is written to.
+  ``warnings``: what was not checked. ``places``: where variables of the AWS side are set.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership i
     oversized,
     own,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders, places
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform import check_platform
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import extra, kinds, patch, templates
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import exposure, extra, kinds, patch, templates
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 WORKFLOWS, PLATFORM, APPLICATIONS = "irsa", "platform", "argocd_apps"
@@ -69,11 +71,14 @@ class Rendering:
         self.inputs, self.host, self.other = inputs, host, other
         self.problems = Problems()
         self.warnings: list[str] = []
+        self.images: list[str] = []
         self.platform = inputs.values("platform")
         # Of all kinds, since a role that runs alone must not take a name of another's either.
         self.servers: dict[str, list[kinds.Server]] = {}
         # The objects that the inventory brings to what is on: whose settings have them, at which place of the list.
         self.brought: list[tuple[Settings, int, dict]] = []
+        # The servers that are on, by what leads to them from outside.
+        self.led_to: dict[tuple, str] = {}
 
     def run(self, roles: list[str], off: bool) -> dict:
         """Render.
@@ -117,7 +122,9 @@ class Rendering:
             "secrets": self._secrets() if APPLICATIONS in roles else [],
             "namespaces": self._namespaces(),
             "problems": list(dict.fromkeys(told)),
+            "placeholders": self._placeholders(parts),
             "warnings": [*self.inputs.notices, *self.warnings],
+            "places": places.of(self.inputs),
         }
         return json.loads(json.dumps(result, default=templates.plain))
 
@@ -161,8 +168,14 @@ class Rendering:
     def _server(self, kind: kinds.Kind, server: kinds.Server) -> dict:
         settings, before = server.settings, self.problems.found
         computed = kind.compute(settings, self.platform)
-        self.warnings += settings.notices if server.enabled else []
+        if server.enabled:
+            self.warnings += settings.notices
+            self._note_image(server, computed)
         brought = self._brought(settings, kind.role, server.enabled)
+        for key, place in exposure.places(settings) if server.enabled else []:
+            other = self.led_to.setdefault(place, computed["name"])
+            if other != computed["name"]:
+                settings.wrong(place[-1], f"leads to {other} already, by the same path", key)
         objects: list[dict] = []
         if self.problems.found == before:
             roles = tuple(lineage(kind.role, self.inputs.roles))
@@ -192,6 +205,8 @@ class Rendering:
             "objects": objects,
             "service": computed["service_name"],
             "questions": computed["questions"],
+            "start_seconds": computed["start_seconds"],
+            "autoscaled_pool": computed["autoscaled_pool"],
             "misfits": settings.misfits,
             "account": account,
             "folder": kind.place(server.profile)[0] if server.profile else kind.base,
@@ -199,6 +214,22 @@ class Rendering:
             "base": kind.base if server.profile and not extra.kinds_of(settings) else "",
             "bundle": list(kind.bundle(server.profile)) if kind.bundle else [],
         }
+
+    def _note_image(self, server: kinds.Server, computed: Mapping) -> None:
+        """Note the init container's image, which the user builds, where what composes its name is an example's."""
+        image = computed.get("init", {}).get("image", "")
+        found = placeholders.placeholders(image, self.platform["accepted_placeholders"])
+        if found and not server.settings.is_given("init_image"):
+            self.images.append(placeholders.unbuilt(server.settings.path("init_image"), image, found))
+
+    def _placeholders(self, parts: list[dict]) -> list[str]:
+        """Say what an example left to be set, in the variables of what is on."""
+        on = {part["role"] for part in parts if part["enabled"]}
+        if self.platform["delivery"] != "gitops":
+            on -= {APPLICATIONS}
+        roles = dict.fromkeys([PLATFORM, *BASES, *(role for role in everything() if role in on)])
+        lines = placeholders.find(self.inputs, roles, self.platform["accepted_placeholders"])
+        return list(dict.fromkeys([*lines, *self.images]))
 
     def _extra(self) -> list[dict]:
         """Give the part of the objects that belong to no server; none without such."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Problems, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import DEFAULT, Failure, Problems, where
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
 
 Layers = list[tuple[str, Mapping]]
@@ -38,9 +38,10 @@ class Settings:
     """The settings of one server.
 
     Args:
-        base: pairs of a prefix (``triton_``) and the variables of the role that are set there, the strongest last. As in
-            Ansible, a dictionary replaces a weaker one.
-        profile: the same for the server's profile (``triton_profiles.gpu.``), which is merged over the base key by key.
+        base: pairs of a prefix (``triton_``) and the variables of the role that are set there, the strongest last; the first is
+            what the role brings. As in Ansible, a dictionary replaces a weaker one.
+        profile: the same for the server's profile (``triton_profiles.gpu.``), which is merged over the base key by key; the last
+            is what the inventory says of it.
         problems: where wrong inputs are noted.
 
     Attributes:
@@ -56,6 +57,7 @@ class Settings:
         self.notices: list[str] = []
         self.layers: Layers = [*base, *profile]
         self._base = len(base)
+        self._brought = [layer for _, layer in (*base[:1], *profile[:-1])]
         for _prefix, values in base:
             self.values.update(values)
         for _prefix, values in profile:
@@ -96,5 +98,9 @@ class Settings:
     def wrong(self, value: object, allowed: str, *keys: object) -> None:
         """Note that the value under these keys is wrong."""
         # What was computed from a value does not know where that was written; the layer does.
+        self.problems.add(self.path(*keys), value, allowed, self.place(*keys))
+
+    def place(self, *keys: object) -> str:
+        """Tell where the value under these keys is set: file and line, that it is the default, or nothing."""
         layer = next((layer for _, layer in self._setting(keys[0]) if _find(layer, keys)[0]), {})
-        self.problems.add(self.path(*keys), value, allowed, _place(layer, keys))
+        return _place(layer, keys) or (DEFAULT if any(layer is one for one in self._brought) else "")

@@ -34,6 +34,15 @@ CAPABILITY = {
     "B200": 100,
 }
 LEAST = {"awq": 75, "fp8": 80, "mxfp4": 80, "nvfp4": 80, "compressed-tensors": 75, "bitsandbytes": 70}
+# Of a plain decoder.
+SHORT = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+)
 LONG = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 
 
@@ -62,6 +71,16 @@ def read_model(settings: Settings, values: argparse.Namespace | None) -> Model |
             key,
         )
         return None
+
+
+def unknown(settings: Settings) -> str:
+    """Say how to describe a model that the role does not know."""
+    keys = ", ".join(f"{key}: N" for key in SHORT)
+    return (
+        f"nothing is known of {settings['model']}: save its config.json beside the inventory, and set "
+        f'{settings.path("model_config")}: "{{{{ inventory_dir }}}}/NAME.json"; '
+        f"or give keys of that file, {settings.path('model_facts')}: {{{keys}, quantization: none}}"
+    )
 
 
 def _config(settings: Settings) -> Any:
@@ -124,7 +143,7 @@ def check(
     unchecked = f"{settings['name']}: whether the model fits its GPUs was not checked"
     if found is None or values is None or not pool.get("gpu_memory_gib"):
         why = (
-            f"nothing is known of {settings['model']}; describe it in {settings.path('model_config')}"
+            unknown(settings)
             if found is None
             else "there is no list of the flags of this version of vLLM"
             if values is None

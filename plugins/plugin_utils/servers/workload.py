@@ -19,7 +19,13 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import names, quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import FALSE, is_true
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.formats import format_error
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest, problem
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import (
+    CREDENTIAL,
+    HIDDEN,
+    nearest,
+    problem,
+    where,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import present
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import exposure, scaling
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
@@ -34,7 +40,6 @@ DOWN_SECONDS = 300
 # Every deadline that holds it still fits the int32 of a Deployment.
 LONGEST_START_SECONDS = 10**9
 # Names of variables whose value is a credential; a path to one ends otherwise (HF_TOKEN_PATH).
-_CREDENTIAL = re.compile(r"(?i)(.*_)?(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY(_ID)?|PRIVATE_KEY)")
 _FOLDER = re.compile(r"(/[\w.-]+)+", re.ASCII)
 _DNS_RULE = "must be a DNS label: at most 63 lower-case letters, digits and -, with a letter or digit at both ends"
 
@@ -314,7 +319,10 @@ def _check_allocatable(settings: Settings, pool: Mapping, given: dict, parsed: d
         wanted = parsed[part].get(name)
         if wanted is not None and _is_quantity(available) and wanted > quantity.parse(available):
             allowed = f"a node of hardware profile {str(profile)!r} has {available} to give"
-            settings.misfits.append(problem(settings.path(key, part, name), given[part][name], allowed))
+            # Whichever of the two the inventory sets is where to change it.
+            allowed += f" (set at {where(available)})" if where(available) else ""
+            place = settings.place(key, part, name)
+            settings.misfits.append(problem(settings.path(key, part, name), given[part][name], allowed, place))
 
 
 def _check_memory_volumes(settings: Settings, limit: Any, memory: Iterable[str]) -> None:
@@ -340,10 +348,15 @@ def takes_last_gpu(resources_: Mapping, pool: Mapping) -> bool:
     return wanted > 0 and 2 * wanted > int(pool.get("gpus") or 0)
 
 
+def has_spare_node(pool: Mapping) -> bool:
+    """Tell whether a pool has a node beyond those that its servers fill, or gets one by itself."""
+    return bool(pool.get("autoscaled") or pool.get("spare_nodes"))
+
+
 def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_claim: bool) -> dict:
     """Choose how pods are replaced.
 
-    Where the old pod holds the node's last GPU, or a claim that one node mounts, a surge would wait for ever. The choice
+    Where the old pod holds the last GPU of its pool, or a claim that one node mounts, a surge would wait for ever. The choice
     is ``maxSurge: 0`` and not ``Recreate``: the API server refuses to turn a running RollingUpdate Deployment into
     Recreate by server-side apply, and with more replicas the others go on serving.
     """
@@ -362,7 +375,7 @@ def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_c
                 "strategy",
             )
         return given
-    surge = not (takes_last_gpu(resources_, pool) or exclusive_claim)
+    surge = not (exclusive_claim or (takes_last_gpu(resources_, pool) and not has_spare_node(pool)))
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": int(surge), "maxUnavailable": int(not surge)}}
 
 
@@ -562,7 +575,7 @@ def _variable_error(item: Mapping) -> str | None:
 def is_credential(name: object, value: object) -> bool:
     """Tell by its name (of a variable, of a key) whether a value is a credential, and not one of the switches that end alike."""
     switch = value is None or str(value).lower() in ("", "0", "1", "true", "false")
-    return not switch and _CREDENTIAL.fullmatch(str(name)) is not None
+    return not switch and CREDENTIAL.fullmatch(str(name)) is not None
 
 
 def _proxy(proxy: Mapping, inside: tuple[str, ...]) -> dict:
@@ -883,6 +896,8 @@ def compute(
         topology_spread_constraints=topology_spread(settings, found["name"], count),
         startup_probe=start["probe"],
         startup_allowance_seconds=start["seconds"],
+        start_seconds=init_seconds + start["seconds"],
+        autoscaled_pool=pool.get("autoscaled") is True,
         progress_deadline_seconds=progress_deadline(settings, platform, start["seconds"], init_seconds),
         # Prometheus asks a pod from its first second on, and one that starts does not answer.
         down_seconds=max(DOWN_SECONDS, init_seconds + start["seconds"]),
