@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.files import layout, tree
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import check
-from rendering import DESCRIBED, ROOT, run_render
+from rendering import DESCRIBED, ROOT, playbook, run_render
 
 KNOWN = {name for role in DESCRIBED.values() for name in role.variables}
 ANSIBLE_OWN = {"ansible_connection", "ansible_python_interpreter"}
@@ -67,6 +67,34 @@ def test_the_two_eks_clusters_differ_where_the_example_says(rendered):
         for found in (staging, production)
     ]
     assert judges[0] != judges[1]
+
+
+def test_the_inventories_of_this_machine_have_no_placeholder_and_the_others_only_such(rendered):
+    found = {name: [len(one["placeholders"]) for one in hosts.values()] for name, hosts in rendered.items()}
+    assert found["local"] == found["kind"] == [0]
+    assert 0 not in found["eks"] + found["platform"]
+
+
+def test_the_example_unchanged_is_refused_with_file_and_line_before_any_cluster_is_asked():
+    done = playbook("site", "inventories/eks", "--check")
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    for host, variable, value in (
+        ("staging", "platform_api_server", "0123456789ABCDEF"),
+        ("staging", "platform_aws_account_id", "111122223333"),
+        ("production", "platform_api_server", "FEDCBA9876543210"),
+        ("production", "platform_aws_account_id", "444455556666"),
+    ):
+        file = f"inventories/eks/host_vars/{host}/platform.yml"
+        lines = (ROOT / file).read_text().splitlines()
+        (line,) = [number for number, text in enumerate(lines, 1) if text.startswith(variable)]
+        assert value in said
+        assert f"example's value: set your own (set at {file}:{line})" in said
+    assert (
+        "argocd_apps_repo_url is 'https://github.com/your-org/mlops-on-kubernetes': 'your-org' is an example's" in said
+    )
+    assert "cluster staging: Nothing was applied. 3 problems:" in said
+    assert "What really is yours: list it in platform_accepted_placeholders" in said
 
 
 def test_no_role_names_a_group():
