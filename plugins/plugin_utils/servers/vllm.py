@@ -52,10 +52,8 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     exclusive = _check_claim(settings, cache, workload.replicas(settings))
     version = vllm_flags.version_of(str(settings["image"]))
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
-    right = settings.problems.found
-    words = _arguments(settings, parallel, version)
-    right = right == settings.problems.found
-    values = vllm_flags.parsed(words, version)
+    words, right = _arguments(settings, parallel, version)
+    values = vllm_flags.parsed(right, version)
     model = vllm_fit.read_model(settings, values)
     weights = model.weight_bytes if model else None
     ephemeral = [] if cache["claim"] else [cache["size"]]
@@ -90,8 +88,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
     vllm_fit.check_gpus(settings, server["resources"], parallel, values)
-    if right:
-        vllm_fit.check(settings, pool, model, values, version)
+    vllm_fit.check(settings, pool, model, values, version)
     _check_download(settings, platform, server, weights)
     return server
 
@@ -268,8 +265,12 @@ def _environment(settings: Settings, platform: Mapping) -> dict:
     return env
 
 
-def _arguments(settings: Settings, parallel: int, version: str) -> list[str]:
-    """Write the model and its flags, and check those of the inventory; only what differs from vLLM's own default is written."""
+def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[str], list[str]]:
+    """Write the model and its flags; only what differs from vLLM's own default is written.
+
+    Returns:
+        the words, and the same without flags of the inventory that are wrong.
+    """
     model = workload.matching(
         settings, _MODEL, "must be a Hugging Face repository such as org/model, or a path", "model"
     )
@@ -290,12 +291,13 @@ def _arguments(settings: Settings, parallel: int, version: str) -> list[str]:
         loras = workload.whole(settings, "max_loras", least=1)
         generated.update({"--enable-lora": True, "--max-loras": loras, "--max-lora-rank": rank})
     extra = workload.dictionary(settings, "extra_args")
-    vllm_flags.check_extra(settings, extra, version)
+    right = vllm_flags.check_extra(settings, extra, version)
     file = vllm_flags.CONFIG in map(vllm_flags.flag_name, extra)
     if file or not vllm_flags.known(version):
         why = f"they stand in a file ({vllm_flags.CONFIG})" if file else f"there is no list for {settings['image']}"
         settings.notices.append(f"{settings['name']}: whether this vLLM takes its flags was not checked: {why}")
-    return [model, *vllm_flags.flags(generated), *vllm_flags.flags(extra, version)]
+    words = [model, *vllm_flags.flags(generated)]
+    return [*words, *vllm_flags.flags(extra, version)], [*words, *vllm_flags.flags(right, version)]
 
 
 def _expected(settings: Settings, known: list[str]) -> dict:

@@ -141,15 +141,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def check_extra(settings: Settings, extra: Mapping, version: str) -> None:
-    """Note what is wrong with the flags that the inventory adds.
+def check_extra(settings: Settings, extra: Mapping, version: str) -> dict:
+    """Note what is wrong with the flags that the inventory adds, and give those that are right.
 
     Args:
         settings: of the server.
         extra: its ``extra_args``.
         version: of vLLM; of one without a list only names are looked at.
     """
-    before = settings.problems.found
+    right = {}
     for name, value in extra.items():
         flag = flag_name(name)
         option = option_of(flag, version)
@@ -162,9 +162,13 @@ def check_extra(settings: Settings, extra: Mapping, version: str) -> None:
             settings.wrong(HIDDEN, allowed, "extra_args", name)
         elif known(version) and "." not in flag and (said := refusal(flags({name: value}, version), version, True)):
             settings.wrong(value, _worded(flag, said, version), "extra_args", name)
+        else:
+            right[name] = value
     # Some go together: keys of one flag, and what one flag asks of another.
-    if known(version) and settings.problems.found == before and (said := refusal(flags(extra, version), version)):
+    if known(version) and len(right) == len(extra) and (said := refusal(flags(extra, version), version)):
         settings.wrong(extra, f"vLLM {version} refuses it: {said}", "extra_args")
+        return {}
+    return right
 
 
 def _worded(flag: str, said: str, version: str) -> str:
