@@ -141,7 +141,7 @@ def token_for(cluster, name, role, rules=None):
     return cluster.api("POST", f"{accounts}/{name}/token", {"spec": {}})["status"]["token"]
 
 
-def storage_class(name, provisioner="csi.example", mode="Immediate"):
+def storage_class(name, provisioner="volumes.example", mode="Immediate"):
     return {"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode}
 
 
@@ -369,6 +369,14 @@ def test_a_claim_that_no_pod_could_mount_is_told_in_the_plan(run, cluster, names
     default["metadata"]["annotations"] = {"storageclass.kubernetes.io/is-default-class": "true"}
     cluster.api("POST", CLASSES, default)
     assert not told(claim("c")).failed
+    # A driver that is not there: the class of EKS names it by its old name.
+    old = storage_class("gp2", "kubernetes.io/aws-ebs", "WaitForFirstConsumer")
+    cluster.api("POST", CLASSES, old)
+    no_driver = "StorageClass gp2, for PersistentVolumeClaim ml-models/c: the cluster has no CSIDriver ebs.csi.aws.com"
+    assert no_driver in told(claim("c", storageClassName="gp2")).text
+    drivers = "/apis/storage.k8s.io/v1/csidrivers"
+    cluster.api("POST", drivers, {"metadata": {"name": "ebs.csi.aws.com"}, "spec": {}})
+    assert "no CSIDriver" not in told(claim("c", storageClassName="gp2")).text
     # Claims of somebody else. One that waits for its first pod is as it is to be.
     cluster.api("POST", CLASSES, storage_class("now"))
     for name, of in {"first": "csi", "waits": "now", "gone": "gp9", "going": "csi"}.items():

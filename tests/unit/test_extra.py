@@ -218,6 +218,11 @@ def test_two_objects_of_one_name_are_refused(variables, messages):
     assert [message in line for message, line in zip(messages, lines, strict=True)] == [True] * len(messages), lines
 
 
+def test_a_number_may_be_as_large_as_the_api_takes():
+    widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"bytes": 2**40}}
+    assert part(found(platform_extra_objects=[widget]), "platform", "extra")["objects"][0]["spec"] == {"bytes": 2**40}
+
+
 def test_another_group_is_another_kind():
     gateways = [
         {"apiVersion": f"{group}/v1", "kind": "Gateway", "metadata": {"name": "models"}, "spec": {}}

@@ -29,6 +29,11 @@ def test_the_least_is_a_maximum():
     }
 
 
+def test_numbers_from_the_command_line_are_numbers():
+    spec = server("vllm", vllm_autoscaling={"minReplicas": "2", "maxReplicas": "4"})["autoscaling"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 4)
+
+
 def test_each_kind_is_measured_by_its_own():
     (metric,) = server("triton", triton_autoscaling={"maxReplicas": 4, "averageValue": 20})["autoscaling"]["metrics"]
     assert metric["pods"]["metric"] == {"name": "nv_inference_pending_request_count"}

@@ -7,13 +7,13 @@ dry run says anything. Names and rules: https://kubernetes.io/docs/concepts/poli
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import amount_of, pod_requests
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.outage import lacking
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 
 # Quotas know these by their plural, too; everything else only as count/PLURAL.GROUP.
@@ -134,12 +134,7 @@ def _of_object(item: Mapping, resource: str, plural) -> Decimal:
 
 def _surges(before: Mapping, after: Mapping) -> bool:
     """Tell whether a rollout follows that keeps all old pods until a new one is ready."""
-    strategy = after["spec"].get("strategy") or {}
-    if before["spec"]["template"] == after["spec"]["template"] or strategy.get("type") == "Recreate":
-        return False
-    least = (strategy.get("rollingUpdate") or {}).get("maxUnavailable", "25%")
-    share = str(least).removesuffix("%")
-    return not math.floor(after["spec"]["replicas"] * int(share) / 100 if share != str(least) else int(share))
+    return before["spec"]["template"] != after["spec"]["template"] and not lacking(after)
 
 
 def _of_pods(item: Mapping | None, resource: str, quota: Mapping, ranges: list[dict]) -> Decimal | None:

@@ -14,6 +14,15 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.references 
 UNKNOWN: dict = {}
 # Older clusters serve some of these APIs only in a version before v1.
 OLDER = ("v1beta2", "v1beta1")
+# Drivers that took over from what was built in; as https://kubernetes.io/docs/concepts/storage/volumes/#csi-migration names them.
+MIGRATED = {
+    "kubernetes.io/aws-ebs": "ebs.csi.aws.com",
+    "kubernetes.io/azure-disk": "disk.csi.azure.com",
+    "kubernetes.io/azure-file": "file.csi.azure.com",
+    "kubernetes.io/cinder": "cinder.csi.openstack.org",
+    "kubernetes.io/gce-pd": "pd.csi.storage.gke.io",
+    "kubernetes.io/vsphere-volume": "csi.vsphere.vmware.com",
+}
 DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 
 
@@ -87,6 +96,8 @@ class Lookup:
             self.problems.append(f"{what} has no key {reference.key}, which {who} names: add it, or name another")
         elif live and reference.kind == "PersistentVolumeClaim":
             self._claim(live, f"{what}, which {who} names,")
+        elif live and reference.kind == "StorageClass":
+            self._driver(live, who)
 
     def _claim(self, live: dict, what: str) -> None:
         """Say of a claim that is there why no new pod could mount it."""
@@ -115,6 +126,15 @@ class Lookup:
                 f"{describe(reference.item())}, which {what} names, does not exist: create it first, or name another"
                 if reference.name
                 else f"{what} names no StorageClass, and the cluster has no default one: name one, or make one the default"
+            )
+
+    def _driver(self, live: dict, who: str) -> None:
+        """Say that the driver of a class is not installed; of a provisioner that is no CSI driver nothing is known."""
+        name = MIGRATED.get(live["provisioner"], live["provisioner"])
+        if "csi." in name and self._read(Reference(references.STORAGE, "CSIDriver", "", name)) is None:
+            self.notices.append(
+                f"{describe(live)}, for {who}: the cluster has no CSIDriver {name}, so nothing may make its volumes: install "
+                "that driver (on EKS an add-on, as aws-ebs-csi-driver)"
             )
 
     def _volume(self, storage_class: str) -> dict | None:

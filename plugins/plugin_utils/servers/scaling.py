@@ -49,7 +49,7 @@ def compute(settings: Settings, namespace: str, name: str, service_name: str, wa
 
 
 def _autoscaling(settings: Settings, target: Mapping, waiting: str) -> dict:
-    given = settings.get("autoscaling") or {}
+    given = _numbers(settings.get("autoscaling") or {})
     if not given:
         return {}
     _check_bounds(settings, "autoscaling", "minReplicas", "maxReplicas")
@@ -80,7 +80,7 @@ def _autoscaling(settings: Settings, target: Mapping, waiting: str) -> dict:
 
 
 def _scaled_object(settings: Settings, target: Mapping, namespace: str, service_name: str, waiting: str) -> dict:
-    given = settings.get("scaled_object") or {}
+    given = _numbers(settings.get("scaled_object") or {})
     if not given:
         return {}
     _check_bounds(settings, "scaled_object", "minReplicaCount", "maxReplicaCount")
@@ -91,7 +91,7 @@ def _scaled_object(settings: Settings, target: Mapping, namespace: str, service_
             _unused(settings, "scaled_object", key, "triggers")
     else:
         _check_metric(settings, "scaled_object", "triggers", "threshold", waiting)
-        if not int(least):
+        if not least:
             settings.wrong(
                 least,
                 "a server without pods has no metric: needs triggers that see what asks for it",
@@ -113,6 +113,11 @@ def _scaled_object(settings: Settings, target: Mapping, namespace: str, service_
         **present({key: value for key, value in given.items() if key not in own}),
         "triggers": triggers,
     }
+
+
+def _numbers(given: Mapping) -> dict:
+    """Make numbers of what extra variables give as text."""
+    return {key: int(value) if isinstance(value, str) and value.isdecimal() else value for key, value in given.items()}
 
 
 def _check_bounds(settings: Settings, key: str, least: str, most: str) -> None:
