@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import atexit
+import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,21 @@ import urllib3
 
 ROOT = Path(__file__).resolve().parent.parent
 STANDINS = ROOT / "standins"
-PROGRAMS = {"vllm": STANDINS / "vllm-openai/serve.py", "tritonserver": STANDINS / "tritonserver/tritonserver.py"}
-VERSION = json.loads((STANDINS / "vllm-openai/flags.json").read_text())["version"]
+FOLDERS = {"vllm": "vllm-openai", "tritonserver": "tritonserver"}
+# Of the vLLM that the roles deploy.
+VERSION = "0.14.1"
 WAIT_SECONDS = 60
 HTTP = urllib3.PoolManager(retries=False)
+
+
+@functools.cache
+def program(name: str) -> Path:
+    """A stand-in's program, beside all that its image holds."""
+    made = tempfile.mkdtemp(prefix="standin-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    folder = Path(shutil.copytree(STANDINS / FOLDERS[name], made, dirs_exist_ok=True))
+    subprocess.run([STANDINS / FOLDERS[name] / "prepare", folder], check=True)
+    return folder / {"vllm": "serve.py", "tritonserver": "tritonserver.py"}[name]
 
 
 class Client:
@@ -51,8 +65,8 @@ class StandIn(Client):
         known = {key: value for key, value in os.environ.items() if not key.startswith(("STANDIN_", "VLLM_"))}
         with self.file.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, PROGRAMS[name], *words],
-                env={**known, "PYTHONPATH": str(STANDINS / "standin"), **env},
+                [sys.executable, program(name), *words],
+                env={**known, **env},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -51,7 +51,12 @@ CASES = {
     "one": {"vllm_adapter_slots": {"only": "live"}},
     "odd": {"vllm_adapter_slots": dict.fromkeys(ODD_SLOTS, "live")},
     "key": {"vllm_lora_enabled": False, "vllm_api_key_secret": {"name": "vllm", "key": "key"}},
-    "none": {"vllm_adapter_slots": {}, "vllm_extra_args": {f"flag-{i}": word for i, word in enumerate(WORDS)}},
+    # Of a version whose flags are not known here.
+    "none": {
+        "vllm_adapter_slots": {},
+        "vllm_image": "vllm/vllm-openai:v0.0.0",
+        "vllm_extra_args": {f"flag-{i}": word for i, word in enumerate(WORDS)},
+    },
 }
 
 STAND_IN = '#!/bin/sh\nfor word in vllm "$@"; do printf "%s\\0" "$word"; done\neval "${AFTER-}"\n'

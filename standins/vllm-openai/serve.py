@@ -22,6 +22,7 @@ from typing import Any
 import arguments
 from standin import Answer, Behaviour, Request, Server, die, log, metrics
 
+FLAGS = json.loads((Path(__file__).resolve().parent / "flags.json").read_text())
 CUDA_MESSAGE = """(EngineCore_DP0 pid=1) ERROR [core.py] EngineCore failed to start.
 torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 224.00 MiB. GPU 0 has a total capacity of 21.99 GiB of which 112.44 MiB is free.
 (APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"""
@@ -222,7 +223,7 @@ class Api:
         routes: dict[str, tuple[str, Any]] = {
             "/health": ("GET", lambda: empty(503 if self.dead else 200)),
             "/ping": ("GET", lambda: empty(503 if self.dead else 200)),
-            "/version": ("GET", lambda: Answer(body={"version": arguments.FLAGS["version"]})),
+            "/version": ("GET", lambda: Answer(body={"version": FLAGS["version"]})),
             "/metrics": ("GET", self.metrics),
             "/v1/models": ("GET", self.models),
             "/v1/completions": ("POST", lambda: self.complete(request, chat=False)),
@@ -387,13 +388,15 @@ def interrupted(_signal: int, _frame: Any) -> None:
 def main(words: list[str]) -> None:
     """Run ``vllm WORDS``."""
     try:
-        args = arguments.parse(words)
+        args = arguments.parse(words, FLAGS)
+        if args.subparser == "serve":
+            arguments.check_files(args)
     except Exception as error:
         die(f"Traceback (most recent call last):\n{type(error).__name__}: {error}")
     if args.subparser != "serve":
         die("stand-in: only `vllm serve` is stood in for")
     behaviour = Behaviour.read(os.environ)
-    log(f"INFO [api_server.py] vLLM API server version {arguments.FLAGS['version']} (stand-in: no model is loaded)")
+    log(f"INFO [api_server.py] vLLM API server version {FLAGS['version']} (stand-in: no model is loaded)")
     signal.signal(signal.SIGTERM, interrupted)
     api = Api(args, behaviour, dict(os.environ))
     # Bound before the model is loaded, listening after: until then connections are refused.

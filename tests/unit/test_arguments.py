@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm as generator
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments, vllm
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm_flags as generator
 
 ROOT = Path(__file__).parents[2]
 STANDINS = ROOT / "standins"
-FLAGS = json.loads((STANDINS / "vllm-openai/flags.json").read_text())
+FLAGS = json.loads((ROOT / "roles/vllm/flags/0.14.1.json").read_text())
 VERDICTS = json.loads((ROOT / "tests/vllm_flags/verdicts.json").read_text())
 GPU = "nvidia.com/gpu"
 
@@ -35,9 +36,8 @@ def load(path: str) -> ModuleType:
 
 
 load("standin/standin.py")
-arguments = load("vllm-openai/arguments.py")
 tritonserver = load("tritonserver/tritonserver.py")
-PARSER = arguments.parser()
+PARSER = arguments.parser(FLAGS)
 
 
 def vllm_says(line: list[str]) -> tuple[int, str]:
@@ -45,7 +45,8 @@ def vllm_says(line: list[str]) -> tuple[int, str]:
     output = io.StringIO()
     with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
         try:
-            arguments.parse(["serve", *line], PARSER)
+            found = arguments.parse(["serve", *line], FLAGS, PARSER)
+            arguments.check_files(found)
         except SystemExit as exit_:
             status = int(exit_.code or 0)
             return status, next((row for row in output.getvalue().splitlines() if ": error: " in row and status), "")
@@ -143,7 +144,7 @@ def test_lists_that_are_no_words() -> None:
     assert json_lists == generator.JSON_LISTS
     assert {text for text, option in options.items() if option["action"] == "append"} == generator.REPEATED
     assert next(option["choices"] for option in FLAGS["options"] if "--max-lora-rank" in option["strings"]) == list(
-        generator.LORA_RANKS
+        vllm.LORA_RANKS
     )
 
 
@@ -184,7 +185,7 @@ SERVERS: list[dict[str, Any]] = [
     {"model": "/models/mistral", "startup_seconds": 60},
     {"lora_enabled": False, "adapter_slots": {}},
     {"max_model_len": 32768, "gpu_memory_utilization": "0.95", "max_loras": 8},
-    *({"max_lora_rank": rank} for rank in generator.LORA_RANKS),
+    *({"max_lora_rank": rank} for rank in vllm.LORA_RANKS),
     *(
         {
             "tensor_parallel_size": count,
@@ -258,24 +259,63 @@ def test_vllm_itself_accepts_what_the_roles_generate(vllm_lines) -> None:
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        ({"max-num-seq": 16, "max-num-sequences": 1}, "unrecognized arguments: --max-num-sequences=1"),
-        ({"gpu-memory-utilisation": 0.9}, "unrecognized arguments: --gpu-memory-utilisation=0.9"),
+        (
+            {"max-num-sequences": 1},
+            "vLLM 0.14.1 has no flag --max-num-sequences: unknown, did you mean '--max-num-seqs'?",
+        ),
+        ({"gpu-memory-utilisation": 0.9}, "did you mean '--gpu-memory-utilization'?"),
+        ({"gpu-memory": 0.99}, "--gpu-memory-utilization has a variable of its own"),
+        ({"-tp": 2}, "--tensor-parallel-size has a variable of its own"),
+        ({"api-k": "abc"}, "vllm_extra_args.api-k is (hidden): would be in the rendered files"),
         ({"kv-cache-dtype": "fp9"}, "argument --kv-cache-dtype: invalid choice: 'fp9'"),
         ({"max-num-seqs": "many"}, "argument --max-num-seqs: invalid int value: 'many'"),
+        (
+            {"trust-remote-code": "true"},
+            "argument --trust-remote-code/--no-trust-remote-code: ignored explicit argument 'true'",
+        ),
+        ({"tokenizer": None}, "argument --tokenizer: expected one argument"),
         ({"compilation-config.mod": 3}, "argument --compilation-config/-cc: 1 validation error"),
         (
             {"compilation-config": {"pass_config": {"enable": 1}}},
             "argument --compilation-config/-cc: 1 validation error",
         ),
         ({"max-num-seqs": True}, "argument --max-num-seqs: expected one argument"),
+        ({"enable-auto-tool-choice": True}, "requires --tool-call-parser"),
+        ({"shutdown-timeout": 5}, "vLLM 0.14.1 has no flag --shutdown-timeout"),
     ],
 )
 def test_a_wrong_extra_argument_is_refused(vllm, extra: dict, told: str) -> None:
+    _server, lines = vllm(extra_args=extra)
+    assert len(lines) == 1
+    assert told in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({"enable-prefix-caching": False}, ["--no-enable-prefix-caching"]),
+        ({"enforce-eager": False}, []),
+        ({"enable-log-deltas": False}, ["--no-enable-log-deltas"]),
+        ({"-O": 3}, ["-O=3"]),
+        ({"-cc": {"mode": 3}}, ['-cc={"mode":3}']),
+        ({"max-num-seq": 16}, ["--max-num-seq=16"]),
+        ({"config": "/etc/vllm/more.yaml"}, ["--config", "/etc/vllm/more.yaml"]),
+    ],
+)
+def test_forms_that_vllm_takes(vllm, extra: dict, words: list[str]) -> None:
     server, lines = vllm(extra_args=extra)
     assert lines == []
-    status, message = vllm_says(server["arguments"])
-    assert status == 2
-    assert told in message
+    assert server["arguments"][6:] == words
+    status, said = vllm_says(server["arguments"])
+    assert (status, said) == (0, "") or "more.yaml" in said
+
+
+def test_a_version_without_a_list_is_told(vllm) -> None:
+    server, lines = vllm(image="vllm/vllm-openai:v0.99.0", extra_args={"nosuch": 1, "gpu-memory-utilization": 0.9})
+    assert lines == [
+        "vllm_extra_args.gpu-memory-utilization is 0.9: --gpu-memory-utilization has a variable of its own"
+    ]
+    assert any("there is no list for vllm/vllm-openai:v0.99.0" in notice for notice in server["notices"])
 
 
 # --- Triton ------------------------------------------------------------------------------------------

@@ -521,7 +521,10 @@ VLLM = [
     ({"max_lora_rank": 33}, "max_lora_rank is 33: must be one of 1, 8, 16, 32, 64, 128, 256, 320, 512"),
     ({"model": "has space"}, "model is 'has space': must be a Hugging Face repository"),
     ({"model": "org/unknown"}, "startup_seconds is None: the model is not known"),
-    ({"model_facts": {"hidden_size": 1}}, "can't compute sizes from it (KeyError: 'num_attention_heads')"),
+    (
+        {"model_facts": {"hidden_size": 1}},
+        "can't compute sizes from it: num_hidden_layers, num_attention_heads, vocab_size missing",
+    ),
     ({"startup_seconds": 20}, "startup_seconds is 20: the 3.9 GiB of weights alone take 40 s at 100 MiB/s"),
     ({"metrics_port": 8000}, "metrics_port is 8000: the ports must differ"),
     ({"extra_args": {"max_model_len": 1}}, "extra_args.max_model_len is 1: --max-model-len has a variable of its own"),

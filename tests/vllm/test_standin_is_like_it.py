@@ -86,9 +86,7 @@ class Twin(model_servers.Client):
         self.port = str(services.free_port())
         self.pod = copy.copy(server.pod)
         (folder / "bin").mkdir()
-        (folder / "bin" / "vllm").write_text(
-            f'#!/bin/sh\nexec {sys.executable} {model_servers.PROGRAMS["vllm"]} "$@"\n'
-        )
+        (folder / "bin" / "vllm").write_text(f'#!/bin/sh\nexec {sys.executable} {model_servers.program("vllm")} "$@"\n')
         (folder / "bin" / "vllm").chmod(0o755)
         name = self.pod.main["name"]
         self.pod.images = {name: folder / "bin" / "python"}

@@ -1,6 +1,6 @@
 """Write down vLLM's command line, asked from vLLM itself: run by ``ask``, with vLLM installed.
 
-standins/vllm-openai/flags.json: every option of ``vllm serve`` as the real parser holds it, the schemas of the options that
+roles/vllm/flags/VERSION.json: every option of ``vllm serve`` as the real parser holds it, the schemas of the options that
     take JSON.
 verdicts.json: what the real ``vllm`` says to some hundred command lines: those that are made up here and those of LINES.json
     (a list of lists of words after ``vllm serve``). What is there already is not asked again: delete it after a change of
@@ -30,7 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 HERE = Path(__file__).resolve().parent
-FLAGS = HERE.parents[1] / "standins/vllm-openai/flags.json"
+FLAGS = HERE.parents[1] / "roles/vllm/flags"
 VERDICTS = HERE / "verdicts.json"
 
 
@@ -141,7 +141,7 @@ def option_of(action: Any, schemas: dict) -> dict:
 
 
 def write_flags() -> dict:
-    """Write flags.json."""
+    """Write the file of the version."""
     from vllm.entrypoints.openai.cli_args import make_arg_parser
     from vllm.reasoning import ReasoningParserManager
     from vllm.tool_parsers import ToolParserManager
@@ -158,7 +158,7 @@ def write_flags() -> dict:
     }
     lines = [json.dumps(option) for option in options]
     text = json.dumps({**flags, "options": "@"}, indent=1).replace('"@"', "[\n  " + ",\n  ".join(lines) + "\n ]")
-    FLAGS.write_text(text + "\n")
+    (FLAGS / f"{flags['version']}.json").write_text(text + "\n")
     return flags
 
 
@@ -408,7 +408,7 @@ OWN = [
 
 
 def main() -> None:
-    """Write flags.json and verdicts.json."""
+    """Write the file of the version, and verdicts.json."""
     stand_in_for_cuda()
     flags = write_flags()
     lines = [text.split() for text in OWN]

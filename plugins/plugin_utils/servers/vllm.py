@@ -1,18 +1,21 @@
-"""vLLM: sizes of models, command line, adapters, computed from the settings of one server; never asks a cluster."""
+"""vLLM: command line, adapters, cache, computed from the settings of one server; never asks a cluster."""
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, loader, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    kinds,
+    loader,
+    vllm_fit,
+    vllm_flags,
+    workload,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 NAMES = {**kinds.NAMES, "ConfigMap": "startup_configmap_name"}
@@ -22,151 +25,14 @@ _MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
 # vllm/config/lora.py
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 STARTUP_FOLDER = "/etc/vllm"
-# standins/vllm-openai/flags.json: what takes a list as JSON, and what takes one item each time.
-JSON_LISTS = frozenset({"--allowed-headers", "--allowed-methods", "--allowed-origins"})
-# Environment variables that take a credential, and flags that would show one, to the setting that names its Secret.
+# Environment variables that take a credential, to the setting that names its Secret.
 API_KEY = "VLLM_API_KEY"
 SECRETS = {"HF_TOKEN": "hf_token_secret", API_KEY: "api_key_secret"}
-CREDENTIALS = {"--hf-token": "hf_token_secret", "--api-key": "api_key_secret"}
-REPEATED = frozenset({"--middleware"})
-# What the engine needs beside the weights while it runs, and what CUDA graphs need outside its share.
-ACTIVATIONS_BYTES = GIB
-GRAPHS_BYTES = GIB
-SHM_TENSOR_PARALLEL_BYTES = 2 * GIB
 # What prometheusrule.yaml.j2 compares with.
 ALERT_THRESHOLDS = ("waiting", "kv_cache_usage", "preemptions_per_second", "aborted_share", "errors_per_second")
 
 
-# --- Sizes of models -----------------------------------------------------------------------------
-
-
-def weight_bytes(facts: Mapping) -> float:
-    """Compute the size of a model's weights.
-
-    Args:
-        facts: ``weight_bytes`` itself, or keys of the model's config.json (``hidden_size``, ``intermediate_size``,
-            ``num_hidden_layers``, ``num_attention_heads``, ``num_key_value_heads``, ``vocab_size``, and ``head_dim``
-            where it is given), and ``quantization``: ``awq`` (4 bits; in each group of 128 one 16-bit scale and one
-            4-bit zero point, so 4 + 20/128 bits; embeddings and head stay at 16 bits) or ``none`` (16 bits).
-
-    Returns:
-        bytes, for a decoder with gated MLP and untied embeddings (Llama, Mistral).
-
-    Raises:
-        KeyError, TypeError: a fact is missing or no number.
-    """
-    if facts.get("weight_bytes"):
-        return float(facts["weight_bytes"])
-    hidden, heads = facts["hidden_size"], facts["num_attention_heads"]
-    head = facts.get("head_dim") or hidden // heads
-    attention = 2 * hidden * heads * head + 2 * hidden * facts["num_key_value_heads"] * head
-    linear = facts["num_hidden_layers"] * (attention + 3 * hidden * facts["intermediate_size"])
-    bits = {"awq": 4 + 20 / 128, "none": 16}[facts.get("quantization", "none")]
-    return linear * bits / 8 + 2 * facts["vocab_size"] * hidden * 2
-
-
-def kv_bytes_per_token(facts: Mapping) -> int:
-    """Compute what one token takes in the KV cache: 2 (key and value) x layers x heads x head size x 2 bytes."""
-    head = facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"]
-    return 2 * facts["num_hidden_layers"] * facts["num_key_value_heads"] * head * 2
-
-
-def gpu_misfit(
-    weights: float, kv_token: float, tensor_parallel: int, gpu_gib: float, utilization: float, max_model_len: int
-) -> str:
-    """Tell why a model does not fit on its GPUs.
-
-    Args:
-        weights: bytes of the weights, all GPUs together.
-        kv_token: bytes of the KV cache for one token, all GPUs together.
-        tensor_parallel: number of GPUs that share them.
-        gpu_gib: usable memory of one GPU, in GiB.
-        utilization: share of it that vLLM takes, 0 to 1.
-        max_model_len: tokens of the longest request.
-
-    Returns:
-        the reason, or ``''`` when it fits: the KV room, memory x utilization - weights - activations (1 GiB), holds one
-        request of ``max_model_len``, and 1 GiB outside the utilization is left for CUDA graphs.
-    """
-    memory = gpu_gib * GIB
-    share = weights / tensor_parallel
-    room = memory * utilization - share - ACTIVATIONS_BYTES
-    needed = kv_token / tensor_parallel * max_model_len
-    if room < needed:
-        return (
-            f"of {gpu_gib} GiB on each GPU vLLM takes {memory * utilization / GIB:.1f}; the weights need {share / GIB:.2f}, "
-            f"activations 1, and one request of {max_model_len} tokens {needed / GIB:.2f}"
-        )
-    if memory * (1 - utilization) < GRAPHS_BYTES:
-        return f"leaves {memory * (1 - utilization) / GIB:.2f} GiB of each GPU; CUDA graphs need 1"
-    return ""
-
-
-# --- The command line ----------------------------------------------------------------------------
-
-
-def flags(arguments: Mapping) -> list[str]:
-    """Write arguments as a command line that vLLM's parser takes.
-
-    Args:
-        arguments: flag (with or without ``--``) to value. Null and true give the bare flag, false and an empty list leave it
-            out, a dictionary is written as JSON, a list as several words (JSON or a flag for each where vLLM wants that),
-            anything else as ``--flag=value``. With a key (``compilation-config.mode``) every value is written as JSON,
-            since vLLM reads it so and takes the next word where there is none.
-    """
-    words = []
-    for name, value in arguments.items():
-        option = flag_name(name)
-        if "." in option:
-            words.append(f"{option}={_text(value)}")
-        elif value is None or value is True:
-            words.append(option)
-        elif isinstance(value, Mapping) or option in JSON_LISTS:
-            words.append(f"{option}={_json(value)}")
-        elif isinstance(value, (list, tuple)):
-            items = [str(item) for item in value]
-            words += [f"{option}={item}" for item in items] if option in REPEATED else [option, *items] if items else []
-        elif value is not False:
-            words.append(f"{option}={value}")
-    return words
-
-
-def flag_name(name: object) -> str:
-    """Write a flag as vLLM's help does: ``max_model_len`` is ``--max-model-len``; a key after a dot keeps its spelling."""
-    flag, dot, key = str(name).lstrip("-").partition(".")
-    return "--" + flag.replace("_", "-") + dot + key
-
-
-def _text(value: Any) -> str:
-    """Write what json.loads reads back; a word that is no JSON is taken as it is."""
-    if isinstance(value, str):
-        try:
-            json.loads(value)
-        except ValueError:
-            return str(value)
-    return _json(value)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(_plain(value), separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
 # --- Servers -------------------------------------------------------------------------------------
-
-
-@functools.cache
-def known_models() -> dict[str, dict]:
-    """Give the facts of the models that the role knows, by name."""
-    text = (specs.ROLES / "vllm" / "models.yml").read_text(encoding="utf-8")
-    return yaml.load(text, Loader=specs.LOADER)  # noqa: S506 (a safe loader)
 
 
 def compute(settings: Settings, platform: Mapping) -> dict:
@@ -179,17 +45,17 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     Returns:
         what the templates place, and what else the project reads of a server.
     """
-    models = known_models()
     pool = workload.hardware(settings, platform)
     workload.folder(settings, "cache_path")
     adapters = _adapters(settings)
     cache = _cache(settings, str(settings["name"]))
     exclusive = _check_claim(settings, cache, workload.replicas(settings))
-    facts = _facts(settings, models)
-    weights = weight_bytes(facts) if facts else None
+    version = vllm_flags.version_of(str(settings["image"]))
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
-    length = workload.whole(settings, "max_model_len", least=1)
-    utilization = _utilization(settings)
+    words, right = _arguments(settings, parallel, version)
+    values = vllm_flags.parsed(right, version)
+    model = vllm_fit.read_model(settings, values)
+    weights = model.weight_bytes if model else None
     ephemeral = [] if cache["claim"] else [cache["size"]]
     if adapters["path"]:
         workload.amount(settings, "adapters_size")
@@ -202,7 +68,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         ports=("http", "metrics"),
         model=str(settings["model"]),
         size_bytes=weights,
-        arguments=_arguments(settings, parallel, length, utilization),
+        arguments=words,
         questions=_questions(settings),
         own_environment=_environment(settings, platform),
         own_volumes=_volumes(settings, cache, adapters),
@@ -217,12 +83,12 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     server["network_policy"] = workload.network_policy(settings, platform, [server["http_port"]], mlflow_ports)
     server.update(adapters=adapters, cache=cache)
     if adapters["slots"]:
-        known = (models.get(settings["model"]) or {}).get("base_models", [])
-        server["init"] = _init(settings, platform, adapters, known)
-        if adapters["builtin"] and not known and not settings["adapter_base_models"]:
+        known = vllm_fit.known_models().get(settings["model"])
+        server["init"] = _init(settings, platform, adapters, (known or {}).get("base_models", []))
+        if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
-    _check_gpus(settings, server["resources"], parallel)
-    _check_fit(settings, pool, facts, weights, parallel, length, utilization)
+    vllm_fit.check_gpus(settings, server["resources"], parallel, values)
+    vllm_fit.check(settings, pool, model, values, version)
     _check_download(settings, platform, server, weights)
     return server
 
@@ -265,20 +131,6 @@ def _questions(settings: Settings) -> list[dict]:
     return [{"path": "/health"}, *({**question, "key": True} for question in questions)]
 
 
-def _facts(settings: Settings, models: Mapping) -> dict:
-    given = workload.dictionary(settings, "model_facts")
-    facts = given or models.get(settings["model"]) or {}
-    if not facts:
-        return {}
-    try:
-        weight_bytes(facts)
-        kv_bytes_per_token(facts)
-    except (KeyError, TypeError, ZeroDivisionError) as error:
-        settings.wrong(dict(facts), f"can't compute sizes from it ({type(error).__name__}: {error})", "model_facts")
-        return {}
-    return dict(facts)
-
-
 def _utilization(settings: Settings) -> float:
     value = settings["gpu_memory_utilization"]
     try:
@@ -289,47 +141,6 @@ def _utilization(settings: Settings) -> float:
         settings.wrong(value, "must be a number between 0 and 1", "gpu_memory_utilization")
         return 0.9
     return number
-
-
-def _check_gpus(settings: Settings, resources: Mapping, parallel: int) -> None:
-    count = workload.gpus(resources)
-    where = settings.path("resources", "limits", workload.GPU)
-    if parallel != count:
-        settings.wrong(
-            settings["tensor_parallel_size"],
-            f"must equal the number of GPUs, {count} ({where})",
-            "tensor_parallel_size",
-        )
-    if parallel > 1:
-        shm = workload.amount(settings, "shm_size")
-        if shm is not None and shm < SHM_TENSOR_PARALLEL_BYTES:
-            settings.wrong(settings["shm_size"], f"must be 2Gi or more where {parallel} GPUs share a model", "shm_size")
-
-
-def _check_fit(
-    settings: Settings,
-    pool: Mapping,
-    facts: Mapping,
-    weights: float | None,
-    parallel: int,
-    length: int,
-    utilization: float,
-) -> None:
-    unchecked = f"{settings['name']}: whether the model fits its GPUs was not checked"
-    if weights is None:
-        facts_of = f"nothing is known of {settings['model']}; describe it in {settings.path('model_facts')}"
-        settings.notices.append(f"{unchecked}: {facts_of}")
-        return
-    if not pool.get("gpu_memory_gib"):
-        settings.notices.append(f"{unchecked}: the hardware profile gives no gpu_memory_gib")
-        return
-    reason = gpu_misfit(
-        weights, kv_bytes_per_token(facts), parallel, float(pool["gpu_memory_gib"]), utilization, length
-    )
-    if reason:
-        settings.wrong(
-            settings["gpu_memory_utilization"], f"{settings['model']} does not fit: {reason}", "gpu_memory_utilization"
-        )
 
 
 def _adapters(settings: Settings) -> dict:
@@ -454,8 +265,12 @@ def _environment(settings: Settings, platform: Mapping) -> dict:
     return env
 
 
-def _arguments(settings: Settings, parallel: int, length: int, utilization: float) -> list[str]:
-    """Write the model and its flags; only what differs from vLLM's own default is written."""
+def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[str], list[str]]:
+    """Write the model and its flags; only what differs from vLLM's own default is written.
+
+    Returns:
+        the words, and the same without flags of the inventory that are wrong.
+    """
     model = workload.matching(
         settings, _MODEL, "must be a Hugging Face repository such as org/model, or a path", "model"
     )
@@ -464,8 +279,8 @@ def _arguments(settings: Settings, parallel: int, length: int, utilization: floa
         "--revision": settings["model_revision"] or False,
         "--port": settings["http_port"] if str(settings["http_port"]) != "8000" else False,
         "--tensor-parallel-size": parallel if parallel > 1 else False,
-        "--max-model-len": length,
-        "--gpu-memory-utilization": utilization,
+        "--max-model-len": workload.whole(settings, "max_model_len", least=1),
+        "--gpu-memory-utilization": _utilization(settings),
     }
     if workload.flag(settings, "lora_enabled"):
         rank = workload.whole(settings, "max_lora_rank", least=1)
@@ -476,16 +291,13 @@ def _arguments(settings: Settings, parallel: int, length: int, utilization: floa
         loras = workload.whole(settings, "max_loras", least=1)
         generated.update({"--enable-lora": True, "--max-loras": loras, "--max-lora-rank": rank})
     extra = workload.dictionary(settings, "extra_args")
-    reserved = {*generated, "--enable-lora", "--max-loras", "--max-lora-rank", "--lora-modules", "--model"}
-    for name in extra:
-        if flag_name(name) in reserved:
-            settings.wrong(extra[name], f"{flag_name(name)} has a variable of its own", "extra_args", name)
-        elif flag_name(name) in CREDENTIALS and isinstance(extra[name], (str, list)):
-            allowed = (
-                f"would be in the rendered files: name its Secret in {settings.path(CREDENTIALS[flag_name(name)])}"
-            )
-            settings.wrong(HIDDEN, allowed, "extra_args", name)
-    return [model, *flags(generated), *flags(extra)]
+    right = vllm_flags.check_extra(settings, extra, version)
+    file = vllm_flags.CONFIG in map(vllm_flags.flag_name, extra)
+    if file or not vllm_flags.known(version):
+        why = f"they stand in a file ({vllm_flags.CONFIG})" if file else f"there is no list for {settings['image']}"
+        settings.notices.append(f"{settings['name']}: whether this vLLM takes its flags was not checked: {why}")
+    words = [model, *vllm_flags.flags(generated)]
+    return [*words, *vllm_flags.flags(extra, version)], [*words, *vllm_flags.flags(right, version)]
 
 
 def _expected(settings: Settings, known: list[str]) -> dict:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, scaling, vllm, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, scaling, vllm, vllm_flags, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 
 def compute(settings: Settings, platform: Mapping) -> dict:
     """Compute the judge: a vLLM server that keeps its CUDA graphs, and may be parked (no pods, everything else stays)."""
     for flag, value in workload.dictionary(settings, "extra_args").items():
-        if vllm.flag_name(flag) == "--enforce-eager" and value is not False:
+        if vllm_flags.flag_name(flag) == "--enforce-eager" and value is not False:
             settings.wrong(value, "never for the judge: CUDA graphs are worth their memory", "extra_args", flag)
     server = vllm.compute(settings, platform)
     if workload.flag(settings, "parked"):

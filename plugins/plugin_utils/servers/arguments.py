@@ -1,7 +1,8 @@
-"""The command line of ``vllm serve``, as the vLLM of flags.json takes it: the options come from there, the syntax from here.
+"""Reads the command line of ``vllm serve`` as vLLM does: the syntax is here, the options are in a file for each version; knows no setting.
 
 tests/unit/test_arguments.py compares it with what the real parser said to some hundred command lines. Not here: the content
-of a configuration file (``--config``), and what vLLM checks only once it knows the model.
+of a configuration file (``--config``), and what vLLM checks only once it knows the model. The stand-in for vLLM has a copy of
+this file in its image, so it imports nothing of the collection.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FLAGS = json.loads((Path(__file__).resolve().parent / "flags.json").read_text())
 _OTHER_COMMANDS = ("chat", "complete", "bench", "collect-env", "run-batch")
 _TRUE = ("1", "true", "t", "yes", "y", "on")
 _FALSE = ("0", "false", "f", "no", "n", "off")
@@ -72,9 +72,8 @@ def _optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text in ("", "None") else parsed(text)
 
 
-def _of_schema(name: str) -> Callable[[str], Any]:
+def _of_schema(schema: dict, name: str) -> Callable[[str], Any]:
     def read(text: str) -> Any:
-        schema = FLAGS["schemas"][name]
         try:
             value = json.loads(text)
         except ValueError as error:
@@ -305,7 +304,7 @@ _READ: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _add(parser: argparse.ArgumentParser, option: dict) -> None:
+def _add(parser: argparse.ArgumentParser, option: dict, schemas: dict) -> None:
     if option["action"] == "help":
         return
     keywords: dict[str, Any] = {"default": option.get("default")}
@@ -321,7 +320,7 @@ def _add(parser: argparse.ArgumentParser, option: dict) -> None:
             keywords["action"] = "store_true"
         parser.add_argument(*strings, **keywords)
         return
-    read = _of_schema(option["schema"]) if "schema" in option else _READ[option["type"]]
+    read = _of_schema(schemas[option["schema"]], option["schema"]) if "schema" in option else _READ[option["type"]]
     read = _parsed(read) if option.get("parsed") else read
     keywords["type"] = _optional(read) if option.get("optional") else read
     keywords |= {key: option[key] for key in ("nargs", "choices") if key in option}
@@ -330,41 +329,54 @@ def _add(parser: argparse.ArgumentParser, option: dict) -> None:
     parser.add_argument(*(option["strings"] or [option["dest"]]), **keywords)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Make the parser of ``vllm``."""
+def parser(flags: dict) -> argparse.ArgumentParser:
+    """Make the parser of ``vllm``.
+
+    Args:
+        flags: the file of a version.
+    """
     top = argparse.ArgumentParser(prog="vllm", description="vLLM CLI (stand-in)")
-    top.add_argument("-v", "--version", action="version", version=FLAGS["version"])
+    top.add_argument("-v", "--version", action="version", version=flags["version"])
     commands = top.add_subparsers(required=False, dest="subparser")
     for name in _OTHER_COMMANDS:
         commands.add_parser(name)
     serve = commands.add_parser("serve", usage="vllm serve [model_tag] [options]")
-    for option in FLAGS["options"]:
-        _add(serve, option)
+    for option in flags["options"]:
+        _add(serve, option, flags["schemas"])
     return top
 
 
-def _validate(args: argparse.Namespace) -> None:
+def check_files(args: argparse.Namespace) -> None:
+    """Check what only the machine of the server knows.
+
+    Raises:
+        ValueError: a chat template that is a path, and does not exist.
+    """
     template = args.chat_template
     if template is not None and not any(mark in template for mark in "{}\n") and not Path(template).exists():
         raise ValueError(f"The supplied chat template string ({template}) appears path-like, but doesn't exist! ")
+
+
+def _validate(args: argparse.Namespace, flags: dict) -> None:
     if args.enable_auto_tool_choice and not args.tool_call_parser:
         raise TypeError("Error: --enable-auto-tool-choice requires --tool-call-parser")
     if args.enable_log_outputs and not args.enable_log_requests:
         raise TypeError("Error: --enable-log-outputs requires --enable-log-requests")
-    if args.enable_auto_tool_choice and args.tool_call_parser not in FLAGS["tool_parsers"]:
-        known = ",".join(FLAGS["tool_parsers"])
+    if args.enable_auto_tool_choice and args.tool_call_parser not in flags["tool_parsers"]:
+        known = ",".join(flags["tool_parsers"])
         raise KeyError(f"invalid tool call parser: {args.tool_call_parser} (chose from {{ {known} }})")
     reasoning = (args.structured_outputs_config or {}).get("reasoning_parser")
-    if reasoning and reasoning not in FLAGS["reasoning_parsers"]:
-        known = ",".join(FLAGS["reasoning_parsers"])
+    if reasoning and reasoning not in flags["reasoning_parsers"]:
+        known = ",".join(flags["reasoning_parsers"])
         raise KeyError(f"invalid reasoning parser: {reasoning} (chose from {{ {known} }})")
 
 
-def parse(words: list[str], using: argparse.ArgumentParser | None = None) -> argparse.Namespace:
+def parse(words: list[str], flags: dict, using: argparse.ArgumentParser | None = None) -> argparse.Namespace:
     """Read a command line.
 
     Args:
         words: what follows ``vllm``.
+        flags: the file of a version.
         using: a parser made before, for many command lines.
 
     Returns:
@@ -377,8 +389,8 @@ def parse(words: list[str], using: argparse.ArgumentParser | None = None) -> arg
     if words[:1] == ["serve"]:
         words = _model_first(words)
     _check_config(words)
-    args = (using or parser()).parse_args(_undotted(_spelt(words)))
+    args = (using or parser(flags)).parse_args(_undotted(_spelt(words)))
     if args.subparser == "serve":
-        _validate(args)
+        _validate(args, flags)
         args.model = args.model_tag or args.model
     return args

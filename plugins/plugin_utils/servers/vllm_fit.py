@@ -1,0 +1,300 @@
+"""Reads from the settings of a vLLM server what decides whether it starts, and words the answer; never computes a size."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import memory, model, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import Model
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
+
+SHM_TENSOR_PARALLEL_BYTES = 2 * GIB
+# Of a GPU, outside what vLLM takes: CUDA's own part, without which vLLM ends at once, and the CUDA graphs (field notes, Sizes).
+CONTEXT_BYTES, GRAPHS_BYTES, GRAPHS_INSIDE_SINCE = GIB / 4, GIB, (0, 21)
+# Compute capabilities below which vLLM has no kernel (its --quantization methods' get_min_capability).
+CAPABILITY = {
+    "V100": 70,
+    "T4": 75,
+    "A100": 80,
+    "A10G": 86,
+    "A10": 86,
+    "L4": 89,
+    "L40S": 89,
+    "H100": 90,
+    "H200": 90,
+    "B200": 100,
+}
+LEAST = {"awq": 75, "fp8": 80, "mxfp4": 80, "nvfp4": 80, "compressed-tensors": 75, "bitsandbytes": 70}
+# Of a plain decoder.
+SHORT = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+)
+LONG = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+
+
+@functools.cache
+def known_models() -> dict[str, dict]:
+    """Give the facts of the models that the role knows, by name."""
+    text = (specs.ROLES / "vllm" / "models.yml").read_text(encoding="utf-8")
+    return yaml.load(text, Loader=specs.LOADER)  # noqa: S506 (a safe loader)
+
+
+def read_model(settings: Settings, values: argparse.Namespace | None) -> Model | None:
+    """Read the model of a server; None for one of which nothing is known, and for facts that make no size, which are noted."""
+    key = next((key for key in ("model_config", "model_facts") if settings[key]), "")
+    config = _config(settings) if key == "model_config" else settings["model_facts"]
+    if not key:
+        config = known_models().get(settings["model"])
+    if not config:
+        return None
+    quantize = str(getattr(values, "quantization", None) or "")
+    try:
+        return model.read(config, settings["model_weight_bytes"] or 0, quantize)
+    except model.Unknown as error:
+        settings.wrong(
+            settings[key] if isinstance(settings[key], str) else dict(config),
+            f"can't compute sizes from it: {error}",
+            key,
+        )
+        return None
+
+
+def unknown(settings: Settings) -> str:
+    """Say how to describe a model that the role does not know."""
+    keys = ", ".join(f"{key}: N" for key in SHORT)
+    return (
+        f"nothing is known of {settings['model']}: save its config.json beside the inventory, and set "
+        f'{settings.path("model_config")}: "{{{{ inventory_dir }}}}/NAME.json"; '
+        f"or give keys of that file, {settings.path('model_facts')}: {{{keys}, quantization: none}}"
+    )
+
+
+def _config(settings: Settings) -> Any:
+    given = settings["model_config"]
+    if isinstance(given, Mapping):
+        return given
+    path = Path(str(given))
+    try:
+        if not path.is_absolute():
+            raise ValueError("must be an absolute path, such as {{ inventory_dir }}/models/NAME.json")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise TypeError("must hold a dictionary")
+    except (OSError, ValueError, TypeError) as error:
+        settings.wrong(given, f"must be a model's config.json, its content or its path: {error}", "model_config")
+        return None
+    return found
+
+
+def engine(settings: Settings, pool: Mapping, values: argparse.Namespace, version: str) -> memory.Engine:
+    """Say how vLLM runs the model, from its command line as vLLM reads it.
+
+    Args:
+        settings: of the server.
+        pool: its hardware profile, with ``gpu_memory_gib``.
+        values: its command line, parsed.
+        version: of vLLM.
+    """
+    lora = bool(values.enable_lora)
+    return memory.Engine(
+        gpu_bytes=float(pool["gpu_memory_gib"]) * GIB,
+        utilization=values.gpu_memory_utilization,
+        length=values.max_model_len,
+        tensor=values.tensor_parallel_size,
+        pipeline=values.pipeline_parallel_size,
+        data=values.data_parallel_size,
+        sequences=values.max_num_seqs or 0,
+        batched=values.max_num_batched_tokens or 0,
+        cache_bits=8 if str(values.kv_cache_dtype).startswith("fp8") else 16,
+        loras=values.max_loras if lora else 0,
+        rank=values.max_lora_rank if lora else 0,
+        offload_bytes=(values.cpu_offload_gb or 0) * GIB,
+        version=tuple(int(part) for part in version.split(".")[:2]),
+        a100="A100" in str(pool.get("gpu_type")),
+    )
+
+
+def check(
+    settings: Settings, pool: Mapping, found: Model | None, values: argparse.Namespace | None, version: str
+) -> None:
+    """Check the model against the GPUs.
+
+    Args:
+        settings: of the server; what is wrong, and what could not be checked, is noted there.
+        pool: its hardware profile.
+        found: its model; None for unknown.
+        values: its command line as vLLM reads it; None where that is not known.
+        version: of vLLM; ``""`` for unknown.
+    """
+    unchecked = f"{settings['name']}: whether the model fits its GPUs was not checked"
+    if found is None or values is None or not pool.get("gpu_memory_gib"):
+        why = (
+            unknown(settings)
+            if found is None
+            else "there is no list of the flags of this version of vLLM"
+            if values is None
+            else "the hardware profile gives no gpu_memory_gib"
+        )
+        settings.notices.append(f"{unchecked}: {why}")
+        return
+    if isinstance(values.max_model_len, int) and values.max_model_len > 0:
+        _check_positions(settings, found, values)
+    _check_shares(settings, found, values)
+    _check_generation(settings, found, pool, values)
+    _check_memory(settings, found, engine(settings, pool, values, version))
+
+
+def check_gpus(settings: Settings, resources: Mapping, parallel: int, values: argparse.Namespace | None) -> None:
+    """Check that the parallel sizes make the pod's GPUs, and that those share memory."""
+    count = workload.gpus(resources)
+    more = {name: getattr(values, f"{name}_parallel_size", None) or 1 for name in ("pipeline", "data")}
+    whole = parallel * more["pipeline"] * more["data"]
+    if whole != count:
+        where = settings.path("resources", "limits", workload.GPU)
+        others = "".join(f" x {size} ({name}-parallel-size)" for name, size in more.items() if size > 1)
+        product = f", is {whole} with{others}" if others else ""
+        settings.wrong(
+            settings["tensor_parallel_size"],
+            f"must equal the number of GPUs, {count} ({where}){product}",
+            "tensor_parallel_size",
+        )
+    if whole > 1:
+        shm = workload.amount(settings, "shm_size")
+        if shm is not None and shm < SHM_TENSOR_PARALLEL_BYTES:
+            settings.wrong(settings["shm_size"], f"must be 2Gi or more where {whole} GPUs share a model", "shm_size")
+
+
+def _check_positions(settings: Settings, found: Model, values: argparse.Namespace) -> None:
+    environment = {**settings["env"], **{item.get("name"): item.get("value") for item in settings["extra_env"]}}
+    allowed = str(environment.get(LONG, "0")).lower() in ("1", "true")
+    if found.positions and values.max_model_len > found.positions and not allowed and not values.hf_overrides:
+        settings.wrong(
+            settings["max_model_len"],
+            f"{settings['model']} takes {found.positions} tokens (max_position_embeddings); for more give "
+            f"rope parameters in --hf-overrides, or set {LONG} in {settings.path('env')}",
+            "max_model_len",
+        )
+
+
+def _check_shares(settings: Settings, found: Model, values: argparse.Namespace) -> None:
+    """Refuse what vLLM can't split: its heads, and the width of its MLP."""
+    tensor = values.tensor_parallel_size
+    kept = found.kv_heads
+    what = (
+        f"{found.heads} attention heads"
+        if found.heads % tensor
+        else f"{kept} heads of keys and values"
+        if kept % tensor and tensor % kept
+        else f"an intermediate size of {found.widths['mlp']}"
+        if found.widths["mlp"] % tensor
+        else ""
+    )
+    if what:
+        settings.wrong(
+            settings["tensor_parallel_size"],
+            f"{settings['model']} has {what}, which {tensor} GPUs can't share",
+            "tensor_parallel_size",
+        )
+    if values.pipeline_parallel_size > len(found.attention):
+        settings.wrong(
+            values.pipeline_parallel_size,
+            f"{settings['model']} has {len(found.attention)} layers",
+            "extra_args",
+            "pipeline-parallel-size",
+        )
+
+
+def _check_generation(settings: Settings, found: Model, pool: Mapping, values: argparse.Namespace) -> None:
+    capability = CAPABILITY.get(str(pool.get("gpu_type")), 0)
+    if capability and capability < LEAST.get(found.quantized, 0):
+        needs = f"{found.quantized} needs compute capability {LEAST[found.quantized] / 10}, and a {pool['gpu_type']} has {capability / 10}"
+        settings.wrong(settings["model"], f"{needs}: choose another quantization, or another GPU", "model")
+    if capability and capability < 80 and values.dtype == "bfloat16":
+        allowed = f"a {pool['gpu_type']} has no bfloat16: leave it out, or set float16"
+        settings.wrong(values.dtype, allowed, "extra_args", "dtype")
+
+
+def _check_memory(settings: Settings, found: Model, run: memory.Engine) -> None:
+    outside = run.gpu_bytes * (1 - run.utilization)
+    if outside < CONTEXT_BYTES:
+        settings.wrong(
+            settings["gpu_memory_utilization"],
+            f"leaves {_gib(outside)} of each GPU, and CUDA itself takes more: at most {_below(1 - 2 * CONTEXT_BYTES / run.gpu_bytes)}",
+            "gpu_memory_utilization",
+        )
+        return
+    fit = memory.fit(found, run)
+    if fit.verdict == memory.FITS:
+        if outside < GRAPHS_BYTES and (not run.version or run.version < GRAPHS_INSIDE_SINCE):
+            settings.notices.append(
+                f"{settings['name']}: {settings.path('gpu_memory_utilization')} leaves {_gib(outside)} of each GPU, and CUDA graphs take up to 1 GiB"
+            )
+        return
+    figures = (
+        f"of {_gib(run.gpu_bytes)} on each GPU vLLM takes {_gib(run.gpu_bytes * run.utilization)}; the weights need {_gib(fit.weights)}, "
+        + (f"LoRA buffers {_gib(fit.loras)}, " if fit.loras else "")
+        + f"the engine about {_gib(fit.reserve)}, and one request of {run.length} tokens {_gib(fit.request)}"
+    )
+    if fit.verdict == memory.CLOSE:
+        settings.notices.append(
+            f"{settings['name']}: whether {settings['model']} fits its GPUs is too close to tell: {figures}. {_advice(found, run)}"
+        )
+        return
+    settings.wrong(
+        settings["gpu_memory_utilization"],
+        f"{settings['model']} does not fit: {figures}. {_advice(found, run)}",
+        "gpu_memory_utilization",
+    )
+
+
+def _advice(found: Model, run: memory.Engine) -> str:
+    """Say what would fit for certain."""
+
+    def fits(**changes: Any) -> bool:
+        return memory.fit(found, replace(run, **changes)).verdict == memory.FITS
+
+    ways = []
+    least, most = 0, run.length
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if fits(length=middle) else (least, middle)
+    if least >= 1024:
+        ways.append(f"max_model_len up to {least // 256 * 256}")
+    share = next((step / 100 for step in range(int(run.utilization * 100) + 1, 96) if fits(utilization=step / 100)), 0)
+    if share:
+        ways.append(f"gpu_memory_utilization from {share}")
+    if run.cache_bits == 16 and fits(cache_bits=8):
+        ways.append("an fp8 cache (kv-cache-dtype)")
+    tensor = next(
+        (
+            run.tensor * times
+            for times in (2, 4, 8)
+            if found.heads % (run.tensor * times) == 0 and fits(tensor=run.tensor * times)
+        ),
+        0,
+    )
+    if tensor:
+        ways.append(f"{tensor * run.pipeline * run.data} GPUs")
+    return f"It would fit with {', or '.join(ways)}" if ways else "It needs larger GPUs"
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.2f} GiB"
+
+
+def _below(share: float) -> float:
+    return int(share * 100) / 100

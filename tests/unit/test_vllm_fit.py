@@ -1,0 +1,124 @@
+"""What is said of whether a vLLM server starts: the model, the GPUs, and the flags that decide."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+GPU = "nvidia.com/gpu"
+QWEN = {"model": "Qwen/Qwen2.5-7B-Instruct"}
+FACTS = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+}
+LLAMA = {**FACTS, "model_type": "llama", "vocab_size": 128256, "max_position_embeddings": 8192}
+OWN = {"model": "org/own", "adapter_base_models": ["org/own"]}
+
+
+def gpus(count: int) -> dict:
+    """Resources with so many GPUs, on the pool that has them."""
+    limits = {"cpu": 32, "memory": "100Gi", GPU: count}
+    more = {"hardware_profile": "gpu-vllm-large", "shm_size": "2Gi"} if count > 1 else {}
+    return {**more, "resources": {"requests": {"cpu": 3, "memory": "12Gi"}, "limits": limits}}
+
+
+def told(server: dict) -> str:
+    """What could not be checked, or is close."""
+    return " ".join(server["notices"])
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        # Memory
+        ({**QWEN, "max_model_len": 32768, "gpu_memory_utilization": 0.6}, "Qwen/Qwen2.5-7B-Instruct does not fit: of 22.00 GiB on each GPU vLLM takes 13.20 GiB; the weights need 14.23 GiB"),
+        ({**QWEN, "max_model_len": 32768, "gpu_memory_utilization": 0.6}, "It would fit with gpu_memory_utilization from 0."),
+        ({"model": "meta-llama/Llama-3.1-70B-Instruct"}, "It needs larger GPUs"),
+        ({"model": "meta-llama/Llama-3.1-8B-Instruct", "max_model_len": 131072}, "It would fit with max_model_len up to"),
+        ({"gpu_memory_utilization": 0.99}, "leaves 0.22 GiB of each GPU, and CUDA itself takes more: at most 0.97"),
+        ({"model": "Qwen/Qwen3-30B-A3B"}, "Qwen/Qwen3-30B-A3B does not fit"),
+        ({"max_loras": 64, "max_lora_rank": 512}, "LoRA buffers"),
+        # What vLLM refuses by itself
+        ({"max_model_len": 40000}, "TheBloke/Mistral-7B-v0.1-AWQ takes 32768 tokens (max_position_embeddings)"),
+        ({**QWEN, **gpus(4), "tensor_parallel_size": 3}, "tensor_parallel_size is 3: must equal the number of GPUs, 4"),
+        ({**QWEN, **gpus(3), "tensor_parallel_size": 3}, "has 28 attention heads, which 3 GPUs can't share"),
+        ({**gpus(4), "tensor_parallel_size": 2, "extra_args": {"pipeline-parallel-size": 4}}, "must equal the number of GPUs, 4 (vllm_resources.limits.nvidia.com/gpu), is 8 with x 4 (pipeline-parallel-size)"),
+        ({**gpus(4), "tensor_parallel_size": 1, "extra_args": {"-pp": 4}, "shm_size": "1Gi"}, "must be 2Gi or more where 4 GPUs share a model"),
+        # The model's own file
+        ({**OWN, "model_config": {**LLAMA, "model_type": "mamba"}}, "vllm_model_config is {'hidden_size': 4096"),
+        ({**OWN, "model_config": "models/own.json"}, "vllm_model_config is 'models/own.json': must be a model's config.json, its content or its path: must be an absolute path"),
+        ({**OWN, "model_config": "/nowhere/own.json"}, "No such file or directory"),
+    ],
+)  # fmt: skip
+def test_refused(vllm: Any, given: dict, line: str) -> None:
+    _server, lines = vllm(**given)
+    assert any(line in one for one in lines), lines
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"max_model_len": 40000, "env": {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}},
+        {"max_model_len": 32768, "extra_args": {"hf-overrides": {"rope_scaling": {}}}},
+        {**gpus(4), "tensor_parallel_size": 2, "extra_args": {"pipeline-parallel-size": 2}},
+        {**gpus(4), "tensor_parallel_size": 1, "extra_args": {"data_parallel_size": 4}},
+        {**OWN, "model_config": {"text_config": LLAMA, "quantization_config": {"quant_method": "fp8"}}},
+        {**OWN, "model_facts": {**FACTS, "weight_bytes": 9e9}},
+        {**OWN, "model_config": {**LLAMA, "model_type": "mamba9"}, "model_weight_bytes": 9e9},
+        # Eight bits for the weights, or for the cache, make room.
+        {"model": "meta-llama/Llama-3.1-8B-Instruct", "max_model_len": 32768, "extra_args": {"quantization": "fp8"}},
+    ],
+)
+def test_accepted(vllm: Any, given: dict) -> None:
+    server, lines = vllm(**given)
+    assert lines == []
+    assert "was not checked" not in told(server)
+
+
+def test_the_file_of_a_model(vllm: Any, tmp_path: Any) -> None:
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps({**LLAMA, "num_hidden_layers": 80, "hidden_size": 8192, "intermediate_size": 28672}))
+    _server, lines = vllm(**OWN, model_config=str(file))
+    assert any("org/own does not fit" in line for line in lines)
+    file.write_text("[]")
+    assert any("must hold a dictionary" in line for line in vllm(**OWN, model_config=str(file))[1])
+
+
+def test_a_given_size_wins(vllm: Any) -> None:
+    assert vllm(**OWN, model_config=LLAMA, model_weight_bytes=4e9)[1] == []
+    assert any("the weights need 93" in line for line in vllm(**OWN, model_config=LLAMA, model_weight_bytes=1e11)[1])
+
+
+def test_close_is_a_warning(vllm: Any) -> None:
+    server, lines = vllm(**QWEN, max_model_len=32768, gpu_memory_utilization=0.8)
+    assert lines == []
+    assert "is too close to tell: of 22.00 GiB on each GPU vLLM takes 17.60 GiB" in told(server)
+    assert "It would fit with gpu_memory_utilization from 0.9" in told(server)
+
+
+def test_what_is_unknown_is_not_checked(vllm: Any) -> None:
+    assert (
+        "nothing is known of org/other: save its config.json beside the inventory, and set vllm_model_config"
+        in told(vllm(model="org/other", startup_seconds=900)[0])
+    )
+    assert "there is no list of the flags of this version" in told(vllm(image="vllm/vllm-openai:nightly")[0])
+
+
+@pytest.mark.parametrize(
+    ("card", "given", "line"),
+    [
+        ("T4", {**OWN, "model_config": LLAMA | {"quantization": "fp8"}}, "fp8 needs compute capability 8.0, and a T4 has 7.5"),
+        ("T4", {"extra_args": {"dtype": "bfloat16"}}, "a T4 has no bfloat16: leave it out, or set float16"),
+        ("A10G", {**OWN, "model_config": LLAMA | {"quantization": "fp8"}}, ""),
+        ("T4", {}, ""),
+    ],
+)  # fmt: skip
+def test_what_a_gpu_lacks(vllm: Any, platform: dict, card: str, given: dict, line: str) -> None:
+    platform["hardware_profiles"]["gpu-vllm"] = {**platform["hardware_profiles"]["gpu-vllm"], "gpu_type": card}
+    _server, lines = vllm(**given)
+    assert any(line in one for one in lines) if line else lines == []
