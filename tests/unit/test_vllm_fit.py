@@ -106,7 +106,9 @@ def test_what_is_unknown_is_not_checked(vllm: Any) -> None:
         "nothing is known of org/other: save its config.json beside the inventory, and set vllm_model_config"
         in told(vllm(model="org/other", startup_seconds=900)[0])
     )
-    assert "there is no list of the flags of this version" in told(vllm(image="vllm/vllm-openai:nightly")[0])
+    nightly = {"image": "vllm/vllm-openai:nightly"}
+    assert "whether this vLLM takes its flags was not checked" in told(vllm(**nightly)[0])
+    assert any("does not fit" in line for line in vllm(**nightly, gpu_memory_utilization=0.2)[1])
 
 
 @pytest.mark.parametrize(

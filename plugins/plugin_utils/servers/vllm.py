@@ -297,7 +297,13 @@ def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[st
         why = f"they stand in a file ({vllm_flags.CONFIG})" if file else f"there is no list for {settings['image']}"
         settings.notices.append(f"{settings['name']}: whether this vLLM takes its flags was not checked: {why}")
     words = [model, *vllm_flags.flags(generated)]
-    return [*words, *vllm_flags.flags(extra, version)], [*words, *vllm_flags.flags(right, version)]
+    if generated.get("--max-lora-rank") not in LORA_RANKS:
+        generated.pop("--max-lora-rank", None)
+    return [*words, *vllm_flags.flags(extra, version)], [
+        model,
+        *vllm_flags.flags(generated),
+        *vllm_flags.flags(right, version),
+    ]
 
 
 def _expected(settings: Settings, known: list[str]) -> dict:

@@ -123,7 +123,7 @@ def engine(settings: Settings, pool: Mapping, values: argparse.Namespace, versio
         loras=values.max_loras if lora else 0,
         rank=values.max_lora_rank if lora else 0,
         offload_bytes=(values.cpu_offload_gb or 0) * GIB,
-        version=tuple(int(part) for part in version.split(".")[:2]),
+        version=tuple(int(part) for part in version.split(".")[:2] if part),
         a100="A100" in str(pool.get("gpu_type")),
     )
 
@@ -145,7 +145,7 @@ def check(
         why = (
             unknown(settings)
             if found is None
-            else "there is no list of the flags of this version of vLLM"
+            else "its flags could not be read"
             if values is None
             else "the hardware profile gives no gpu_memory_gib"
         )

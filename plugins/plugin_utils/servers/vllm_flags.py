@@ -17,6 +17,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers import argu
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 FOLDER = specs.ROLES / "vllm" / "flags"
+# The version of the role's own image.
+LISTED = "0.14.1"
 _VERSION = re.compile(r"[:-]v?(\d+\.\d+\.\d+)(?![\d.])")
 # What takes a list as JSON, and what takes one item each time.
 JSON_LISTS = frozenset({"--allowed-headers", "--allowed-methods", "--allowed-origins"})
@@ -181,11 +183,12 @@ def _worded(flag: str, said: str, version: str) -> str:
 def parsed(words: list[str], version: str) -> argparse.Namespace | None:
     """Read a command line, its model and flags, as vLLM would, without what a configuration file adds.
 
+    A version without a list is read by that of the role's own image: what decides about memory has the same name in all.
+
     Returns:
-        the values; None where vLLM refuses it, or where there is no list of the version.
+        the values; None where vLLM refuses it.
     """
-    if not known(version):
-        return None
+    version = version if known(version) else LISTED
     if CONFIG in words:
         place = words.index(CONFIG)
         words = [*words[:place], *words[place + 2 :]]
