@@ -124,3 +124,18 @@ def test_what_a_gpu_lacks(vllm: Any, platform: dict, card: str, given: dict, lin
     platform["hardware_profiles"]["gpu-vllm"] = {**platform["hardware_profiles"]["gpu-vllm"], "gpu_type": card}
     _server, lines = vllm(**given)
     assert any(line in one for one in lines) if line else lines == []
+
+
+def test_a_check_that_is_off_is_a_warning_with_its_reason(vllm: Any) -> None:
+    small = {"gpu_memory_utilization": 0.2, "extra_args": {"no-such": True}}
+    server, lines = vllm(**small, skip_checks={"memory": "runs since May"})
+    assert len(lines) == 1
+    assert "vLLM 0.14.1 has no flag --no-such" in lines[0]
+    assert "does not fit" in told(server)
+    assert "Not refused: vllm_skip_checks.memory says 'runs since May'" in told(server)
+
+
+def test_a_check_is_turned_off_by_its_name_and_with_a_reason(vllm: Any) -> None:
+    _server, lines = vllm(skip_checks={"memroy": "x", "flags": True, "pool": " "})
+    assert any("did you mean 'memory'?" in line for line in lines)
+    assert sum("must be the reason, in words" in line for line in lines) == 2

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import DEFAULT, Failure, Problems, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import (
+    DEFAULT,
+    Failure,
+    Problems,
+    problem,
+    where,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
 
 Layers = list[tuple[str, Mapping]]
+
+# Checks that foresee what happens on the cluster, and that the inventory can turn off by name; vllm_skip_checks lists them.
+SKIPPABLE = ("flags", "generation", "length", "memory", "parallel", "pool", "volumes")
 
 
 def _find(values: object, keys: tuple) -> tuple[bool, Any]:
@@ -99,6 +108,23 @@ class Settings:
         """Note that the value under these keys is wrong."""
         # What was computed from a value does not know where that was written; the layer does.
         self.problems.add(self.path(*keys), value, allowed, self.place(*keys))
+
+    def foresee(self, check: str, value: object, allowed: str, *keys: object) -> None:
+        """Note what would go wrong on the cluster, unless the inventory turned this check off.
+
+        Args:
+            check: one of ``SKIPPABLE``; turned off, the finding is a notice, with the reason that the inventory gives.
+            value: what is wrong.
+            allowed: the rule, in words.
+            keys: of the value.
+        """
+        skipped = self.values.get("skip_checks")
+        reason = skipped.get(check) if isinstance(skipped, Mapping) else None
+        if reason:
+            line = problem(self.path(*keys), value, allowed, self.place(*keys))
+            self.notices.append(f"{line}. Not refused: {self.path('skip_checks', check)} says {str(reason)!r}")
+        else:
+            self.wrong(value, allowed, *keys)
 
     def place(self, *keys: object) -> str:
         """Tell where the value under these keys is set: file and line, that it is the default, or nothing."""

@@ -167,7 +167,8 @@ def check_gpus(settings: Settings, resources: Mapping, parallel: int, values: ar
         where = settings.path("resources", "limits", workload.GPU)
         others = "".join(f" x {size} ({name}-parallel-size)" for name, size in more.items() if size > 1)
         product = f", is {whole} with{others}" if others else ""
-        settings.wrong(
+        settings.foresee(
+            "parallel",
             settings["tensor_parallel_size"],
             f"must equal the number of GPUs, {count} ({where}){product}",
             "tensor_parallel_size",
@@ -182,7 +183,8 @@ def _check_positions(settings: Settings, found: Model, values: argparse.Namespac
     environment = {**settings["env"], **{item.get("name"): item.get("value") for item in settings["extra_env"]}}
     allowed = str(environment.get(LONG, "0")).lower() in ("1", "true")
     if found.positions and values.max_model_len > found.positions and not allowed and not values.hf_overrides:
-        settings.wrong(
+        settings.foresee(
+            "length",
             settings["max_model_len"],
             f"{settings['model']} takes {found.positions} tokens (max_position_embeddings); for more give "
             f"rope parameters in --hf-overrides, or set {LONG} in {settings.path('env')}",
@@ -204,13 +206,15 @@ def _check_shares(settings: Settings, found: Model, values: argparse.Namespace) 
         else ""
     )
     if what:
-        settings.wrong(
+        settings.foresee(
+            "parallel",
             settings["tensor_parallel_size"],
             f"{settings['model']} has {what}, which {tensor} GPUs can't share",
             "tensor_parallel_size",
         )
     if values.pipeline_parallel_size > len(found.attention):
-        settings.wrong(
+        settings.foresee(
+            "parallel",
             values.pipeline_parallel_size,
             f"{settings['model']} has {len(found.attention)} layers",
             "extra_args",
@@ -222,16 +226,19 @@ def _check_generation(settings: Settings, found: Model, pool: Mapping, values: a
     capability = CAPABILITY.get(str(pool.get("gpu_type")), 0)
     if capability and capability < LEAST.get(found.quantized, 0):
         needs = f"{found.quantized} needs compute capability {LEAST[found.quantized] / 10}, and a {pool['gpu_type']} has {capability / 10}"
-        settings.wrong(settings["model"], f"{needs}: choose another quantization, or another GPU", "model")
+        settings.foresee(
+            "generation", settings["model"], f"{needs}: choose another quantization, or another GPU", "model"
+        )
     if capability and capability < 80 and values.dtype == "bfloat16":
         allowed = f"a {pool['gpu_type']} has no bfloat16: leave it out, or set float16"
-        settings.wrong(values.dtype, allowed, "extra_args", "dtype")
+        settings.foresee("generation", values.dtype, allowed, "extra_args", "dtype")
 
 
 def _check_memory(settings: Settings, found: Model, run: memory.Engine) -> None:
     outside = run.gpu_bytes * (1 - run.utilization)
     if outside < CONTEXT_BYTES:
-        settings.wrong(
+        settings.foresee(
+            "memory",
             settings["gpu_memory_utilization"],
             f"leaves {_gib(outside)} of each GPU, and CUDA itself takes more: at most {_below(1 - 2 * CONTEXT_BYTES / run.gpu_bytes)}",
             "gpu_memory_utilization",
@@ -254,7 +261,8 @@ def _check_memory(settings: Settings, found: Model, run: memory.Engine) -> None:
             f"{settings['name']}: whether {settings['model']} fits its GPUs is too close to tell: {figures}. {_advice(found, run)}"
         )
         return
-    settings.wrong(
+    settings.foresee(
+        "memory",
         settings["gpu_memory_utilization"],
         f"{settings['model']} does not fit: {figures}. {_advice(found, run)}",
         "gpu_memory_utilization",

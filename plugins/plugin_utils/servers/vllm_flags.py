@@ -163,12 +163,12 @@ def check_extra(settings: Settings, extra: Mapping, version: str) -> dict:
             allowed = f"would be in the rendered files: name its Secret in {secret}"
             settings.wrong(HIDDEN, allowed, "extra_args", name)
         elif known(version) and "." not in flag and (said := refusal(flags({name: value}, version), version, True)):
-            settings.wrong(value, _worded(flag, said, version), "extra_args", name)
+            settings.foresee("flags", value, _worded(flag, said, version), "extra_args", name)
         else:
             right[name] = value
     # Some go together: keys of one flag, and what one flag asks of another.
     if known(version) and len(right) == len(extra) and (said := refusal(flags(extra, version), version)):
-        settings.wrong(extra, f"vLLM {version} refuses it: {said}", "extra_args")
+        settings.foresee("flags", extra, f"vLLM {version} refuses it: {said}", "extra_args")
         return {}
     return right
 

@@ -29,7 +29,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import present
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import exposure, scaling
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import SKIPPABLE, Settings
 
 GPU = "nvidia.com/gpu"
 METADATA_ADDRESSES = ["169.254.169.254/32", "fd00:ec2::254/128"]
@@ -746,6 +746,11 @@ def proxy_ports(proxy: Mapping) -> list[int]:
 
 def common(settings: Settings, platform: Mapping) -> dict:
     """Compute what needs nothing but the settings; the server's module adds the rest."""
+    for check, reason in dictionary(settings, "skip_checks").items():
+        if check not in SKIPPABLE:
+            settings.wrong(reason, nearest(check, SKIPPABLE), "skip_checks", check)
+        elif not isinstance(reason, str) or not reason.strip():
+            settings.wrong(reason, "must be the reason, in words", "skip_checks", check)
     drain = whole(settings, "drain_seconds")
     grace = whole(settings, "termination_grace_seconds", least=1)
     if drain >= grace:
