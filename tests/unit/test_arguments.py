@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments, triton_flags, vllm
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments, expansion, triton_flags, vllm
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm_flags as generator
 from model_servers import program
 
@@ -332,11 +332,71 @@ def test_forms_that_vllm_takes(vllm, extra: dict, words: list[str]) -> None:
 
 
 def test_a_version_without_a_list_is_told(vllm) -> None:
-    server, lines = vllm(image="vllm/vllm-openai:v0.99.0", extra_args={"nosuch": 1, "gpu-memory-utilization": 0.9})
+    server, lines = vllm(image="vllm/vllm-openai:v0.99.0", extra_args={"nosuch": 1, "gpu-memory": 0.9, "-tp": 2})
     assert lines == [
-        "vllm_extra_args.gpu-memory-utilization is 0.9: --gpu-memory-utilization has a variable of its own"
+        "vllm_extra_args.gpu-memory is 0.9: --gpu-memory-utilization has a variable of its own",
+        "vllm_extra_args.-tp is 2: --tensor-parallel-size has a variable of its own",
     ]
     assert any("there is no list for vllm/vllm-openai:v0.99.0" in notice for notice in server["notices"])
+
+
+# --- What Kubernetes does with $ ---------------------------------------------------------------------
+
+
+def kubernetes_expands(word: str, known: dict[str, str]) -> str:
+    """k8s.io/kubernetes/third_party/forked/golang/expansion, Expand(), letter by letter."""
+    out, at = "", 0
+    while at < len(word):
+        if word[at] != "$" or at + 1 == len(word):
+            out, at = out + word[at], at + 1
+        elif word[at + 1] == "$":
+            out, at = out + "$", at + 2
+        elif word[at + 1] == "(" and ")" in word[at:]:
+            end = word.index(")", at)
+            name = word[at + 2 : end]
+            out, at = out + known.get(name, f"$({name})"), end + 1
+        else:
+            out, at = out + word[at : at + 2], at + 2
+    return out
+
+
+@pytest.mark.parametrize(
+    ("word", "arrives"),
+    [
+        ("a$b $HOME ${X} $", "a$b $HOME ${X} $"),
+        ("$$", "$$"),
+        ("$$$", "$$$"),
+        ("^a$$|b$", "^a$$|b$"),
+        ("$(NAME)", "value"),
+        ("$$$(NAME)", "$$value"),
+        ("$$(NAME)", "$(NAME)"),
+        ("$(OTHER) $( $() $(a b)", "$(OTHER) $( $() $(a b)"),
+        ("$$(a b)", "$$(a b)"),
+    ],
+)
+def test_a_word_arrives_as_it_was_written(vllm, triton, word: str, arrives: str) -> None:
+    known = {"NAME": "value"}
+    assert kubernetes_expands(expansion.kept(word), known) == arrives
+    assert expansion.expanded(word, known) == arrives
+    server, lines = vllm(extra_args={"chat-template": f"{{{{ {word} }}}}"}, env=known)
+    assert lines == []
+    assert kubernetes_expands(server["arguments"][-1], known) == f"--chat-template={{{{ {arrives} }}}}"
+    (server,), lines = triton(["cpu"], extra_args=[f"--id={word}"], env=known)
+    assert lines == []
+    assert kubernetes_expands(server["arguments"][-1], known) == f"--id={arrives}"
+
+
+def test_a_variable_in_a_flag_is_checked_as_far_as_it_is_known(vllm) -> None:
+    secret = {"name": "SEQS", "valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}
+    assert vllm(extra_args={"max-num-seqs": "$(SEQS)"}, env={"SEQS": "8"})[1] == []
+    told = vllm(extra_args={"max-num-seqs": "$(SEQS)"}, env={"SEQS": "many"})[1]
+    assert ["invalid int value: 'many'" in line for line in told] == [True]
+    told = vllm(extra_args={"max-num-seqs": "$(SEQS)"})[1]
+    assert ["invalid int value: '$(SEQS)'" in line for line in told] == [True]
+    server, lines = vllm(extra_args={"max-num-seqs": "$(SEQS)", "seed": 1}, extra_env=[secret])
+    assert lines == []
+    assert "--max-num-seqs=$(SEQS)" in server["arguments"]
+    assert any("vllm_extra_args.max-num-seqs was not checked" in notice for notice in server["notices"])
 
 
 # --- Triton ------------------------------------------------------------------------------------------

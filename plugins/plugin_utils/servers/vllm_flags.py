@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments, expansion
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 FOLDER = specs.ROLES / "vllm" / "flags"
@@ -147,22 +147,26 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def check_extra(settings: Settings, extra: Mapping, version: str) -> dict:
+def check_extra(settings: Settings, extra: Mapping, version: str, environment: Mapping) -> list[str]:
     """Note what is wrong with the flags that the inventory adds, and give those that are right.
 
     Args:
         settings: of the server.
         extra: its ``extra_args``.
         version: of vLLM; of one without a list only names are looked at.
+        environment: the container's variables, for ``$(NAME)``.
+
+    Returns:
+        the right ones as vLLM reads them.
     """
-    right: dict = {}
+    right: dict[object, list[str]] = {}
     seen: dict[str, object] = {}
     for name, value in extra.items():
         flag = flag_name(name)
-        option = option_of(flag, version)
+        option = option_of(flag, version if known(version) else LISTED)
         strings = {flag.partition(".")[0], *option.get("strings", ())}
         whole = "" if "." in flag else option.get("dest", flag)
-        words = flags({name: value}, version)
+        words = [expansion.expanded(word, environment) for word in flags({name: value}, version)]
         if reserved := sorted(strings & RESERVED):
             settings.wrong(value, f"{reserved[0]} has a variable of its own", "extra_args", name)
         elif (credential := sorted(strings & CREDENTIALS.keys())) and isinstance(value, (str, list)):
@@ -173,6 +177,10 @@ def check_extra(settings: Settings, extra: Mapping, version: str) -> dict:
             settings.wrong(value, f"is the same flag as {seen[whole]}: vLLM takes one of them", "extra_args", name)
         elif words and _unreachable(strings, value):
             settings.foresee("flags", value, "no probe would reach the server", "extra_args", name)
+        elif None in words:
+            settings.notices.append(
+                f"{settings['name']}: {settings.path('extra_args', name)} was not checked: only the cluster knows its variable"
+            )
         elif (
             known(version)
             and "." not in flag
@@ -181,13 +189,14 @@ def check_extra(settings: Settings, extra: Mapping, version: str) -> dict:
         ):
             settings.foresee("flags", value, _worded(flag, said, version), "extra_args", name)
         else:
-            right[name] = value
+            right[name] = words
         seen[whole] = name
     # Some go together: keys of one flag, and what one flag asks of another.
-    if known(version) and len(right) == len(extra) and (said := refusal(flags(extra, version), version)):
+    together = [word for words in right.values() for word in words]
+    if known(version) and len(right) == len(extra) and (said := refusal(together, version)):
         settings.foresee("flags", extra, f"vLLM {version} refuses it: {said}", "extra_args")
-        return {}
-    return right
+        return []
+    return together
 
 
 def _unreachable(strings: set[str], value: Any) -> bool:
