@@ -22,6 +22,7 @@ NAMES = {**kinds.NAMES, "ConfigMap": "startup_configmap_name"}
 BUILTIN = "vllm"
 _ARTIFACT = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\\\0]+(/[^/\\\0]+)*")
 _MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 # vllm/config/lora.py
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 STARTUP_FOLDER = "/etc/vllm"
@@ -54,7 +55,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
     words, right = _arguments(settings, parallel, version)
     values = vllm_flags.parsed(right, version)
-    model = vllm_fit.read_model(settings, values)
+    model = vllm_fit.read_model(settings, values, platform)
     weights = model.weight_bytes if model else None
     ephemeral = [] if cache["claim"] else [cache["size"]]
     if adapters["path"]:
@@ -87,10 +88,21 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         server["init"] = _init(settings, platform, adapters, (known or {}).get("base_models", []))
         if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
+    server["hugging_face"] = _hugging_face(settings)
     vllm_fit.check_gpus(settings, server["resources"], parallel, values)
     server["sizing"] = vllm_fit.check(settings, pool, model, values, version)
     _check_download(settings, platform, server, weights)
     return server
+
+
+def _hugging_face(settings: Settings) -> dict | None:
+    """Say which model of Hugging Face it serves, and which variables describe one; None for a model from elsewhere."""
+    name = str(settings["model"])
+    if not _REPOSITORY.fullmatch(name):
+        return None
+    # A profile that has a model, or a revision, of its own describes it too.
+    prefix = max((settings.path(key).removesuffix(key) for key in ("model", "model_revision")), key=len)
+    return {"model": name, "revision": str(settings["model_revision"] or ""), "prefix": prefix}
 
 
 def _only_base(settings: Settings) -> str:
