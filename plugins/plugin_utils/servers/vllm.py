@@ -53,7 +53,8 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     exclusive = _check_claim(settings, cache, workload.replicas(settings))
     version = vllm_flags.version_of(str(settings["image"]))
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
-    words, right = _arguments(settings, parallel, version)
+    environment = _environment(settings, platform)
+    words, right = _arguments(settings, parallel, version, _variables(settings, environment))
     values = vllm_flags.parsed(right, version)
     model = vllm_fit.read_model(settings, values, platform)
     weights = model.weight_bytes if model else None
@@ -71,7 +72,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         size_bytes=weights,
         arguments=words,
         questions=_questions(settings),
-        own_environment=_environment(settings, platform),
+        own_environment=environment,
         own_volumes=_volumes(settings, cache, adapters),
         ephemeral=ephemeral,
         own_templates=_templates(settings, cache),
@@ -277,7 +278,18 @@ def _environment(settings: Settings, platform: Mapping) -> dict:
     return env
 
 
-def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[str], list[str]]:
+def _variables(settings: Settings, own: Mapping) -> dict[str, object]:
+    """Give the container's variables, which ``$(NAME)`` in a flag stands for; what is no text is a dictionary."""
+    extra = {
+        item.get("name"): item.get("value", item)
+        for item in workload.listed(settings, "extra_env")
+        if isinstance(item.get("name"), str)
+    }
+    found = {**own, **workload.dictionary(settings, "env"), **extra}
+    return {str(name): value for name, value in found.items() if value is not None}
+
+
+def _arguments(settings: Settings, parallel: int, version: str, environment: Mapping) -> tuple[list[str], list[str]]:
     """Write the model and its flags; only what differs from vLLM's own default is written.
 
     Returns:
@@ -303,7 +315,7 @@ def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[st
         loras = workload.whole(settings, "max_loras", least=1)
         generated.update({"--enable-lora": True, "--max-loras": loras, "--max-lora-rank": rank})
     extra = workload.dictionary(settings, "extra_args")
-    right = vllm_flags.check_extra(settings, extra, version)
+    right = vllm_flags.check_extra(settings, extra, version, environment)
     file = vllm_flags.CONFIG in map(vllm_flags.flag_name, extra)
     if file or not vllm_flags.known(version):
         why = f"they stand in a file ({vllm_flags.CONFIG})" if file else f"there is no list for {settings['image']}"
@@ -314,7 +326,7 @@ def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[st
     return [*words, *vllm_flags.flags(extra, version)], [
         model,
         *vllm_flags.flags(generated),
-        *vllm_flags.flags(right, version),
+        *right,
     ]
 
 

@@ -27,7 +27,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
     where,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import present
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import exposure, scaling
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import expansion, exposure, scaling
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import SKIPPABLE, Settings
 
@@ -886,7 +886,7 @@ def compute(
         {f"{name}_port": number for name, number in numbers.items()},
         deployment_annotations=deployment_annotations(settings, model),
         questions=questions,
-        arguments=arguments,
+        arguments=[expansion.kept(str(word)) for word in arguments],
         image=image(settings, platform),
         replicas=count,
         resources=limits,
