@@ -371,7 +371,7 @@ def test_described_model_needs_no_notice(vllm: Any) -> None:
         "num_key_value_heads": 8,
         "hidden_size": 4096,
     }
-    server, lines = vllm(model="org/own", model_facts=facts, adapter_base_models=["org/own"])
+    server, lines = vllm(model="org/own", model_facts=facts, adapter_base_models=["org/own"], cache={"size": "16Gi"})
     assert (lines, server["notices"]) == ([], [])
 
 
