@@ -44,7 +44,7 @@ CLUSTERS = {
             "apart": {"name": "server", "monitoring_enabled": False},
         },
         "triton_env": {"A": "1e3", "B": "y", "C": "0o17", "D": "two\nlines \n", "E": "012", "F": "{{ 'a: b #c' }}"},
-        "triton_extra_args": ["--x=null", "- y", "true"],
+        "triton_extra_args": ["--id=null", "--id", "- y", "--id", "true"],
         "vllm_enabled": False,
         "vllm_judge_variant": "tiny",
         "vllm_judge_variants": {

@@ -8,7 +8,6 @@ sub-folder is a model. STANDIN_* variables set its behaviour, see standin.py.
 
 from __future__ import annotations
 
-import getopt
 import json
 import os
 import re
@@ -18,129 +17,19 @@ import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import triton_arguments
 from standin import Answer, Behaviour, Request, Server, die, log, metrics
+from triton_arguments import ParseError
 
 FLAGS = json.loads((Path(__file__).resolve().parent / "flags.json").read_text())
-CATEGORIES = (
-    "health",
-    "metadata",
-    "inference",
-    "shared-memory",
-    "model-config",
-    "model-repository",
-    "statistics",
-    "trace",
-    "logging",
-)
 CUDA_MESSAGE = """E1126 model_lifecycle.cc] failed to load: Internal: CUDA out of memory. Tried to allocate 224.00 MiB.
 error: creating server: Internal - failed to load all models"""
-_BITS = {"int": 31, "int64": 63}
-
-
-class ParseError(Exception):
-    """A command line that Triton refuses."""
 
 
 # --- The command line --------------------------------------------------------------------------------
-
-
-def number(kind: str, text: str) -> float:
-    """Read the number that a word begins with, as C++ does: 12abc is 12, and 1.5 is 1 where whole numbers are meant."""
-    pattern = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?" if kind == "float" else r"\s*[+-]?\d+"
-    match = re.match(pattern, text)
-    if not match:
-        raise ParseError(f"Invalid option value. Got {text}")
-    value = float(match[0]) if kind == "float" else int(match[0])
-    if kind in _BITS and not -(1 << _BITS[kind]) <= value < 1 << _BITS[kind]:
-        raise ParseError(f"Provided option value is out of bound. Got {text}")
-    return value
-
-
-def boolean(text: str) -> bool:
-    """Read true, on, 1, false, off or 0."""
-    if text.lower() not in ("true", "on", "1", "false", "off", "0"):
-        raise ParseError(f"invalid value for bool option: {text}")
-    return text.lower() in ("true", "on", "1")
-
-
-def setting(name: str, option: dict, text: str) -> str:
-    """Check NAME,SETTING=VALUE, whose NAME is required, optional or not allowed."""
-    first, comma, rest = text.partition(",")
-    if "=" in first:
-        first, comma, rest = "", "", text
-    key, _equals, value = (rest if comma else text).partition("=")
-    named = {"required": bool(comma and first), "none": not comma, "optional": bool(first) or not comma}[option["name"]]
-    if not named or not key or not value:
-        raise ParseError(f"--{name} option format is '<name>,<setting>=<value>'. Got {text}")
-    if comma and "choices" in option and first.lower() not in option["choices"]:
-        raise ParseError(f"invalid value for trace mode option: {first}")
-    return text
-
-
-def restricted(name: str, text: str) -> str:
-    """Check APIS:KEY=VALUE."""
-    apis, colon, rest = text.partition(":")
-    key, equals, value = rest.partition("=")
-    if not (apis and colon and key and equals and value):
-        raise ParseError(f"--{name} option format is '<config name>:<setting>=<value>'. Got {text}")
-    for api in apis.split(","):
-        if api not in CATEGORIES:
-            raise ParseError(f"unknown restricted {name.rsplit('-', 1)[1]} '{api}'")
-    return text
-
-
-def resource(text: str) -> str:
-    """Check NAME:COUNT or NAME:COUNT:DEVICE."""
-    parts = text.split(":")
-    if len(parts) not in (2, 3):
-        raise ParseError(f"--rate-limit-resource option format is '<resource_name>:<count>:<device>'. Got {text}")
-    for part in parts[1:]:
-        number("int", part)
-    return text
-
-
-def ranged(name: str, option: dict, text: str) -> float:
-    """Read a number within an option's limits; log-verbose takes true and false too."""
-    kind = option["type"]
-    if kind == "int_or_bool":
-        kind, text = "int", {"true": "1", "false": "0"}.get(text.lower(), text)
-    value = number(kind, text)
-    if not option.get("minimum", value) <= value <= option.get("maximum", value):
-        raise ParseError(f"invalid argument for --{name}: {text} is out of range")
-    return value
-
-
-def choice(name: str, option: dict, text: str) -> str:
-    """Check a word that is one of several."""
-    text = text if option["type"] == "exact" else text.lower()
-    if text not in option["choices"]:
-        raise ParseError(f"invalid argument for --{name}")
-    return text
-
-
-def pair(option: dict, text: str) -> tuple[float, float]:
-    """Read two numbers."""
-    first, delimiter, second = text.partition(option["delimiter"])
-    if not delimiter:
-        raise ParseError(f"Cannot parse pair option due to incorrect number of inputs. Found: {text}")
-    return number(option["types"][0], first), number(option["types"][1], second)
-
-
-READ: dict[str, Callable[[str, dict, str], Any]] = {
-    "none": lambda name, option, text: True,
-    "str": lambda name, option, text: text,
-    "bool": lambda name, option, text: boolean(text),
-    **dict.fromkeys(("int", "int64", "float", "int_or_bool"), ranged),
-    **dict.fromkeys(("choice", "exact"), choice),
-    "pair": lambda name, option, text: pair(option, text),
-    "setting": setting,
-    "restricted": lambda name, option, text: restricted(name, text),
-    "resource": lambda name, option, text: resource(text),
-}
 
 
 def parse(words: list[str]) -> Namespace:
@@ -155,23 +44,11 @@ def parse(words: list[str]) -> Namespace:
     Raises:
         ParseError: Triton would print this and its usage, and exit with 1.
     """
-    options = FLAGS["options"]
-    long = [name if option["type"] == "none" else f"{name}=" for name, option in options.items()]
-    try:
-        given, rest = getopt.gnu_getopt(words, "", long)
-    except getopt.GetoptError as error:
-        raise ParseError(f"tritonserver: {error}") from None
     values: dict[str, list] = {}
-    for word, text in given:
-        name = word.removeprefix("--")
+    for _index, name, text in triton_arguments.given(words, FLAGS["options"]):
         if name == "help":
             raise ParseError("")
-        try:
-            values.setdefault(name, []).append(READ[options[name]["type"]](name, options[name], text))
-        except ParseError as error:
-            raise ParseError(f'Bad option: "--{name}".\n{error}') from None
-    if rest:
-        raise ParseError(f"Unexpected argument: {rest[0]}")
+        values.setdefault(name, []).append(triton_arguments.read(name, FLAGS["options"][name], text))
     if "response-cache-byte-size" in values and "cache-config" in values:
         raise ParseError("Error: Incompatible flags --response-cache-byte-size and --cache-config both provided.")
 

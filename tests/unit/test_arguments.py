@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib.util
+import importlib
 import io
 import itertools
 import json
@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments, vllm
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments, triton_flags, vllm
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm_flags as generator
+from model_servers import program
 
 ROOT = Path(__file__).parents[2]
 STANDINS = ROOT / "standins"
@@ -26,17 +27,17 @@ VERDICTS = json.loads((ROOT / "tests/vllm_flags/verdicts.json").read_text())
 GPU = "nvidia.com/gpu"
 
 
-def load(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, STANDINS / path)
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def load(name: str) -> ModuleType:
+    """Import a stand-in's program beside all that its image holds."""
+    path = program(name)
+    sys.path.insert(0, str(path.parent))
+    try:
+        return importlib.import_module(path.stem)
+    finally:
+        sys.path.remove(str(path.parent))
 
 
-load("standin/standin.py")
-tritonserver = load("tritonserver/tritonserver.py")
+tritonserver = load("tritonserver")
 PARSER = arguments.parser(FLAGS)
 
 
@@ -375,6 +376,65 @@ def test_tritons_parser_refuses(words: list[str], told: str) -> None:
     with pytest.raises(tritonserver.ParseError) as refused:
         tritonserver.parse(["--model-repository=/models", *words])
     assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--http-port=9000"], "args.0 is '--http-port=9000': --http-port has a variable of its own, triton_http_port"),
+        (["--id=a", "--http-po", "9000"], "args.1 is '--http-po': --http-port has a variable of its own"),
+        (["--model-control-mode=none"], "triton_model_control_mode"),
+        (["--load-model=x"], "triton_models"),
+        (["--exit-timeout-secs=3"], "triton_exit_timeout_seconds"),
+        (
+            ["--log-verbos=1", "--log-verbosity=1"],
+            "args.1 is '--log-verbosity=1': Triton 25.11 has no option --log-verbosity: unknown, did you mean '--log-verbose'?",
+        ),
+        (["--no-such-flag"], "Triton 25.11 has no option --no-such-flag"),
+        (["--log-verbose 1"], "is one word for Triton: write --log-verbose=1"),
+        (["--log-verbose"], "Triton 25.11 refuses it: option --log-verbose requires argument"),
+        (["--strict-readiness=yes"], 'Bad option: "--strict-readiness". invalid value for bool option: yes'),
+        (["serve"], "Unexpected argument: serve"),
+        (["--allow-http=false"], "no probe would reach the server"),
+        (["--http-address=127.0.0.1"], "no probe would reach the server"),
+        (["--http-restricted-api=metadata,health:key=x"], "no probe would reach the server"),
+        (["--help"], "Triton would print its options and end"),
+    ],
+)
+def test_a_wrong_argument_of_tritons_is_refused(triton, words: list[str], told: str) -> None:
+    _servers, lines = triton(["cpu"], extra_args=words)
+    assert len(lines) == 1
+    assert lines[0].startswith("triton_extra_args.")
+    assert told in lines[0]
+
+
+def test_every_wrong_argument_of_tritons_is_named(triton) -> None:
+    _servers, lines = triton(
+        ["cpu"], extra_args=["--nosuch=1", "--http-port=1", "--strict-readiness=yes", "--more", "7", "x"]
+    )
+    assert [line.partition(" is ")[0] for line in lines] == [f"triton_extra_args.{index}" for index in (0, 1, 2, 3, 5)]
+
+
+def test_another_repository_of_tritons_is_one_that_it_reads(triton) -> None:
+    (server,), lines = triton(["cpu"], extra_args=["--model-repository=s3://more/a", "--model-store", "/models"])
+    assert lines == []
+    assert server["reads"] == ["s3://my-triton-models", "s3://more/a", "/models"]
+
+
+def test_a_triton_without_a_list_is_told(triton) -> None:
+    own = {"image": "nvcr.io/nvidia/tritonserver:24.08-py3"}
+    (server,), lines = triton(["cpu"], **own, extra_args=["--no-such-flag=1", "--log-verbose=x"])
+    assert lines == []
+    assert any("there is no list for nvcr.io/nvidia/tritonserver:24.08-py3" in notice for notice in server["notices"])
+    lines = triton(["cpu"], **own, extra_args=["--no-such-flag", "--metrics-port", "9000"])[1]
+    assert ["triton_metrics_port" in line for line in lines] == [True]
+    assert not any("no list" in notice for notice in triton(["cpu"], **own)[0][0]["notices"])
+
+
+def test_the_list_is_that_of_the_triton_that_the_role_deploys(triton) -> None:
+    (server,), _lines = triton(["cpu"])
+    assert triton_flags.version_of(server["image"]) == triton_flags.LISTED
+    assert triton_flags.known(triton_flags.LISTED) == tritonserver.FLAGS["options"]
 
 
 def test_tritons_forms_of_writing() -> None:

@@ -137,7 +137,7 @@ ANYWHERE = {
     "triton_annotations": lambda text: {"note": text},
     "triton_pod_annotations": lambda text: {"note": text},
     "triton_env": lambda text: {"NOTE": text},
-    "triton_extra_args": lambda text: [text],
+    "triton_extra_args": lambda text: ["--id", text],
     "triton_extra_env": lambda text: [{"name": "NOTE", "value": text}],
     "triton_network_policy_extra_ingress": lambda text: [{"from": [{"podSelector": {"matchLabels": {"a": text}}}]}],
     "vllm_served_model_name": lambda text: text,

@@ -36,12 +36,13 @@ def told(server: dict) -> str:
     ("given", "line"),
     [
         # Memory
-        ({**QWEN, "max_model_len": 32768, "gpu_memory_utilization": 0.6}, "Qwen/Qwen2.5-7B-Instruct does not fit: of 22.00 GiB on each GPU vLLM takes 13.20 GiB; the weights need 14.23 GiB"),
+        ({**QWEN, "max_model_len": 32768, "gpu_memory_utilization": 0.6}, "gpu_memory_utilization is 0.6: Qwen/Qwen2.5-7B-Instruct does not fit its GPUs: the weights need 14.23 GiB"),
         ({**QWEN, "max_model_len": 32768, "gpu_memory_utilization": 0.6}, "It would fit with gpu_memory_utilization from 0."),
-        ({"model": "meta-llama/Llama-3.1-70B-Instruct"}, "It needs larger GPUs"),
+        ({"model": "meta-llama/Llama-3.1-70B-Instruct"}, "vllm_model is 'meta-llama/Llama-3.1-70B-Instruct': does not fit its GPUs: the weights need 131."),
         ({"model": "meta-llama/Llama-3.1-8B-Instruct", "max_model_len": 131072}, "It would fit with max_model_len up to"),
+        ({"model": "meta-llama/Llama-3.1-70B-Instruct"}, "of 22.00 GiB on each GPU vLLM takes 19.36 GiB. It needs larger GPUs"),
         ({"gpu_memory_utilization": 0.99}, "leaves 0.22 GiB of each GPU, and CUDA itself takes more: at most 0.97"),
-        ({"model": "Qwen/Qwen3-30B-A3B"}, "Qwen/Qwen3-30B-A3B does not fit"),
+        ({"model": "Qwen/Qwen3-30B-A3B"}, "is 'Qwen/Qwen3-30B-A3B': does not fit"),
         ({"max_loras": 64, "max_lora_rank": 512}, "LoRA buffers"),
         # What vLLM refuses by itself
         ({"max_model_len": 40000}, "TheBloke/Mistral-7B-v0.1-AWQ takes 32768 tokens (max_position_embeddings)"),
@@ -84,7 +85,7 @@ def test_the_file_of_a_model(vllm: Any, tmp_path: Any) -> None:
     file = tmp_path / "own.json"
     file.write_text(json.dumps({**LLAMA, "num_hidden_layers": 80, "hidden_size": 8192, "intermediate_size": 28672}))
     _server, lines = vllm(**OWN, model_config=str(file))
-    assert any("org/own does not fit" in line for line in lines)
+    assert any("is 'org/own': does not fit" in line for line in lines)
     file.write_text("[]")
     assert any("must hold a dictionary" in line for line in vllm(**OWN, model_config=str(file))[1])
 
@@ -97,7 +98,7 @@ def test_a_given_size_wins(vllm: Any) -> None:
 def test_close_is_a_warning(vllm: Any) -> None:
     server, lines = vllm(**QWEN, max_model_len=32768, gpu_memory_utilization=0.8)
     assert lines == []
-    assert "is too close to tell: of 22.00 GiB on each GPU vLLM takes 17.60 GiB" in told(server)
+    assert "is too close to tell: the weights need 14.2" in told(server)
     assert "It would fit with gpu_memory_utilization from 0.9" in told(server)
 
 
@@ -139,3 +140,17 @@ def test_a_check_is_turned_off_by_its_name_and_with_a_reason(vllm: Any) -> None:
     _server, lines = vllm(skip_checks={"memroy": "x", "flags": True, "pool": " "})
     assert any("did you mean 'memory'?" in line for line in lines)
     assert sum("must be the reason, in words" in line for line in lines) == 2
+
+
+def test_the_sizes_as_data(vllm: Any) -> None:
+    sizing = vllm(**QWEN, max_model_len=4096)[0]["sizing"]
+    assert (sizing["verdict"], sizing["why"], sizing["gpus"]) == ("fits", "", 1)
+    taken = sum(sizing[key] for key in ("weights_bytes", "lora_bytes", "reserve_bytes", "kv_bytes"))
+    assert taken == pytest.approx(22 * 2**30 * 0.88)
+    assert sizing["requests"] == pytest.approx(sizing["tokens"] / 4096, abs=0.001)
+    unknown = vllm(model="org/other", startup_seconds=900)[0]["sizing"]
+    assert (unknown["verdict"], unknown["weights_bytes"]) == ("not checked", None)
+    assert "nothing is known of org/other" in unknown["why"]
+    off = vllm(gpu_memory_utilization=0.2, skip_checks={"memory": "runs since May"})[0]["sizing"]
+    assert off["verdict"] == "does not fit"
+    assert off["kv_bytes"] == 0

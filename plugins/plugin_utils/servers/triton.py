@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import triton_flags, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Kind
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
@@ -28,13 +28,15 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         what the templates place, and what else the project reads of a server.
     """
     models = workload.listed(settings, "models", (str,), "model names")
+    extra = [str(item) for item in workload.listed(settings, "extra_args", (str, int, float), "arguments")]
+    repositories = triton_flags.check_extra(settings, extra, triton_flags.version_of(str(settings["image"])))
     server = workload.compute(
         settings,
         platform,
         ports=PORTS,
         model=",".join(models),
         size_bytes=workload.gibibytes(settings, "models_gib"),
-        arguments=_arguments(settings),
+        arguments=[*_arguments(settings), *extra],
         questions=[
             {"path": "/v2/health/ready"},
             *({"path": f"/v2/models/{model}", "expect": model} for model in models if model != "*"),
@@ -42,7 +44,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         own_environment={"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"},
         waiting="nv_inference_pending_request_count",
     )
-    server["reads"] = [str(settings["model_repository"])]
+    server["reads"] = [str(settings["model_repository"]), *repositories]
     server["network_policy"] = workload.network_policy(
         settings, platform, [server[f"{name}_port"] for name in PORTS], []
     )
@@ -75,7 +77,7 @@ def _arguments(settings: Settings) -> list[str]:
     exit_timeout = workload.whole(settings, "exit_timeout_seconds")
     if exit_timeout != EXIT_TIMEOUT_SECONDS:
         arguments.append(f"--exit-timeout-secs={exit_timeout}")
-    return arguments + [str(item) for item in workload.listed(settings, "extra_args", (str, int, float), "arguments")]
+    return arguments
 
 
 def _check_grace(settings: Settings, server: Mapping) -> None:

@@ -89,7 +89,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
     vllm_fit.check_gpus(settings, server["resources"], parallel, values)
-    vllm_fit.check(settings, pool, model, values, version)
+    server["sizing"] = vllm_fit.check(settings, pool, model, values, version)
     _check_download(settings, platform, server, weights)
     return server
 

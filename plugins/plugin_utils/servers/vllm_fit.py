@@ -44,6 +44,9 @@ SHORT = (
     "vocab_size",
 )
 LONG = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+UNCHECKED = "not checked"
+# Of one server, as check() gives them.
+SIZES = ("gpus", "weights_bytes", "lora_bytes", "reserve_bytes", "kv_bytes", "tokens", "requests")
 
 
 @functools.cache
@@ -130,7 +133,7 @@ def engine(settings: Settings, pool: Mapping, values: argparse.Namespace, versio
 
 def check(
     settings: Settings, pool: Mapping, found: Model | None, values: argparse.Namespace | None, version: str
-) -> None:
+) -> dict:
     """Check the model against the GPUs.
 
     Args:
@@ -139,6 +142,11 @@ def check(
         found: its model; None for unknown.
         values: its command line as vLLM reads it; None where that is not known.
         version: of vLLM; ``""`` for unknown.
+
+    Returns:
+        what was found, also where the inventory turned the check off: ``verdict`` (``memory``'s, or ``UNCHECKED``), ``why`` in
+        words (``""`` for what fits), ``gpus`` of one pod; bytes of each GPU, None for unknown: ``weights_bytes``, ``lora_bytes``,
+        ``reserve_bytes`` and ``kv_bytes``, and of the KV cache the ``tokens`` and the ``requests`` of full length that it holds.
     """
     unchecked = f"{settings['name']}: whether the model fits its GPUs was not checked"
     if found is None or values is None or not pool.get("gpu_memory_gib"):
@@ -150,12 +158,16 @@ def check(
             else "the hardware profile gives no gpu_memory_gib"
         )
         settings.notices.append(f"{unchecked}: {why}")
-        return
+        return {**dict.fromkeys(SIZES), "verdict": UNCHECKED, "why": why}
     if isinstance(values.max_model_len, int) and values.max_model_len > 0:
         _check_positions(settings, found, values)
     _check_shares(settings, found, values)
     _check_generation(settings, found, pool, values)
-    _check_memory(settings, found, engine(settings, pool, values, version))
+    run = engine(settings, pool, values, version)
+    fit = memory.fit(found, run)
+    verdict, why = _check_memory(settings, found, run, fit)
+    sizes = (run.gpus, fit.weights, fit.loras, fit.reserve, max(0.0, fit.room), fit.tokens, fit.requests)
+    return {**dict(zip(SIZES, sizes, strict=True)), "verdict": verdict, "why": why}
 
 
 def check_gpus(settings: Settings, resources: Mapping, parallel: int, values: argparse.Namespace | None) -> None:
@@ -234,39 +246,35 @@ def _check_generation(settings: Settings, found: Model, pool: Mapping, values: a
         settings.foresee("generation", values.dtype, allowed, "extra_args", "dtype")
 
 
-def _check_memory(settings: Settings, found: Model, run: memory.Engine) -> None:
+def _check_memory(settings: Settings, found: Model, run: memory.Engine, fit: memory.Fit) -> tuple[str, str]:
+    """Note what does not fit, or may not; give the verdict and what it rests on."""
     outside = run.gpu_bytes * (1 - run.utilization)
     if outside < CONTEXT_BYTES:
-        settings.foresee(
-            "memory",
-            settings["gpu_memory_utilization"],
-            f"leaves {_gib(outside)} of each GPU, and CUDA itself takes more: at most {_below(1 - 2 * CONTEXT_BYTES / run.gpu_bytes)}",
-            "gpu_memory_utilization",
-        )
-        return
-    fit = memory.fit(found, run)
+        why = f"leaves {_gib(outside)} of each GPU, and CUDA itself takes more: at most {_below(1 - 2 * CONTEXT_BYTES / run.gpu_bytes)}"
+        settings.foresee("memory", settings["gpu_memory_utilization"], why, "gpu_memory_utilization")
+        return memory.MISFIT, f"{settings.path('gpu_memory_utilization')} {why}"
     if fit.verdict == memory.FITS:
         if outside < GRAPHS_BYTES and (not run.version or run.version < GRAPHS_INSIDE_SINCE):
             settings.notices.append(
                 f"{settings['name']}: {settings.path('gpu_memory_utilization')} leaves {_gib(outside)} of each GPU, and CUDA graphs take up to 1 GiB"
             )
-        return
+        return memory.FITS, ""
     figures = (
-        f"of {_gib(run.gpu_bytes)} on each GPU vLLM takes {_gib(run.gpu_bytes * run.utilization)}; the weights need {_gib(fit.weights)}, "
+        f"the weights need {_gib(fit.weights)}, "
         + (f"LoRA buffers {_gib(fit.loras)}, " if fit.loras else "")
-        + f"the engine about {_gib(fit.reserve)}, and one request of {run.length} tokens {_gib(fit.request)}"
+        + f"the engine about {_gib(fit.reserve)}, and one request of {run.length} tokens {_gib(fit.request)}; "
+        + f"of {_gib(run.gpu_bytes)} on each GPU vLLM takes {_gib(run.gpu_bytes * run.utilization)}. {_advice(found, run)}"
     )
     if fit.verdict == memory.CLOSE:
         settings.notices.append(
-            f"{settings['name']}: whether {settings['model']} fits its GPUs is too close to tell: {figures}. {_advice(found, run)}"
+            f"{settings['name']}: whether {settings['model']} fits its GPUs is too close to tell: {figures}"
         )
-        return
-    settings.foresee(
-        "memory",
-        settings["gpu_memory_utilization"],
-        f"{settings['model']} does not fit: {figures}. {_advice(found, run)}",
-        "gpu_memory_utilization",
-    )
+    else:
+        # The value that the message names first is one that the operator wrote.
+        key = "gpu_memory_utilization" if settings.is_given("gpu_memory_utilization") else "model"
+        subject = "" if key == "model" else f"{settings['model']} "
+        settings.foresee("memory", settings[key], f"{subject}does not fit its GPUs: {figures}", key)
+    return fit.verdict, figures
 
 
 def _advice(found: Model, run: memory.Engine) -> str:
