@@ -20,6 +20,12 @@ LLAMA = {**FACTS, "model_type": "llama", "vocab_size": 128256, "max_position_emb
 OWN = {"model": "org/own", "adapter_base_models": ["org/own"]}
 
 
+@pytest.fixture
+def vllm(vllm: Any) -> Any:
+    """A server whose cache holds any model."""
+    return lambda **given: vllm(**{"cache": {"size": "2Ti"}, **given})
+
+
 def gpus(count: int) -> dict:
     """Resources with so many GPUs, on the pool that has them."""
     limits = {"cpu": 32, "memory": "100Gi", GPU: count}
