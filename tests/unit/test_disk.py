@@ -152,3 +152,11 @@ def test_mlserver_s_volume_holds_its_models(platform: dict) -> None:
     assert "mlserver_models_size is '4Gi': does not hold what is downloaded (models_gib), 5.0 GiB" in lines(a=bucket)[0]
     # The size is of all models, and one of these is not downloaded.
     assert lines(a=bucket, b={**bucket, "uri": "/opt/b"}) == []
+
+
+def test_a_size_that_yaml_takes_for_a_text_is_a_number(vllm: Any) -> None:
+    for size in ("10e+9", "1e10", 10000000000):
+        given = {**OWN, "model_weight_bytes": size, "model_facts": {}}
+        assert "9.3 GiB" in vllm(**given)[1][0], size
+    (line,) = vllm(**OWN | {"model_weight_bytes": "10e+9x"})[1]
+    assert line.startswith("vllm_model_weight_bytes is '10e+9x': must be a number")

@@ -44,7 +44,14 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform imp
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import exposure, extra, kinds, patch, templates
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    exposure,
+    extra,
+    kinds,
+    patch,
+    pods,
+    templates,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 WORKFLOWS, PLATFORM, APPLICATIONS = "irsa", "platform", "argocd_apps"
@@ -168,6 +175,7 @@ class Rendering:
     def _server(self, kind: kinds.Kind, server: kinds.Server) -> dict:
         settings, before = server.settings, self.problems.found
         computed = kind.compute(settings, self.platform)
+        computed |= pods.compute(settings, self.platform, computed)
         if server.enabled:
             self.warnings += settings.notices
             self._note_image(server, computed)
@@ -180,6 +188,7 @@ class Rendering:
         if self.problems.found == before:
             roles = tuple(lineage(kind.role, self.inputs.roles))
             rendered = templates.render(roles, computed["templates"], server=computed)
+            pods.check_ports(settings, rendered)
             objects = self._owned(patch.applied(rendered, settings), kind.role)
             objects += brought
             self.problems.lines += oversized(objects, server.variables)
