@@ -116,6 +116,14 @@ def test_a_node_s_disk_holds_the_request(vllm: Any, platform: dict) -> None:
     assert vllm()[0]["misfits"] == []
 
 
+def test_emptydirs_of_the_inventory_count_in_the_request(triton: Any) -> None:
+    volumes = [{"name": "a", "emptyDir": {"sizeLimit": "20Gi"}}, {"name": "b", "emptyDir": {}}]
+    memory = {"name": "c", "emptyDir": {"sizeLimit": "1Gi", "medium": "Memory"}}
+    (server,), lines = triton(["cpu"], extra_volumes=[*volumes, memory])
+    assert lines == []
+    assert server["resources"]["requests"]["ephemeral-storage"] == "24Gi"
+
+
 def test_a_node_s_disk_holds_the_image_beside_the_weights(vllm: Any, platform: dict) -> None:
     pool = platform["hardware_profiles"]["gpu-vllm"]
     platform["hardware_profiles"]["gpu-vllm"] = {**pool, "disk_gib": 25}

@@ -698,7 +698,7 @@ def test_unknown_variant(judge: Any) -> None:
     assert "vllm_judge_variant is 'jugde': unknown, did you mean 'judge'?" in judge("jugde")[1][0]
 
 
-@pytest.mark.parametrize("flag", ["enforce-eager", "enforce_eager", "--enforce-eager"])
+@pytest.mark.parametrize("flag", ["enforce-eager", "enforce_eager", "--enforce-eager", "enforce"])
 def test_the_judge_is_never_eager(judge: Any, vllm: Any, flag: str) -> None:
     assert "CUDA graphs are worth their memory" in judge(extra_args={flag: True})[1][0]
     assert judge(extra_args={flag: False})[1] == []

@@ -110,7 +110,7 @@ def test_close_is_a_warning(vllm: Any) -> None:
 
 def test_what_is_unknown_is_not_checked(vllm: Any) -> None:
     assert (
-        "nothing is known of org/other: save its config.json beside the inventory, and set vllm_model_config"
+        "nothing is known of org/other: playbooks/facts.yml shows what to paste; or save its config.json beside the inventory, and set vllm_model_config"
         in told(vllm(model="org/other", startup_seconds=900)[0])
     )
     nightly = {"image": "vllm/vllm-openai:nightly"}

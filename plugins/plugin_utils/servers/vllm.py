@@ -23,6 +23,7 @@ NAMES = {**kinds.NAMES, "ConfigMap": "startup_configmap_name"}
 BUILTIN = "vllm"
 _ARTIFACT = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\\\0]+(/[^/\\\0]+)*")
 _MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 # vllm/config/lora.py
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 STARTUP_FOLDER = "/etc/vllm"
@@ -52,9 +53,10 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     cache = _cache(settings, str(settings["name"]))
     version = vllm_flags.version_of(str(settings["image"]))
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
-    words, right = _arguments(settings, parallel, version)
+    environment = _environment(settings, platform)
+    words, right = _arguments(settings, parallel, version, _variables(settings, environment))
     values = vllm_flags.parsed(right, version)
-    model = vllm_fit.read_model(settings, values)
+    model = vllm_fit.read_model(settings, values, platform)
     weights = model.weight_bytes if model else None
     ephemeral = [] if cache["claim"] else [cache["size"]]
     if adapters["path"]:
@@ -71,7 +73,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         size_bytes=0 if disk.is_path(settings["model"]) else weights,
         arguments=words,
         questions=_questions(settings),
-        own_environment=_environment(settings, platform),
+        own_environment=environment,
         own_volumes=_volumes(settings, cache, adapters),
         ephemeral=ephemeral,
         own_templates=_templates(settings, cache),
@@ -88,11 +90,22 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         server["init"] = _init(settings, platform, adapters, (known or {}).get("base_models", []))
         if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
+    server["hugging_face"] = _hugging_face(settings)
     vllm_fit.check_gpus(settings, server["resources"], parallel, values)
     server["sizing"] = vllm_fit.check(settings, pool, model, values, version)
     _check_download(settings, platform, server, weights)
     _check_volumes(settings, pool, server, weights or 0)
     return server
+
+
+def _hugging_face(settings: Settings) -> dict | None:
+    """Say which model of Hugging Face it serves, and which variables describe one; None for a model from elsewhere."""
+    name = str(settings["model"])
+    if not _REPOSITORY.fullmatch(name):
+        return None
+    # A profile that has a model, or a revision, of its own describes it too.
+    prefix = max((settings.path(key).removesuffix(key) for key in ("model", "model_revision")), key=len)
+    return {"model": name, "revision": str(settings["model_revision"] or ""), "prefix": prefix}
 
 
 def _check_volumes(settings: Settings, pool: Mapping, server: Mapping, weights: float) -> None:
@@ -275,7 +288,18 @@ def _environment(settings: Settings, platform: Mapping) -> dict:
     return env
 
 
-def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[str], list[str]]:
+def _variables(settings: Settings, own: Mapping) -> dict[str, object]:
+    """Give the container's variables, which ``$(NAME)`` in a flag stands for; what is no text is a dictionary."""
+    extra = {
+        item.get("name"): item.get("value", item)
+        for item in workload.listed(settings, "extra_env")
+        if isinstance(item.get("name"), str)
+    }
+    found = {**own, **workload.dictionary(settings, "env"), **extra}
+    return {str(name): value for name, value in found.items() if value is not None}
+
+
+def _arguments(settings: Settings, parallel: int, version: str, environment: Mapping) -> tuple[list[str], list[str]]:
     """Write the model and its flags; only what differs from vLLM's own default is written.
 
     Returns:
@@ -301,7 +325,7 @@ def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[st
         loras = workload.whole(settings, "max_loras", least=1)
         generated.update({"--enable-lora": True, "--max-loras": loras, "--max-lora-rank": rank})
     extra = workload.dictionary(settings, "extra_args")
-    right = vllm_flags.check_extra(settings, extra, version)
+    right = vllm_flags.check_extra(settings, extra, version, environment)
     file = vllm_flags.CONFIG in map(vllm_flags.flag_name, extra)
     if file or not vllm_flags.known(version):
         why = f"they stand in a file ({vllm_flags.CONFIG})" if file else f"there is no list for {settings['image']}"
@@ -312,7 +336,7 @@ def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[st
     return [*words, *vllm_flags.flags(extra, version)], [
         model,
         *vllm_flags.flags(generated),
-        *vllm_flags.flags(right, version),
+        *right,
     ]
 
 
