@@ -448,7 +448,7 @@ COMPUTED = {
         "vllm_replicas: 2\nvllm_cache:\n  type: claim\n  size: 8Gi\n  access_mode: ReadWriteOnce # bad",
         "vllm_cache.access_mode",
         "'ReadWriteOnce'",
-        "serves one pod, and there are 2; use ReadWriteMany or an empty_dir",
+        "has room for 1 of its pods, and there are 2; use ReadWriteMany or an empty_dir",
     ),
     "surge-on-a-claim": Bad(
         "vllm",

@@ -100,6 +100,13 @@ def check_path(
         )
 
 
+def sizes(settings: Settings) -> list[str]:
+    """Give the sizes of the inventory's own emptyDirs on the node's disk."""
+    sources = [volume.get("emptyDir") for volume in settings["extra_volumes"] or [] if isinstance(volume, Mapping)]
+    sources = [source for source in sources if isinstance(source, Mapping) and source.get("medium") != "Memory"]
+    return [source["sizeLimit"] for source in sources if source.get("sizeLimit")]
+
+
 def check_memory(settings: Settings, limits: Mapping) -> None:
     """Check volumes in memory, ``/dev/shm`` and those of the inventory, against the container's memory limit."""
     limit, together = _bytes(limits["limits"].get("memory")), _bytes(settings["shm_size"])

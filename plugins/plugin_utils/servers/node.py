@@ -64,7 +64,7 @@ def tolerations(settings: Settings, pool: Mapping) -> list[dict]:
 def gpus(resources: Mapping) -> int:
     """Count the GPUs of a container."""
     value = (resources.get("limits") or {}).get(GPU) or 0
-    return int(quantity.parse(value)) if _is_quantity(value) else 0
+    return int(quantity.parse(value)) if is_quantity(value) else 0
 
 
 def resources(
@@ -91,7 +91,7 @@ def resources(
     _check_limits(settings, given, parsed, key)
     _check_allocatable(settings, pool, given, parsed, key)
     _check_memory_volumes(settings, parsed["limits"].get("memory"), memory)
-    sizes = [size for size in ephemeral if _is_quantity(size)]
+    sizes = [size for size in ephemeral if is_quantity(size)]
     if sizes and "ephemeral-storage" not in given["requests"]:
         given["requests"]["ephemeral-storage"] = quantity.total(*sizes)
     return {part: {name: text(value) for name, value in values.items()} for part, values in given.items()}
@@ -116,7 +116,8 @@ def _check_limits(settings: Settings, given: dict, parsed: dict, key: str) -> No
             settings.wrong(given[part][GPU], "must be a whole number of GPUs", key, part, GPU)
 
 
-def _is_quantity(value: object) -> bool:
+def is_quantity(value: object) -> bool:
+    """Tell whether a value is a Kubernetes quantity."""
     try:
         quantity.parse(value)
     except ValueError:
@@ -134,7 +135,7 @@ def _check_allocatable(settings: Settings, pool: Mapping, given: dict, parsed: d
     for name, available in room.items():
         part = "limits" if name == GPU else "requests"
         wanted = parsed[part].get(name)
-        if wanted is not None and _is_quantity(available) and wanted > quantity.parse(available):
+        if wanted is not None and is_quantity(available) and wanted > quantity.parse(available):
             allowed = f"a node of hardware profile {str(profile)!r} has {available} to give"
             # Whichever of the two the inventory sets is where to change it.
             allowed += f" (set at {where(available)})" if where(available) else ""

@@ -50,6 +50,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     kinds,
     needs,
     patch,
+    pods,
     templates,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
@@ -175,6 +176,7 @@ class Rendering:
     def _server(self, kind: kinds.Kind, server: kinds.Server) -> dict:
         settings, before = server.settings, self.problems.found
         computed = kind.compute(settings, self.platform)
+        computed |= pods.compute(settings, self.platform, computed)
         if server.enabled:
             self.warnings += settings.notices
             self._note_image(server, computed)
@@ -188,6 +190,7 @@ class Rendering:
         if not wrong:
             roles = tuple(lineage(kind.role, self.inputs.roles))
             rendered = templates.render(roles, computed["templates"], server=computed)
+            pods.check_ports(settings, rendered)
             objects = self._owned(patch.applied(rendered, settings), kind.role)
             objects += brought
             self.problems.lines += oversized(objects, server.variables)

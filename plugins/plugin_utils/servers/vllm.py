@@ -52,7 +52,6 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     workload.folder(settings, "cache_path")
     adapters = _adapters(settings)
     cache = _cache(settings, str(settings["name"]))
-    exclusive = _check_claim(settings, cache, workload.replicas(settings))
     version = vllm_flags.version_of(str(settings["image"]))
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
     environment = _environment(settings, platform)
@@ -81,7 +80,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         own_templates=_templates(settings, cache),
         inside=loader.inside(settings),
         init_seconds=workload.whole(settings, "adapters_seconds", least=1) if adapters["slots"] else 0,
-        exclusive_claim=exclusive,
+        claim_mode=cache["access_mode"] if cache["claim"] and cache["access_mode"] != "ReadWriteMany" else "",
         waiting="vllm:num_requests_waiting",
     )
     # The metrics have a port of their own at the Service alone.
@@ -247,15 +246,6 @@ def _cache(settings: Settings, name: str) -> dict:
         "storage_class": cache.get("storage_class"),
         "access_mode": mode,
     }
-
-
-def _check_claim(settings: Settings, cache: Mapping, count: int | None) -> bool:
-    """Refuse a claim of one node for several pods; tell whether the claim is one node's."""
-    exclusive = cache["claim"] is not None and cache["access_mode"] != "ReadWriteMany"
-    if exclusive and (count is None or count > 1):
-        allowed = f"{cache['access_mode']} serves one pod, and there are {count or 'as many as an autoscaler wants'}; use ReadWriteMany or an empty_dir"
-        settings.wrong(cache["access_mode"], allowed, "cache", "access_mode")
-    return exclusive
 
 
 def _volumes(settings: Settings, cache: Mapping, adapters: Mapping) -> list[tuple[dict, str]]:
