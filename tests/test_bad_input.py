@@ -452,7 +452,7 @@ COMPUTED = {
     ),
     "surge-on-a-claim": Bad(
         "vllm",
-        "vllm_cache: {type: claim, size: 8Gi}\nvllm_strategy: {rollingUpdate: {maxSurge: 1}} # bad",
+        "vllm_cache: {type: claim, size: 8Gi, access_mode: ReadWriteOncePod}\nvllm_strategy: {rollingUpdate: {maxSurge: 1}} # bad",
         "vllm_strategy",
         "{'rollingUpdate': {'maxSurge': 1}}",
         "set maxSurge to 0",

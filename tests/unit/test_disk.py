@@ -75,6 +75,21 @@ def test_little_room_for_compiled_kernels_is_a_warning(vllm: Any) -> None:
     ]
 
 
+def test_a_claim_whose_class_may_ignore_sizes_is_a_warning(vllm: Any) -> None:
+    server, lines = vllm(**OWN, cache={"type": "claim", "size": "5Gi", "access_mode": "ReadWriteMany"})
+    assert lines == []
+    assert (
+        "vllm_cache.size is '5Gi': the weights of org/own, 9.3 GiB, is more: a class that keeps" in server["notices"][0]
+    )
+
+
+def test_of_a_claim_that_exists_the_plan_knows_the_size(vllm: Any) -> None:
+    cache = {"type": "claim", "size": "1Gi", "create": False, "claim_name": "own"}
+    assert vllm(**OWN, cache=cache)[0]["holds"] == {"own": OWN["model_weight_bytes"]}
+    assert "holds" not in vllm(**OWN, cache=cache, skip_checks={"volumes": "filled by hand"})[0]
+    assert "holds" not in vllm(**OWN, cache={**cache, "create": True, "size": "11Gi"})[0]
+
+
 def test_the_check_can_be_turned_off(vllm: Any) -> None:
     server, lines = vllm(**OWN, skip_checks={"volumes": "a stand-in"})
     assert lines == []

@@ -109,7 +109,7 @@ def _hugging_face(settings: Settings) -> dict | None:
     return {"model": name, "revision": str(settings["model_revision"] or ""), "prefix": prefix}
 
 
-def _check_volumes(settings: Settings, pool: Mapping, server: Mapping, weights: float) -> None:
+def _check_volumes(settings: Settings, pool: Mapping, server: dict, weights: float) -> None:
     """Check what the weights are downloaded into, or where they lie; of a claim that exists, the plan knows the size."""
     model, cache = str(settings["model"]), server["cache"]
     downloaded = 0.0
@@ -117,10 +117,12 @@ def _check_volumes(settings: Settings, pool: Mapping, server: Mapping, weights: 
         disk.check_path(settings, model, server["volume_mounts"], server["volumes"], weights, "model")
     elif not disk.is_streamed(model) and weights:
         if cache["claim"] is None or cache["create"]:
-            what, claim = f"the weights of {model}", cache["claim"] is not None
+            what, claim = f"the weights of {model}", cache["access_mode"] if cache["claim"] else ""
             disk.check_room(
                 settings, what, weights, cache["size"], "cache", "size", claim=claim, beside=disk.KERNELS_BYTES
             )
+        elif "volumes" not in (settings["skip_checks"] or {}):
+            server["holds"] = {cache["claim"]: weights}
         downloaded = 0.0 if cache["claim"] else weights
     disk.check_node(settings, pool, server["resources"], downloaded, disk.VLLM_IMAGE_BYTES)
 
