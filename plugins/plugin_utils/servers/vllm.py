@@ -10,8 +10,10 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    disk,
     kinds,
     loader,
+    node,
     vllm_fit,
     vllm_flags,
     workload,
@@ -22,6 +24,7 @@ NAMES = {**kinds.NAMES, "ConfigMap": "startup_configmap_name"}
 BUILTIN = "vllm"
 _ARTIFACT = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\\\0]+(/[^/\\\0]+)*")
 _MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 # vllm/config/lora.py
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 STARTUP_FOLDER = "/etc/vllm"
@@ -45,17 +48,16 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     Returns:
         what the templates place, and what else the project reads of a server.
     """
-    pool = workload.hardware(settings, platform)
+    pool = node.hardware(settings, platform)
     workload.folder(settings, "cache_path")
     adapters = _adapters(settings)
     cache = _cache(settings, str(settings["name"]))
-    exclusive = _check_claim(settings, cache, workload.replicas(settings))
     version = vllm_flags.version_of(str(settings["image"]))
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
     environment = _environment(settings, platform)
     words, right = _arguments(settings, parallel, version, _variables(settings, environment))
     values = vllm_flags.parsed(right, version)
-    model = vllm_fit.read_model(settings, values)
+    model = vllm_fit.read_model(settings, values, platform, pool)
     weights = model.weight_bytes if model else None
     ephemeral = [] if cache["claim"] else [cache["size"]]
     if adapters["path"]:
@@ -68,7 +70,8 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         names=NAMES.values(),
         ports=("http", "metrics"),
         model=str(settings["model"]),
-        size_bytes=weights,
+        # What lies on a volume is read, and counts as a part of the load.
+        size_bytes=0 if disk.is_path(settings["model"]) else weights,
         arguments=words,
         questions=_questions(settings),
         own_environment=environment,
@@ -77,7 +80,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         own_templates=_templates(settings, cache),
         inside=loader.inside(settings),
         init_seconds=workload.whole(settings, "adapters_seconds", least=1) if adapters["slots"] else 0,
-        exclusive_claim=exclusive,
+        claim_mode=cache["access_mode"] if cache["claim"] and cache["access_mode"] != "ReadWriteMany" else "",
         waiting="vllm:num_requests_waiting",
     )
     # The metrics have a port of their own at the Service alone.
@@ -88,10 +91,40 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         server["init"] = _init(settings, platform, adapters, (known or {}).get("base_models", []))
         if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
+    server["hugging_face"] = _hugging_face(settings)
     vllm_fit.check_gpus(settings, server["resources"], parallel, values)
     server["sizing"] = vllm_fit.check(settings, pool, model, values, version)
     _check_download(settings, platform, server, weights)
+    _check_volumes(settings, pool, server, weights or 0)
     return server
+
+
+def _hugging_face(settings: Settings) -> dict | None:
+    """Say which model of Hugging Face it serves, and which variables describe one; None for a model from elsewhere."""
+    name = str(settings["model"])
+    if not _REPOSITORY.fullmatch(name):
+        return None
+    # A profile that has a model, or a revision, of its own describes it too.
+    prefix = max((settings.path(key).removesuffix(key) for key in ("model", "model_revision")), key=len)
+    return {"model": name, "revision": str(settings["model_revision"] or ""), "prefix": prefix}
+
+
+def _check_volumes(settings: Settings, pool: Mapping, server: dict, weights: float) -> None:
+    """Check what the weights are downloaded into, or where they lie; of a claim that exists, the plan knows the size."""
+    model, cache = str(settings["model"]), server["cache"]
+    downloaded = 0.0
+    if disk.is_path(model):
+        disk.check_path(settings, model, server["volume_mounts"], server["volumes"], weights, "model")
+    elif not disk.is_streamed(model) and weights:
+        if cache["claim"] is None or cache["create"]:
+            what, claim = f"the weights of {model}", cache["access_mode"] if cache["claim"] else ""
+            disk.check_room(
+                settings, what, weights, cache["size"], "cache", "size", claim=claim, beside=disk.KERNELS_BYTES
+            )
+        elif "volumes" not in (settings["skip_checks"] or {}):
+            server["holds"] = {cache["claim"]: weights}
+        downloaded = 0.0 if cache["claim"] else weights
+    disk.check_node(settings, pool, server["resources"], downloaded, disk.VLLM_IMAGE_BYTES)
 
 
 def _only_base(settings: Settings) -> str:
@@ -111,7 +144,8 @@ def _templates(settings: Settings, cache: Mapping) -> list[str]:
 
 def _check_download(settings: Settings, platform: Mapping, server: Mapping, weights: float | None) -> None:
     """Refuse an allowance for the start that the download of the weights alone would use up."""
-    if not weights or server["cache"]["claim"] is not None or settings["startup_seconds"] is None:
+    kept = server["cache"]["claim"] is not None or disk.is_path(settings["model"])
+    if not weights or kept or settings["startup_seconds"] is None:
         return
     download = workload.download_seconds(weights, platform)
     if server["startup_allowance_seconds"] < download:
@@ -214,15 +248,6 @@ def _cache(settings: Settings, name: str) -> dict:
         "storage_class": cache.get("storage_class"),
         "access_mode": mode,
     }
-
-
-def _check_claim(settings: Settings, cache: Mapping, count: int | None) -> bool:
-    """Refuse a claim of one node for several pods; tell whether the claim is one node's."""
-    exclusive = cache["claim"] is not None and cache["access_mode"] != "ReadWriteMany"
-    if exclusive and (count is None or count > 1):
-        allowed = f"{cache['access_mode']} serves one pod, and there are {count or 'as many as an autoscaler wants'}; use ReadWriteMany or an empty_dir"
-        settings.wrong(cache["access_mode"], allowed, "cache", "access_mode")
-    return exclusive
 
 
 def _volumes(settings: Settings, cache: Mapping, adapters: Mapping) -> list[tuple[dict, str]]:
