@@ -360,6 +360,18 @@ def test_a_version_without_a_list_is_told(vllm) -> None:
     assert any("there is no list for vllm/vllm-openai:v0.99.0" in notice for notice in server["notices"])
 
 
+def test_a_model_may_have_several_names(vllm) -> None:
+    server, lines = vllm(served_model_name=["chat", "org/chat"], model_revision="abc")
+    assert lines == []
+    assert server["arguments"][1:5] == ["--served-model-name", "chat", "org/chat", "--revision=abc"]
+    assert vllm_says(server["arguments"]) == (0, "")
+    assert [question["body"]["model"] for question in server["questions"] if "body" in question] == ["chat"]
+    assert vllm(served_model_name=["chat"])[0]["arguments"][1] == "--served-model-name=chat"
+    for wrong in (["a", "a"], ["a", ""], ["a", None], ["--port"], {"a": "b"}, 7):
+        (line,) = vllm(served_model_name=wrong)[1]
+        assert line.startswith("vllm_served_model_name is")
+
+
 # --- What Kubernetes does with $ ---------------------------------------------------------------------
 
 

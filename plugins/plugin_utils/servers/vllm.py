@@ -155,7 +155,7 @@ def _check_download(settings: Settings, platform: Mapping, server: Mapping, weig
 
 def _questions(settings: Settings) -> list[dict]:
     """What a user of the server asks: which models there are, and one short completion; with its key, where it has one."""
-    name = str(settings["served_model_name"] or settings["model"])
+    name = [*_names(settings), str(settings["model"])][0]
     completion = {"model": name, "prompt": "One word:", "max_tokens": 1, "temperature": 0}
     questions = [
         {"path": "/v1/models", "expect": name},
@@ -164,6 +164,18 @@ def _questions(settings: Settings) -> list[dict]:
     if not settings["api_key_secret"] and API_KEY not in [item.get("name") for item in settings["extra_env"]]:
         return questions
     return [{"path": "/health"}, *({**question, "key": True} for question in questions)]
+
+
+def _names(settings: Settings) -> list[str]:
+    """Give the names of the model in the API; none for its own."""
+    given = settings["served_model_name"] or []
+    names = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not all(isinstance(name, str) and name and not name.startswith("-") for name in names):
+        settings.wrong(given, "must be a name, or a list of names", "served_model_name")
+        return []
+    if len(set(names)) < len(names):
+        settings.wrong(given, "names one twice", "served_model_name")
+    return [str(name) for name in names]
 
 
 def _utilization(settings: Settings) -> float:
@@ -311,8 +323,9 @@ def _arguments(settings: Settings, parallel: int, version: str, environment: Map
     model = workload.matching(
         settings, _MODEL, "must be a Hugging Face repository such as org/model, or a path", "model"
     )
+    names = _names(settings)
     generated: dict[str, Any] = {
-        "--served-model-name": settings["served_model_name"] or False,
+        "--served-model-name": names if len(names) > 1 else (names or [False])[0],
         "--revision": settings["model_revision"] or False,
         "--port": settings["http_port"] if str(settings["http_port"]) != "8000" else False,
         "--tensor-parallel-size": parallel if parallel > 1 else False,
