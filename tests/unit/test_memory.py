@@ -158,3 +158,44 @@ def test_lora_buffers() -> None:
     assert memory.lora_bytes(model.read(MODELS["meta-llama/Llama-3.1-8B-Instruct"]), engine) / GIB == pytest.approx(
         22, abs=1
     )
+
+
+def test_a_draft_model_takes_its_weights_and_its_cache() -> None:
+    large, small = (model.read(MODELS[name]) for name in ("Qwen/Qwen3-32B", "Qwen/Qwen3-4B"))
+    alone = memory.Engine(80 * GIB, 0.9, 4096, tensor=2)
+    both = memory.Engine(80 * GIB, 0.9, 4096, tensor=2, draft=small)
+    assert memory.weights(large, both) - memory.weights(large, alone) == pytest.approx(memory.weights(small, alone))
+    # 64 and 36 layers of the same heads.
+    assert memory.fit(large, both).request == pytest.approx(memory.fit(large, alone).request * 100 / 64)
+
+
+def test_a_cache_of_a_given_size_is_not_measured() -> None:
+    known = model.read(MODELS["Qwen/Qwen3-8B"])
+
+    def told(gib: float, length: int = 4096) -> memory.Fit:
+        return memory.fit(known, memory.Engine(22 * GIB, 0.5, length, cache_bytes=gib * GIB))
+
+    # 144 KiB a token.
+    assert told(2).tokens == 2 * GIB // (144 * 1024)
+    assert told(2).verdict == memory.FITS
+    assert told(2, 16384).verdict == memory.MISFIT
+    assert told(8).verdict == memory.MISFIT
+
+
+def test_an_encoder_has_no_cache() -> None:
+    # As published: BAAI/bge-m3, 567754752 parameters.
+    large = {"model_type": "xlm-roberta", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24}
+    large |= {"num_attention_heads": 16, "vocab_size": 250002, "max_position_embeddings": 8194}
+    known = model.read(large)
+    assert sum(part.parameters for part in known.parts if part.bits) == pytest.approx(567754752, rel=0.003)
+    fit = memory.fit(known, memory.Engine(14.6 * GIB, 0.9, 8192))
+    assert (fit.verdict, fit.request, fit.tokens) == (memory.FITS, 0, 0)
+
+
+def test_lora_buffers_that_are_sharded() -> None:
+    known = model.read(MODELS["meta-llama/Llama-3.1-8B-Instruct"])
+    half, whole = (
+        memory.lora_bytes(known, memory.Engine(80 * GIB, 0.9, 4096, tensor=4, loras=4, rank=64, sharded=sharded))
+        for sharded in (True, False)
+    )
+    assert half < 0.6 * whole

@@ -25,7 +25,7 @@ def test_parameters(counted, name):
     config, parameters, output = counted[name]
     known = model.read(config)
     ours = sum(part.parameters for part in known.parts if part.bits and (output or part.layer != -2))
-    # Norms and biases are left out: of four layers a little more than of a whole model.
-    assert ours == pytest.approx(parameters, rel=0.001)
+    # Norms and biases are left out, of which an encoder has more.
+    assert ours == pytest.approx(parameters, rel=0.003 if known.attention[0] == model.BOTH_WAYS else 0.001)
     # What facts.yml shows says the same.
     assert model.read(model.kept(config)) == known

@@ -31,10 +31,12 @@ KEYS = (
     "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim", "linear_num_key_heads",
     "linear_conv_kernel_dim", "attn_output_gate", *EXPERTS, "mlp_only_layers", "moe_layers", "interleave_moe_layer_step",
     "first_k_dense_replace", "moe_layer_start_index", "decoder_sparse_step", "moe_intermediate_size",
-    "shared_expert_intermediate_size", "shared_intermediate_size", "n_shared_experts", "moe_num_shared_experts", "mlp_gated",
+    "shared_expert_intermediate_size", "shared_intermediate_size", "n_shared_experts", "moe_num_shared_experts", "mlp_gated", "encoder",
     *LENGTHS, "model_max_length", "rope_scaling", "rope_parameters",
 )  # fmt: skip
 FULL, SLIDING, LINEAR = "full_attention", "sliding_attention", "linear_attention"
+# Attention of an encoder, which leaves nothing in a cache.
+BOTH_WAYS = "encoder"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Model:
     Attributes:
         parts: its weights.
         given: their size in bytes as given; 0 for none.
-        attention: the kind of each layer's attention: full, sliding or linear.
+        attention: the kind of each layer's attention: full, sliding, linear, or an encoder's.
         window: tokens that a sliding layer sees.
         heads: attention heads.
         kv_heads: heads of keys and values.
@@ -178,6 +180,10 @@ def _parts(shape: _Shape, bits: quantization.Bits, vision: Mapping) -> tuple[Par
     parts.append(Part(embedding, bits.whole, "tensor", -1))
     # Tied, the output reads the embedding; a pipeline's last stage has a copy.
     parts.append(Part(embedding, 0 if shape.tied else head, "tensor", -2))
+    if shape.attention[0] == BOTH_WAYS:
+        # Learned positions, and the matrix behind the first token.
+        learned = (_whole(shape.config, "max_position_embeddings", 0) + shape.hidden) * shape.hidden
+        parts.append(Part(learned, bits.whole, "none", -1))
     if vision:
         parts.append(Part(_tower(vision), bits.of("visual.blocks.0.attn.qkv", "vision"), "tensor", -1))
     return tuple(parts)
@@ -264,6 +270,8 @@ class _Shape:
 
     def _attention(self) -> tuple[str, ...]:
         config, layers = self.config, self.layers
+        if config.get("encoder"):
+            return (BOTH_WAYS,) * layers
         named = config.get("layer_types")
         if named:
             if len(named) != layers:
