@@ -13,7 +13,14 @@ from typing import Any
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import hub, memory, model, vllm_limits, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    hub,
+    memory,
+    model,
+    node,
+    vllm_limits,
+    workload,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import Model
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
@@ -219,11 +226,11 @@ def check(
 
 def check_gpus(settings: Settings, resources: Mapping, parallel: int, values: argparse.Namespace | None) -> None:
     """Check that the parallel sizes make the pod's GPUs, and that those share memory."""
-    count = workload.gpus(resources)
+    count = node.gpus(resources)
     more = {name: getattr(values, f"{name}_parallel_size", None) or 1 for name in ("pipeline", "data")}
     whole = parallel * more["pipeline"] * more["data"]
     if whole != count:
-        where = settings.path("resources", "limits", workload.GPU)
+        where = settings.path("resources", "limits", node.GPU)
         others = "".join(f" x {size} ({name}-parallel-size)" for name, size in more.items() if size > 1)
         product = f", is {whole} with{others}" if others else ""
         settings.foresee(
