@@ -1,6 +1,7 @@
 """Whether a model fits its GPUs, against published start-ups of vLLM; its weights against the published sizes of its files."""
 
 import json
+import re
 from pathlib import Path
 from statistics import median
 
@@ -109,9 +110,20 @@ def test_weights_of_the_catalogue(name: str) -> None:
 def test_the_catalogue_can_be_read(name: str) -> None:
     known = model.read(MODELS[name])
     assert known.positions >= 4096
-    assert ("awq" in name.lower()) == (known.quantized == "awq")
-    eight = "fp8" in name.lower() or name in ("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-V3")
+    for word in ("awq", "gptq"):
+        assert (word in name.lower()) == (known.quantized == word)
+    eight = "fp8" in name.lower() or known.kind == "deepseek_v3"
     assert eight == (known.quantized in ("fp8", "compressed-tensors"))
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if re.search(r"[-_]\d+(\.\d+)?[bB]", name)])
+def test_the_parameters_that_a_name_says(name: str) -> None:
+    # Names round, and some leave the embedding out (Qwen 2.5 and 3, Llama 3.2, Gemma).
+    said = float(re.search(r"[-_](\d+(?:\.\d+)?)[bB]", name)[1])
+    known = model.read({**MODELS[name], "quantization": "none", "quantization_config": None})
+    embedding = known.widths["hidden"] * known.widths["vocab"] / 1e9
+    counted = sum(part.parameters for part in known.parts if part.bits) / 1e9
+    assert counted - 2.2 * embedding - 0.1 < said < 1.1 * counted
 
 
 def test_parallel() -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import FULL, LINEAR, SLIDING, Model
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.layers import FULL, LINEAR, SLIDING
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import Model
 
 FITS, CLOSE, MISFIT = "fits", "too close to tell", "does not fit"
 # What the sampler's trial keeps of each logit, until 0.18: as 32 bits, sorted, with its place in 64, as a probability, and what

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import SLIDING, Model
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.layers import SLIDING
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import Model
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 # Compute capabilities, as 75 for 7.5.
