@@ -9,7 +9,7 @@ the identity report read:
 * ``roles``: the roles that were rendered.
 * ``parts``: one for each server, for what the workflows share, for the inventory's own objects, and for the Applications. Each has its ``role``, ``component``,
   ``profile``, ``enabled``, ``name``, ``objects``, the ``variables`` that it comes from, and where it has such: ``service``,
-  ``questions`` (smoke), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``needs`` (``servers.needs``: the preflight), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
+  ``questions`` (smoke), ``hugging_face`` (facts), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``needs`` (``servers.needs``: the preflight), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
   and ``variable``, which sets the access), ``folder``, ``base`` and ``bundle`` (the tree), ``off`` (Applications of what is off).
 * ``role_arns``: every IAM role that the inventory names, carried by an account or not.
 * ``wanted``: the parts that Argo CD must leave, whichever Application has them.
@@ -217,6 +217,7 @@ class Rendering:
             "autoscaled_pool": computed["autoscaled_pool"],
             "needs": needs.of(computed, settings, self.platform, objects, wrong),
             "misfits": settings.misfits,
+            "hugging_face": computed.get("hugging_face"),
             "account": account,
             "folder": kind.place(server.profile)[0] if server.profile else kind.base,
             # Objects that follow no template are no overlay of others: kustomize would rename them, and not what they name.
