@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import threading
 
 import aws_api
@@ -9,7 +10,9 @@ import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import quota
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.quota import ON_DEMAND, SPOT
-from aws_api import REGION, account_of
+from aws_api import ACCOUNT, REGION, account_of
+from delivering import act
+from rendering import playbook, rendered
 
 G, P, SPOT_P = "L-DB2E81BA", "L-417A185B", "L-7212CCBC"
 
@@ -198,3 +201,65 @@ def test_a_missing_right_is_named(cloud, quotas, right):
     policy = json.loads((aws_api.ROOT / "docs/aws-policy.json").read_text())
     listed = next(item["Action"] for item in policy["Statement"] if item["Sid"] == "PreflightQuotas")
     assert sorted(listed) == sorted(DENIED)
+
+
+# --- By the action, and by the play ------------------------------------------------------------------
+
+ONE = {"triton_enabled_profiles": [], "platform_aws_account_id": ACCOUNT}
+
+
+def preflight(**variables):
+    """The report of one host with one vLLM server, and what is said."""
+    said = []
+    found = rendered(**{**ONE, **variables})
+    result = act("preflight", said, connection={}, rendered=found)
+    return result["report"], "\n".join(said)
+
+
+def test_a_quota_that_is_too_small_is_a_problem(cloud, quotas):
+    report, said = preflight()
+    assert not report["fits"]
+    assert f"the account {ACCOUNT} may run 0 vCPUs in {REGION} (Running On-Demand G and VT" in report["problems"][0]
+    assert "0 of 0 vCPUs run, 4 more for 1 x g5.xlarge: does not fit" in said
+    quotas.raised[G] = 4.0
+    report, said = preflight()
+    assert (report["fits"], report["quotas"][0]["fits"]) == (True, True)
+    bought = {"platform_hardware_profiles": {"gpu-vllm": {"capacity_type": "spot"}}}
+    assert preflight(**bought)[0]["notices"][-1].startswith(
+        "AWS: quota All G and VT Spot Instance Requests (L-3819A6DF)"
+    )
+
+
+def test_what_leads_elsewhere_or_may_not_look_is_said_and_is_no_problem(cloud, quotas, monkeypatch):
+    report, said = preflight(platform_aws_account_id="210987654321")
+    assert report["fits"]
+    assert f"AWS quotas were not checked: the credentials lead to the account {ACCOUNT}, and platform_aws" in said
+    quotas.denied = {"GetServiceQuota"}
+    report, said = preflight()
+    assert report["fits"]
+    assert "AWS quotas were not checked: servicequotas:GetServiceQuota is denied to " in said
+    assert said.splitlines()[-1] == report["notices"][-1]
+    # By the profile for this account.
+    report, said = preflight(irsa_aws_profiles={ACCOUNT: "nobody"})
+    assert "irsa_aws_profile: The config profile (nobody) could not be found" in said
+    # AWS is not asked where there is nothing to ask.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert "AWS" not in preflight(vllm_enabled=False, triton_enabled_profiles=["cpu"])[1]
+
+
+def test_two_hosts_of_one_account_together(cloud, quotas, tmp_path):
+    quotas.raised[G] = 8.0
+    here = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    shared = {**here, **ONE, "platform_api_server": "https://127.0.0.1:9"}
+    hosts = {"staging": {}, "production": {"vllm_replicas": 2}, "elsewhere": {"platform_aws_region": "eu-west-1"}}
+    inventory = tmp_path / "hosts.json"
+    inventory.write_text(json.dumps({"clusters": {"hosts": hosts, "vars": shared}}))
+    environment = {**cloud.env, "AWS_ENDPOINT_URL_SERVICE_QUOTAS": os.environ["AWS_ENDPOINT_URL_SERVICE_QUOTAS"]}
+    done = playbook("preflight", inventory, **environment)
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    for host in ("staging", "production"):
+        assert f"{host}: AWS: Running On-Demand G and VT instances (L-DB2E81BA): 0 of 8 vCPUs run, 12 more" in said
+    assert "elsewhere: AWS: Running On-Demand G and VT instances (L-DB2E81BA): 0 of 8 vCPUs run, 4 more" in said
+    for secret in aws_api.CREDENTIALS.values():
+        assert secret not in said
