@@ -20,6 +20,7 @@ import services
 from ansible.errors import AnsibleActionFail
 from conftest import BIN
 from delivering import act, deliver, local, rendering
+from hugging_face import HuggingFace
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
@@ -75,6 +76,17 @@ def test_a_programs_output_is_json_alone():
     done = called("render", "--check", cwd=ROOT, env={"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"})
     assert json.loads(done.stdout)["stats"]["ml-platform"]["failures"] == 0
     assert "0 written" in done.stderr
+
+
+def test_the_facts_of_a_model(tmp_path):
+    files = {f"/{MISTRAL}/resolve/main/config.json": '{"hidden_size": 4096}'}
+    with HuggingFace(files, token="hf_secret") as host:
+        given = extra(facts_models=[MISTRAL, "org/none"], platform_hf_endpoint=host.url)
+        done = called("facts", *given, "-vvv", cwd=tmp_path, env={"HF_TOKEN": "hf_secret"})
+    assert done.returncode == 2
+    assert "vllm_model_config: {hidden_size: 4096}" in text(done)
+    assert "org/none: http" in text(done)
+    assert "hf_secret" not in text(done)
 
 
 def test_a_tag_is_not_taken_for_a_part():

@@ -41,7 +41,7 @@ settings:
 parts:
   description: >-
     One for each server, for what the workflows share, and for the Applications, with role, component, profile, enabled, name and objects;
-    and where it has such service, questions, misfits, account, folder, base, bundle and off.
+    and where it has such service, questions, needs, misfits, account, folder, base, bundle and off.
   returned: always
   type: list
   elements: dict

@@ -371,7 +371,7 @@ def test_described_model_needs_no_notice(vllm: Any) -> None:
         "num_key_value_heads": 8,
         "hidden_size": 4096,
     }
-    server, lines = vllm(model="org/own", model_facts=facts, adapter_base_models=["org/own"])
+    server, lines = vllm(model="org/own", model_facts=facts, adapter_base_models=["org/own"], cache={"size": "16Gi"})
     assert (lines, server["notices"]) == ([], [])
 
 
@@ -698,7 +698,7 @@ def test_unknown_variant(judge: Any) -> None:
     assert "vllm_judge_variant is 'jugde': unknown, did you mean 'judge'?" in judge("jugde")[1][0]
 
 
-@pytest.mark.parametrize("flag", ["enforce-eager", "enforce_eager", "--enforce-eager"])
+@pytest.mark.parametrize("flag", ["enforce-eager", "enforce_eager", "--enforce-eager", "enforce"])
 def test_the_judge_is_never_eager(judge: Any, vllm: Any, flag: str) -> None:
     assert "CUDA graphs are worth their memory" in judge(extra_args={flag: True})[1][0]
     assert judge(extra_args={flag: False})[1] == []

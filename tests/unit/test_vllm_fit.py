@@ -20,6 +20,12 @@ LLAMA = {**FACTS, "model_type": "llama", "vocab_size": 128256, "max_position_emb
 OWN = {"model": "org/own", "adapter_base_models": ["org/own"]}
 
 
+@pytest.fixture
+def vllm(vllm: Any) -> Any:
+    """A server whose cache holds any model."""
+    return lambda **given: vllm(**{"cache": {"size": "2Ti"}, **given})
+
+
 def gpus(count: int) -> dict:
     """Resources with so many GPUs, on the pool that has them."""
     limits = {"cpu": 32, "memory": "100Gi", GPU: count}
@@ -104,7 +110,7 @@ def test_close_is_a_warning(vllm: Any) -> None:
 
 def test_what_is_unknown_is_not_checked(vllm: Any) -> None:
     assert (
-        "nothing is known of org/other: save its config.json beside the inventory, and set vllm_model_config"
+        "nothing is known of org/other: playbooks/facts.yml shows what to paste; or save its config.json beside the inventory, and set vllm_model_config"
         in told(vllm(model="org/other", startup_seconds=900)[0])
     )
     nightly = {"image": "vllm/vllm-openai:nightly"}

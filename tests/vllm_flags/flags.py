@@ -35,7 +35,7 @@ VERDICTS = HERE / "verdicts.json"
 
 
 class Accepted(BaseException):
-    """Raised where vLLM would start."""
+    """Raised where vLLM would start, with the values that it read."""
 
 
 def stand_in_for_cuda() -> None:
@@ -131,9 +131,9 @@ def option_of(action: Any, schemas: dict) -> dict:
     found = {"strings": action.option_strings, "dest": action.dest, "action": kind}
     if kind in ("store", "append", "lora_modules"):
         found |= type_of(action.type, schemas)
-    for key in ("nargs", "choices"):
+    for key in ("nargs", "choices", "const"):
         value = getattr(action, key)
-        if value not in (None, 0):
+        if value not in (None, 0) and kind not in ("store_true", "boolean"):
             found[key] = value
     if isinstance(action.default, (bool, int, float, str, list)) and action.default != "==SUPPRESS==":
         found["default"] = action.default
@@ -173,17 +173,17 @@ def verdict(line: list[str]) -> dict:
 
     def start(args):
         validate_api_server_args(args)
-        raise Accepted
+        raise Accepted(vars(args))
 
     ServeSubcommand.cmd = staticmethod(start)
     sys.argv = ["vllm", "serve", *line]
     output = io.StringIO()
-    status, message = 0, ""
+    status, message, values = 0, "", {}
     with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
         try:
             main.main()
-        except Accepted:
-            pass
+        except Accepted as accepted:
+            values = {name: value for name, value in accepted.args[0].items() if plain(value)}
         except SystemExit as exit_:
             status = int(exit_.code or 0)
         except Exception as error:
@@ -195,7 +195,14 @@ def verdict(line: list[str]) -> dict:
     message = re.sub(r"\(cho[so]*e from.*| Tried: .*", "", message)
     # What pydantic says of a value is its own; that it refuses it is what counts.
     message = re.sub(r"(argument [^:]+: )\d+ validation errors?.*", r"\1", message)
-    return {"line": line, "status": status, "message": message}
+    return {"line": line, "status": status, "message": message, "values": values}
+
+
+def plain(value: Any) -> bool:
+    """Tell whether a value is one of JSON's that is not empty."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(item, (str, int)) for item in value)
+    return isinstance(value, (str, int, float, bool)) or (isinstance(value, dict) and bool(value))
 
 
 GOOD = {
@@ -421,6 +428,12 @@ def main() -> None:
     known = json.loads(VERDICTS.read_text()) if VERDICTS.exists() else []
     asked = {tuple(found["line"]) for found in known}
     verdicts = known + [verdict(list(line)) for line in dict.fromkeys(map(tuple, lines)) if line not in asked]
+    # Only what a flag set says anything; the model is vLLM's positional argument, and has a default beside it.
+    usual = verdict(["org/model"])["values"]
+    for found in verdicts[len(known) :]:
+        values = found.pop("values")
+        told = {name: value for name, value in values.items() if usual.get(name) != value and name != "model"}
+        found |= {"values": told} if told else {}
     VERDICTS.write_text("[\n" + ",\n".join(json.dumps(found) for found in verdicts) + "\n]\n")
     refused = sum(found["status"] != 0 for found in verdicts)
     sys.stdout.write(f"{len(flags['options'])} options; {len(verdicts)} command lines, {refused} refused\n")

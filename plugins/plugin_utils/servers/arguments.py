@@ -323,7 +323,7 @@ def _add(parser: argparse.ArgumentParser, option: dict, schemas: dict) -> None:
     read = _of_schema(schemas[option["schema"]], option["schema"]) if "schema" in option else _READ[option["type"]]
     read = _parsed(read) if option.get("parsed") else read
     keywords["type"] = _optional(read) if option.get("optional") else read
-    keywords |= {key: option[key] for key in ("nargs", "choices") if key in option}
+    keywords |= {key: option[key] for key in ("nargs", "choices", "const") if key in option}
     if option["action"] != "store":
         keywords["action"] = {"append": "append", "lora_modules": LoraModules}[option["action"]]
     parser.add_argument(*(option["strings"] or [option["dest"]]), **keywords)

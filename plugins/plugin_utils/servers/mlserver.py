@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, loader, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, kinds, loader, node, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 NAMES = {**kinds.NAMES, "ConfigMap": "configmap_name"}
@@ -34,7 +34,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     Returns:
         what the templates place, and what else the project reads of a server.
     """
-    path = workload.folder(settings, "models_path")
+    path, size = workload.folder(settings, "models_path"), workload.gibibytes(settings, "models_gib")
     models = _models(settings)
     sources = {name: source for name, model in models.items() if (source := _source(model))}
     scripts = ["drain.py", "started.py", *([loader.PROGRAM] if sources else [])]
@@ -44,7 +44,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         names=NAMES.values(),
         ports=PORTS,
         model=",".join(models),
-        size_bytes=workload.gibibytes(settings, "models_gib"),
+        size_bytes=size,
         arguments=["mlserver", "start", MODELS_FOLDER],
         questions=[question for name, model in models.items() for question in _questions(name, model)],
         own_environment=_environment(settings),
@@ -69,6 +69,10 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         loader.mlflow_ports(settings) if registry else [],
     )
     server["reads"] = [source["uri"] for source in sources.values() if "uri" in source]
+    # Of which models the size is, where some are downloaded and some are not, is not known.
+    downloaded = size or 0 if len(sources) == len(models) else 0
+    disk.check_room(settings, "what is downloaded (models_gib)", downloaded, settings["models_size"], "models_size")
+    disk.check_node(settings, node.hardware(settings, platform), server["resources"], downloaded)
     if sources:
         environment = {
             "MODEL_SLOTS": json.dumps(sources),

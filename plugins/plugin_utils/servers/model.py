@@ -19,6 +19,21 @@ MOST_LAYERS = 1000
 # With a given size the others only say how large the engine's steps are.
 WITH_SIZE = NEEDED[:3]
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+# What is read of a vision tower's configuration, and of the rest; test_model.py holds that nothing else is.
+TOWER = ("num_hidden_layers", "depth", "hidden_size", "embed_dim", "intermediate_size", "mlp_ratio", "hidden_act")
+LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length", "seq_len")  # fmt: skip
+KEYS = (
+    "model_type", "torch_dtype", "dtype", "quantization", "quantization_config", "compression_config", "weight_bytes",
+    "hidden_size", "intermediate_size", "intermediate_size_mlp", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "vocab_size", "tie_word_embeddings", "kv_lora_rank", "q_lora_rank",
+    "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "index_topk", "sliding_window", "attention_chunk_size", "layer_types",
+    "full_attention_interval", "no_rope_layers", "sliding_window_pattern", "use_sliding_window", "max_window_layers",
+    "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim", "linear_num_key_heads",
+    "linear_conv_kernel_dim", "attn_output_gate", *EXPERTS, "mlp_only_layers", "moe_layers", "interleave_moe_layer_step",
+    "first_k_dense_replace", "moe_layer_start_index", "decoder_sparse_step", "moe_intermediate_size",
+    "shared_expert_intermediate_size", "shared_intermediate_size", "n_shared_experts", "moe_num_shared_experts", "mlp_gated",
+    *LENGTHS, "model_max_length", "rope_scaling", "rope_parameters",
+)  # fmt: skip
 FULL, SLIDING, LINEAR = "full_attention", "sliding_attention", "linear_attention"
 
 
@@ -136,10 +151,37 @@ def read(config: Mapping, weight_bytes: float = 0, quantize: str = "") -> Model:
         latent=bool(shape.latent),
         state=shape.state,
         widths=shape.widths,
-        positions=_whole(flat, "max_position_embeddings", 0),
+        positions=_positions(flat),
         vision=bool(vision),
         quantized=bits.name,
     )
+
+
+def kept(config: Mapping) -> dict:
+    """Give those keys of a config.json that are read here."""
+    found = {key: config[key] for key in KEYS if key in config}
+    for key in TEXT:
+        if isinstance(config.get(key), Mapping):
+            found[key] = kept(config[key])
+    if isinstance(config.get("vision_config"), Mapping):
+        found["vision_config"] = {key: config["vision_config"][key] for key in TOWER if key in config["vision_config"]}
+    return found
+
+
+def _positions(config: Mapping) -> int:
+    """Tell the longest request that vLLM takes (config/model.py, _get_and_verify_max_len); 0 for unknown."""
+    lengths = [config[key] for key in LENGTHS if isinstance(config.get(key), int)]
+    longest = config.get("model_max_length") or min(lengths, default=0)
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(rope, Mapping) or "gemma3" in str(config.get("model_type")):
+        return int(longest)
+    for one in [value for value in rope.values() if isinstance(value, Mapping)] or [rope]:
+        kind = one.get("rope_type") or one.get("type")
+        if kind == "yarn":
+            longest = one.get("original_max_position_embeddings") or longest
+        if kind not in ("su", "longrope", "llama3"):
+            longest *= one.get("factor") or 1
+    return int(longest)
 
 
 def _flat(config: Mapping, sized: bool) -> tuple[dict, Mapping]:

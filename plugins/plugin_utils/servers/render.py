@@ -9,7 +9,7 @@ the identity report read:
 * ``roles``: the roles that were rendered.
 * ``parts``: one for each server, for what the workflows share, for the inventory's own objects, and for the Applications. Each has its ``role``, ``component``,
   ``profile``, ``enabled``, ``name``, ``objects``, the ``variables`` that it comes from, and where it has such: ``service``,
-  ``questions`` (smoke), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
+  ``questions`` (smoke), ``hugging_face`` (facts), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``needs`` (``servers.needs``: the preflight), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
   and ``variable``, which sets the access), ``folder``, ``base`` and ``bundle`` (the tree), ``off`` (Applications of what is off).
 * ``role_arns``: every IAM role that the inventory names, carried by an account or not.
 * ``wanted``: the parts that Argo CD must leave, whichever Application has them.
@@ -44,7 +44,14 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.platform imp
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import exposure, extra, kinds, patch, templates
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    exposure,
+    extra,
+    kinds,
+    needs,
+    patch,
+    templates,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 WORKFLOWS, PLATFORM, APPLICATIONS = "irsa", "platform", "argocd_apps"
@@ -177,7 +184,8 @@ class Rendering:
             if other != computed["name"]:
                 settings.wrong(place[-1], f"leads to {other} already, by the same path", key)
         objects: list[dict] = []
-        if self.problems.found == before:
+        wrong = self.problems.found != before
+        if not wrong:
             roles = tuple(lineage(kind.role, self.inputs.roles))
             rendered = templates.render(roles, computed["templates"], server=computed)
             objects = self._owned(patch.applied(rendered, settings), kind.role)
@@ -207,7 +215,9 @@ class Rendering:
             "questions": computed["questions"],
             "start_seconds": computed["start_seconds"],
             "autoscaled_pool": computed["autoscaled_pool"],
+            "needs": needs.of(computed, settings, self.platform, objects, wrong),
             "misfits": settings.misfits,
+            "hugging_face": computed.get("hugging_face"),
             "account": account,
             "folder": kind.place(server.profile)[0] if server.profile else kind.base,
             # Objects that follow no template are no overlay of others: kustomize would rename them, and not what they name.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import triton_flags, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, node, triton_flags, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Kind
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 _REPOSITORY = re.compile(r"(s3|gs|as)://\S+|/\S*")
 _MODEL = re.compile(r"\*|[\w.-]+", re.ASCII)
+_MOUNT = re.compile(r"TRITON_\w+_MOUNT_DIRECTORY")
 # Its ports, and what they are unless it is told otherwise.
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 # What Triton waits for running requests when it is told to stop, unless it is told otherwise.
@@ -29,13 +30,14 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     """
     models = workload.listed(settings, "models", (str,), "model names")
     extra = [str(item) for item in workload.listed(settings, "extra_args", (str, int, float), "arguments")]
-    repositories = triton_flags.check_extra(settings, extra, triton_flags.version_of(str(settings["image"])))
+    more = triton_flags.check_extra(settings, extra, triton_flags.version_of(str(settings["image"])))
+    repositories, size = [str(settings["model_repository"]), *more], workload.gibibytes(settings, "models_gib")
     server = workload.compute(
         settings,
         platform,
         ports=PORTS,
         model=",".join(models),
-        size_bytes=workload.gibibytes(settings, "models_gib"),
+        size_bytes=0 if all(map(disk.is_path, repositories)) else size,
         arguments=[*_arguments(settings), *extra],
         questions=[
             {"path": "/v2/health/ready"},
@@ -44,12 +46,32 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         own_environment={"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"},
         waiting="nv_inference_pending_request_count",
     )
-    server["reads"] = [str(settings["model_repository"]), *repositories]
+    server["reads"] = repositories
     server["network_policy"] = workload.network_policy(
         settings, platform, [server[f"{name}_port"] for name in PORTS], []
     )
     _check_grace(settings, server)
+    _check_volumes(settings, platform, server, repositories, size or 0)
     return server
+
+
+def _check_volumes(
+    settings: Settings, platform: Mapping, server: Mapping, repositories: list[str], size: float
+) -> None:
+    """Check what Triton copies the models of a bucket into, and keeps as long as they are loaded, or where they lie.
+
+    Source: triton-inference-server/core, ``filesystem/implementations``: ``/tmp``, whatever ``TMPDIR`` says, unless
+    ``TRITON_AWS_MOUNT_DIRECTORY`` (``GCS``, ``AZURE``) names another folder.
+    """
+    paths = [repository for repository in repositories if disk.is_path(repository)]
+    # Of which models the size is, where some are copied and some are not, is not known.
+    copied = 0 if paths else size
+    if paths and paths[0] == repositories[0]:
+        disk.check_path(settings, paths[0], server["volume_mounts"], server["volumes"], size, "model_repository")
+    if not any(_MOUNT.fullmatch(item["name"]) for item in server["environment"]):
+        what = "what Triton copies of its repository (models_gib)"
+        disk.check_room(settings, what, copied, settings["tmp_size"], "tmp_size")
+    disk.check_node(settings, node.hardware(settings, platform), server["resources"], copied)
 
 
 def _arguments(settings: Settings) -> list[str]:

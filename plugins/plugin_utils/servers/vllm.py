@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    disk,
     kinds,
     loader,
     node,
@@ -23,6 +24,7 @@ NAMES = {**kinds.NAMES, "ConfigMap": "startup_configmap_name"}
 BUILTIN = "vllm"
 _ARTIFACT = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\\\0]+(/[^/\\\0]+)*")
 _MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 # vllm/config/lora.py
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 STARTUP_FOLDER = "/etc/vllm"
@@ -53,9 +55,10 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     exclusive = _check_claim(settings, cache, workload.replicas(settings))
     version = vllm_flags.version_of(str(settings["image"]))
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
-    words, right = _arguments(settings, parallel, version)
+    environment = _environment(settings, platform)
+    words, right = _arguments(settings, parallel, version, _variables(settings, environment))
     values = vllm_flags.parsed(right, version)
-    model = vllm_fit.read_model(settings, values)
+    model = vllm_fit.read_model(settings, values, platform)
     weights = model.weight_bytes if model else None
     ephemeral = [] if cache["claim"] else [cache["size"]]
     if adapters["path"]:
@@ -68,10 +71,11 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         names=NAMES.values(),
         ports=("http", "metrics"),
         model=str(settings["model"]),
-        size_bytes=weights,
+        # What lies on a volume is read, and counts as a part of the load.
+        size_bytes=0 if disk.is_path(settings["model"]) else weights,
         arguments=words,
         questions=_questions(settings),
-        own_environment=_environment(settings, platform),
+        own_environment=environment,
         own_volumes=_volumes(settings, cache, adapters),
         ephemeral=ephemeral,
         own_templates=_templates(settings, cache),
@@ -88,10 +92,38 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         server["init"] = _init(settings, platform, adapters, (known or {}).get("base_models", []))
         if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
+    server["hugging_face"] = _hugging_face(settings)
     vllm_fit.check_gpus(settings, server["resources"], parallel, values)
     server["sizing"] = vllm_fit.check(settings, pool, model, values, version)
     _check_download(settings, platform, server, weights)
+    _check_volumes(settings, pool, server, weights or 0)
     return server
+
+
+def _hugging_face(settings: Settings) -> dict | None:
+    """Say which model of Hugging Face it serves, and which variables describe one; None for a model from elsewhere."""
+    name = str(settings["model"])
+    if not _REPOSITORY.fullmatch(name):
+        return None
+    # A profile that has a model, or a revision, of its own describes it too.
+    prefix = max((settings.path(key).removesuffix(key) for key in ("model", "model_revision")), key=len)
+    return {"model": name, "revision": str(settings["model_revision"] or ""), "prefix": prefix}
+
+
+def _check_volumes(settings: Settings, pool: Mapping, server: Mapping, weights: float) -> None:
+    """Check what the weights are downloaded into, or where they lie; of a claim that exists, the plan knows the size."""
+    model, cache = str(settings["model"]), server["cache"]
+    downloaded = 0.0
+    if disk.is_path(model):
+        disk.check_path(settings, model, server["volume_mounts"], server["volumes"], weights, "model")
+    elif not disk.is_streamed(model) and weights:
+        if cache["claim"] is None or cache["create"]:
+            what, claim = f"the weights of {model}", cache["claim"] is not None
+            disk.check_room(
+                settings, what, weights, cache["size"], "cache", "size", claim=claim, beside=disk.KERNELS_BYTES
+            )
+        downloaded = 0.0 if cache["claim"] else weights
+    disk.check_node(settings, pool, server["resources"], downloaded, disk.VLLM_IMAGE_BYTES)
 
 
 def _only_base(settings: Settings) -> str:
@@ -111,7 +143,8 @@ def _templates(settings: Settings, cache: Mapping) -> list[str]:
 
 def _check_download(settings: Settings, platform: Mapping, server: Mapping, weights: float | None) -> None:
     """Refuse an allowance for the start that the download of the weights alone would use up."""
-    if not weights or server["cache"]["claim"] is not None or settings["startup_seconds"] is None:
+    kept = server["cache"]["claim"] is not None or disk.is_path(settings["model"])
+    if not weights or kept or settings["startup_seconds"] is None:
         return
     download = workload.download_seconds(weights, platform)
     if server["startup_allowance_seconds"] < download:
@@ -266,7 +299,18 @@ def _environment(settings: Settings, platform: Mapping) -> dict:
     return env
 
 
-def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[str], list[str]]:
+def _variables(settings: Settings, own: Mapping) -> dict[str, object]:
+    """Give the container's variables, which ``$(NAME)`` in a flag stands for; what is no text is a dictionary."""
+    extra = {
+        item.get("name"): item.get("value", item)
+        for item in workload.listed(settings, "extra_env")
+        if isinstance(item.get("name"), str)
+    }
+    found = {**own, **workload.dictionary(settings, "env"), **extra}
+    return {str(name): value for name, value in found.items() if value is not None}
+
+
+def _arguments(settings: Settings, parallel: int, version: str, environment: Mapping) -> tuple[list[str], list[str]]:
     """Write the model and its flags; only what differs from vLLM's own default is written.
 
     Returns:
@@ -292,7 +336,7 @@ def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[st
         loras = workload.whole(settings, "max_loras", least=1)
         generated.update({"--enable-lora": True, "--max-loras": loras, "--max-lora-rank": rank})
     extra = workload.dictionary(settings, "extra_args")
-    right = vllm_flags.check_extra(settings, extra, version)
+    right = vllm_flags.check_extra(settings, extra, version, environment)
     file = vllm_flags.CONFIG in map(vllm_flags.flag_name, extra)
     if file or not vllm_flags.known(version):
         why = f"they stand in a file ({vllm_flags.CONFIG})" if file else f"there is no list for {settings['image']}"
@@ -303,7 +347,7 @@ def _arguments(settings: Settings, parallel: int, version: str) -> tuple[list[st
     return [*words, *vllm_flags.flags(extra, version)], [
         model,
         *vllm_flags.flags(generated),
-        *vllm_flags.flags(right, version),
+        *right,
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import memory, model, node, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import hub, memory, model, node, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import Model
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
@@ -56,15 +56,18 @@ def known_models() -> dict[str, dict]:
     return yaml.load(text, Loader=specs.LOADER)  # noqa: S506 (a safe loader)
 
 
-def read_model(settings: Settings, values: argparse.Namespace | None) -> Model | None:
+def read_model(settings: Settings, values: argparse.Namespace | None, platform: Mapping) -> Model | None:
     """Read the model of a server; None for one of which nothing is known, and for facts that make no size, which are noted."""
     key = next((key for key in ("model_config", "model_facts") if settings[key]), "")
-    config = _config(settings) if key == "model_config" else settings["model_facts"]
+    config = _config(settings, platform) if key == "model_config" else settings["model_facts"]
     if not key:
         config = known_models().get(settings["model"])
     if not config:
         return None
     quantize = str(getattr(values, "quantization", None) or "")
+    overrides = getattr(values, "hf_overrides", None)
+    if isinstance(overrides, Mapping):
+        config = _merged(config, overrides)
     try:
         return model.read(config, settings["model_weight_bytes"] or 0, quantize)
     except model.Unknown as error:
@@ -80,16 +83,39 @@ def unknown(settings: Settings) -> str:
     """Say how to describe a model that the role does not know."""
     keys = ", ".join(f"{key}: N" for key in SHORT)
     return (
-        f"nothing is known of {settings['model']}: save its config.json beside the inventory, and set "
+        f"nothing is known of {settings['model']}: playbooks/facts.yml shows what to paste; or save its config.json beside the inventory, and set "
         f'{settings.path("model_config")}: "{{{{ inventory_dir }}}}/NAME.json"; '
         f"or give keys of that file, {settings.path('model_facts')}: {{{keys}, quantization: none}}"
     )
 
 
-def _config(settings: Settings) -> Any:
+def _merged(config: Mapping, over: Mapping) -> dict:
+    """Merge as vLLM does --hf-overrides, key by key; what is within text_config there may be meant of a model without."""
+    return {
+        **config,
+        **{
+            key: _merged(config[key], value)
+            if isinstance(value, Mapping) and isinstance(config.get(key), Mapping)
+            else value
+            for key, value in over.items()
+        },
+    }
+
+
+def _config(settings: Settings, platform: Mapping) -> Any:
     given = settings["model_config"]
     if isinstance(given, Mapping):
         return given
+    if str(given).startswith(("https://", "http://")):
+        try:
+            return hub.fetched(str(given), str(platform["hf_endpoint"]), tuple(platform["proxy"].items()))
+        except hub.Unavailable as error:
+            if error.status:
+                settings.wrong(given, f"can't be read: {error}", "model_config")
+            else:
+                # A mirror that is away now keeps nobody from deploying.
+                settings.notices.append(f"{settings['name']}: {settings.path('model_config')} was not read: {error}")
+            return None
     path = Path(str(given))
     try:
         if not path.is_absolute():

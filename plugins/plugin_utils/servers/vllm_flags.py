@@ -13,13 +13,14 @@ from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import HIDDEN, nearest
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import arguments, expansion
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 FOLDER = specs.ROLES / "vllm" / "flags"
 # The version of the role's own image.
 LISTED = "0.14.1"
 _VERSION = re.compile(r"[:-]v?(\d+\.\d+\.\d+)(?![\d.])")
+_SHORT = re.compile(r"(-[A-Za-z]+\d?|O\d?)(\..+)?")
 # What takes a list as JSON, and what takes one item each time.
 JSON_LISTS = frozenset({"--allowed-headers", "--allowed-methods", "--allowed-origins"})
 REPEATED = frozenset({"--middleware"})
@@ -27,6 +28,9 @@ REPEATED = frozenset({"--middleware"})
 CONFIG = "--config"
 # Flags that would show a credential, to the setting that names its Secret.
 CREDENTIALS = {"--hf-token": "hf_token_secret", "--api-key": "api_key_secret"}
+# With these the server does not answer where the probes ask.
+UNREACHABLE = frozenset({"--uds", "--headless", "--ssl-keyfile", "--ssl-certfile", "--grpc"})
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 (vLLM's default, as text)
 # Flags that the role writes, where it has a variable for them.
 RESERVED = frozenset(
     {
@@ -57,10 +61,10 @@ def _parser(version: str) -> argparse.ArgumentParser:
 def flag_name(name: object) -> str:
     """Write a flag as vLLM's help does: ``max_model_len`` is ``--max-model-len``; a key after a dot keeps its spelling.
 
-    A flag of one letter or with one dash (``-tp``) keeps its dash.
+    A flag with one dash (``-tp``, ``-O3``, ``-cc.mode``) keeps it.
     """
     text = str(name)
-    if re.fullmatch(r"-[A-Za-z]+", text) or text == "O":
+    if _SHORT.fullmatch(text):
         return "-" + text.lstrip("-")
     flag, dot, key = text.lstrip("-").partition(".")
     return "--" + flag.replace("_", "-") + dot + key
@@ -143,34 +147,61 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def check_extra(settings: Settings, extra: Mapping, version: str) -> dict:
+def check_extra(settings: Settings, extra: Mapping, version: str, environment: Mapping) -> list[str]:
     """Note what is wrong with the flags that the inventory adds, and give those that are right.
 
     Args:
         settings: of the server.
         extra: its ``extra_args``.
         version: of vLLM; of one without a list only names are looked at.
+        environment: the container's variables, for ``$(NAME)``.
+
+    Returns:
+        the right ones as vLLM reads them.
     """
-    right = {}
+    right: dict[object, list[str]] = {}
+    seen: dict[str, object] = {}
     for name, value in extra.items():
         flag = flag_name(name)
-        option = option_of(flag, version)
+        option = option_of(flag, version if known(version) else LISTED)
         strings = {flag.partition(".")[0], *option.get("strings", ())}
+        whole = "" if "." in flag else option.get("dest", flag)
+        words = [expansion.expanded(word, environment) for word in flags({name: value}, version)]
         if reserved := sorted(strings & RESERVED):
             settings.wrong(value, f"{reserved[0]} has a variable of its own", "extra_args", name)
         elif (credential := sorted(strings & CREDENTIALS.keys())) and isinstance(value, (str, list)):
             secret = settings.path(CREDENTIALS[credential[0]])
             allowed = f"would be in the rendered files: name its Secret in {secret}"
             settings.wrong(HIDDEN, allowed, "extra_args", name)
-        elif known(version) and "." not in flag and (said := refusal(flags({name: value}, version), version, True)):
+        elif whole and whole in seen:
+            settings.wrong(value, f"is the same flag as {seen[whole]}: vLLM takes one of them", "extra_args", name)
+        elif words and _unreachable(strings, value):
+            settings.foresee("flags", value, "no probe would reach the server", "extra_args", name)
+        elif None in words:
+            settings.notices.append(
+                f"{settings['name']}: {settings.path('extra_args', name)} was not checked: only the cluster knows its variable"
+            )
+        elif (
+            known(version)
+            and "." not in flag
+            # A misspelt flag is no better where its value leaves it out.
+            and (said := refusal(words if words or option else [flag], version, True))
+        ):
             settings.foresee("flags", value, _worded(flag, said, version), "extra_args", name)
         else:
-            right[name] = value
+            right[name] = words
+        seen[whole] = name
     # Some go together: keys of one flag, and what one flag asks of another.
-    if known(version) and len(right) == len(extra) and (said := refusal(flags(extra, version), version)):
+    together = [word for words in right.values() for word in words]
+    if known(version) and len(right) == len(extra) and (said := refusal(together, version)):
         settings.foresee("flags", extra, f"vLLM {version} refuses it: {said}", "extra_args")
-        return {}
-    return right
+        return []
+    return together
+
+
+def _unreachable(strings: set[str], value: Any) -> bool:
+    own = "--host" in strings and str(value) not in ANY_ADDRESS and "$(" not in str(value)
+    return own or bool(strings & UNREACHABLE)
 
 
 def _worded(flag: str, said: str, version: str) -> str:

@@ -10,8 +10,13 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings im
 
 def compute(settings: Settings, platform: Mapping) -> dict:
     """Compute the judge: a vLLM server that keeps its CUDA graphs, and may be parked (no pods, everything else stays)."""
+    version = vllm_flags.version_of(str(settings["image"]))
     for flag, value in workload.dictionary(settings, "extra_args").items():
-        if vllm_flags.flag_name(flag) == "--enforce-eager" and value is not False:
+        given = vllm_flags.flag_name(flag)
+        if (
+            "--enforce-eager" in (given, *vllm_flags.option_of(given, version).get("strings", ()))
+            and value is not False
+        ):
             settings.wrong(value, "never for the judge: CUDA graphs are worth their memory", "extra_args", flag)
     server = vllm.compute(settings, platform)
     if workload.flag(settings, "parked"):

@@ -23,7 +23,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
     HIDDEN,
     nearest,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import exposure, node, scaling
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, expansion, exposure, node, scaling
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.reading import (
     amount,
@@ -635,6 +635,7 @@ def compute(
         settings.wrong(numbers[last], f"the ports must differ from each other: {numbers}", f"{last}_port")
     amount(settings, "tmp_size")
     limits = node.resources(settings, pool, [settings["tmp_size"], *ephemeral], ["shm_size"])
+    disk.check_memory(settings, limits)
     count = replicas(settings)
     start = startup(settings, size_bytes, platform)
     found_volumes, mounts = volumes(settings, platform, scratch(settings) if own_volumes is None else own_volumes)
@@ -642,7 +643,7 @@ def compute(
         {f"{name}_port": number for name, number in numbers.items()},
         deployment_annotations=deployment_annotations(settings, model),
         questions=questions,
-        arguments=arguments,
+        arguments=[expansion.kept(str(word)) for word in arguments],
         image=image(settings, platform),
         replicas=count,
         resources=limits,

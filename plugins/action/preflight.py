@@ -1,0 +1,66 @@
+"""Action ``modelyard.core.preflight``: see plugins/modules/preflight.py for its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.places import located
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, numbered
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import preflight
+
+UNASKED = "the cluster was not asked: correct the inventory first"
+
+
+class ActionModule(Action):
+    """Say whether the servers of a host will start; never fails by what it finds."""
+
+    def perform(self, options: dict, task_vars: dict) -> dict:
+        """See Action."""
+        rendered = options["rendered"]
+        rows, pools = preflight.servers(rendered), preflight.pools(rendered)
+        self._show(preflight.lines(rows, pools, self.width and self.width + len(self.cluster)))
+        misfits = [line for part in rendered["parts"] if part["enabled"] for line in part["misfits"]]
+        problems, notices = [*rendered["problems"], *misfits], []
+        if options["cluster"] and rendered["problems"]:
+            self.tell(UNASKED)
+        elif options["cluster"]:
+            problems, notices = _planned(options["connection"], rendered)
+        problems = [located(text, rendered["places"]) for text in problems]
+        name = rendered["cluster"]["name"]
+        report = {
+            "cluster": name,
+            "fits": not problems,
+            "servers": rows,
+            "pools": pools,
+            "problems": problems,
+            "notices": [*rendered["notices"], *notices],
+        }
+        stopped = f"cluster {name}: {numbered(problems)}" if problems else ""
+        return {"changed": False, "report": report, "warnings": notices, "msg": stopped}
+
+    def _show(self, lines: list[str]) -> None:
+        """Show lines together, below the cluster's name where the run has several: before each it would take too much of them."""
+        first = ["the servers"] if self.cluster else []
+        self.tell("\n  ".join([*first, *lines]).replace("  \n", "\n"))
+
+
+def _planned(connection: dict, rendered: Mapping) -> tuple[list[str], list[str]]:
+    """Make the plan that a run would make, with nothing written and no lock; give what is wrong, and what else an operator should know.
+
+    The plan looks at the real nodes itself, which have the last word about what is too small.
+    """
+    if rendered["placeholders"]:
+        return rendered["placeholders"], []
+    settings = delivery.options(rendered)
+    try:
+        cluster = Cluster(connection)
+        planning.check_cluster(cluster, settings)
+        return [], planning.Planner(cluster, settings).make().notices
+    except Refused as error:
+        return error.problems, []
+    except Failure as error:
+        return [str(error)], []
