@@ -83,7 +83,6 @@ def test_cores_and_shares_have_a_part_of_the_memory() -> None:
     cores = instances.completed({"instance_type": "inf2.24xlarge", "gpu_resource": instances.NEURON_CORE})
     assert (cores["gpus"], cores["gpu_memory_gib"]) == (12, 16)
     assert instances.completed({"instance_type": "inf2.24xlarge"})["gpu_resource"] == instances.NEURON
-    assert instances.completed({"instance_type": "g5.xlarge", "gpus": 4})["gpu_memory_gib"] == 5.5
 
 
 @pytest.mark.parametrize(
@@ -151,7 +150,6 @@ def test_a_gpu_by_another_name_is_led_to_the_profiles(vllm: Any, platform: dict)
     [
         ({"gpu_resource": MIG, "gpus": 8, "gpu_memory_gib": 20}, MIG, "is a slice of a GPU (MIG)"),
         ({"gpu_resource": SHARED, "gpus": 8, "gpu_memory_gib": 20}, SHARED, "is a share of a GPU in time"),
-        ({"gpus": 8, "gpu_memory_gib": 20}, GPU, "a g5.12xlarge has 4 GPUs and the hardware profile counts 8"),
         ({}, GPU, ""),
     ],
 )
@@ -163,6 +161,13 @@ def test_no_model_is_split_over_parts_of_gpus(vllm: Any, platform: dict, pool: d
     if told:
         off = vllm(**two, skip_checks={"parallel": "tried"})
         assert not any("can't be split here" in line for line in off[1])
+
+
+def test_more_gpus_than_there_are_is_a_warning(vllm: Any, platform: dict) -> None:
+    platform["hardware_profiles"]["gpu-vllm"] = {"instance_type": "g5.xlarge", "gpus": 4}
+    server, lines = vllm()
+    assert lines == []
+    assert any("a g5.xlarge has 1 GPUs, and the hardware profile counts 4" in line for line in server["notices"])
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,7 @@ def completed(profile: Mapping) -> dict:
     elif resource in (whole, NEURON_CORE):
         parts = CORES if resource == NEURON_CORE and whole == NEURON else 1
         count = kind["gpus"] * parts
-        # More of them than there are is each one shared, and its memory with it.
-        each = max(1.0, int(profile.get("gpus") or count) / count)
-        found |= {"gpus": count, "gpu_memory_gib": round(kind["gpu_memory_gib"] / parts / each, 2)}
+        found |= {"gpus": count, "gpu_memory_gib": kind["gpu_memory_gib"] / parts}
     if kind.get("gpus"):
         found["gpu_type"] = kind["gpu_type"]
     merged = {**found, **profile}
@@ -95,13 +93,18 @@ def sharing(profile: Mapping) -> str:
         return f"{resource} is a slice of a GPU (MIG); slices have no peer-to-peer link, and vLLM's workers can't join over them"
     if resource.endswith(".shared"):
         return f"{resource} is a share of a GPU in time, and two shares may be of the same one"
-    kind = known().get(str(profile.get("instance_type"))) or {}
-    if resource == _whole(kind) and int(profile.get("gpus") or 0) > kind.get("gpus", 0) > 0:
-        return (
-            f"a {profile['instance_type']} has {kind['gpus']} GPUs and the hardware profile counts {profile['gpus']}, so "
-            "each is shared in time, and two shares may be of the same one"
-        )
     return ""
+
+
+def surplus(profile: Mapping) -> str:
+    """Say that a hardware profile counts more GPUs than its instance type has; an empty text where it does not."""
+    kind = known().get(str(profile.get("instance_type"))) or {}
+    if profile.get("gpu_resource", GPU) != _whole(kind) or int(profile.get("gpus") or 0) <= kind.get("gpus", math.inf):
+        return ""
+    return (
+        f"a {profile['instance_type']} has {kind['gpus']} GPUs, and the hardware profile counts {profile['gpus']}. If they are shared "
+        "in time, gpu_memory_gib must be one share's, and no model can be split over them; else correct instance_type"
+    )
 
 
 def _whole(kind: Mapping) -> str:

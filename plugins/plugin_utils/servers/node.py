@@ -64,6 +64,12 @@ def tolerations(settings: Settings, pool: Mapping) -> list[dict]:
     return result + [present(item) for item in own]
 
 
+def room(pool: Mapping) -> dict:
+    """Say what a node of a hardware profile gives away: resource to quantity."""
+    gpus_there = {pool["gpu_resource"]: pool["gpus"]} if pool.get("gpus") is not None else {}
+    return {**(pool.get("allocatable") or {}), **gpus_there}
+
+
 def gpu_resource(resources: Mapping, pool: Mapping) -> str:
     """Name what the GPUs of a container are counted as: by its hardware profile, or without one by what it asks for."""
     asked = (name for name in resources.get("limits") or {} if names.GPU.search(str(name)))
@@ -73,7 +79,7 @@ def gpu_resource(resources: Mapping, pool: Mapping) -> str:
 def gpus(resources: Mapping, pool: Mapping) -> int:
     """Count the GPUs of a container."""
     value = (resources.get("limits") or {}).get(gpu_resource(resources, pool)) or 0
-    return int(quantity.parse(value)) if _is_quantity(value) else 0
+    return int(quantity.parse(value)) if is_quantity(value) else 0
 
 
 def resources(
@@ -108,7 +114,7 @@ def resources(
     _check_huge_pages(settings, given, parsed, key)
     _check_allocatable(settings, platform, pool, given, parsed, key)
     _check_memory_volumes(settings, parsed["limits"].get("memory"), memory)
-    sizes = [size for size in ephemeral if _is_quantity(size)]
+    sizes = [size for size in ephemeral if is_quantity(size)]
     if sizes and "ephemeral-storage" not in given["requests"]:
         given["requests"]["ephemeral-storage"] = quantity.total(*sizes)
     return {part: {name: text(value) for name, value in values.items()} for part, values in given.items()}
@@ -121,7 +127,7 @@ def _check_limits(settings: Settings, given: dict, parsed: dict, key: str) -> No
                 settings.wrong(None, "must be set", key, part, name)
     for name, request in parsed["requests"].items():
         limit = parsed["limits"].get(name)
-        exact = _is_extended(name)
+        exact = is_extended(name)
         if request is not None and limit is not None and (request > limit or (exact and request != limit)):
             rule = "must equal" if exact else "must not be above"
             settings.wrong(given["requests"][name], f"{rule} the limit, {given['limits'][name]}", key, "requests", name)
@@ -136,7 +142,7 @@ def _check_limits(settings: Settings, given: dict, parsed: dict, key: str) -> No
                 settings.wrong(given[part][name], f"must be a whole number{what}", key, part, name)
 
 
-def _is_extended(name: str) -> bool:
+def is_extended(name: str) -> bool:
     """Tell whether Kubernetes gives a resource away whole, so that request and limit are one: devices, and huge pages."""
     return "/" in name or name.startswith(HUGE_PAGES)
 
@@ -146,7 +152,7 @@ def _check_names(settings: Settings, pool: Mapping, given: dict, key: str) -> No
     counted = pool.get("gpu_resource")
     for part, values in given.items():
         for name, value in values.items():
-            if not _is_extended(name) and name not in NATIVE:
+            if not is_extended(name) and name not in NATIVE:
                 settings.wrong(value, f"{nearest(name, NATIVE)}, hugepages-SIZE, DOMAIN/NAME", key, part, name)
             elif counted and name != counted and names.GPU.search(name) and name not in (pool["allocatable"] or {}):
                 profile = str(settings["hardware_profile"])
@@ -162,7 +168,7 @@ def _check_huge_pages(settings: Settings, given: dict, parsed: dict, key: str) -
     asked = {name: size for name, size in parsed["limits"].items() if name.startswith(HUGE_PAGES)}
     for name, size in asked.items():
         page = name.removeprefix(HUGE_PAGES)
-        if not _is_quantity(page) or quantity.parse(page) <= 0:
+        if not is_quantity(page) or quantity.parse(page) <= 0:
             settings.wrong(
                 given["limits"][name], "must be called by a size of pages, as hugepages-2Mi", key, "limits", name
             )
@@ -172,7 +178,8 @@ def _check_huge_pages(settings: Settings, given: dict, parsed: dict, key: str) -
             settings.wrong(given["limits"][name], "needs a request of cpu or memory beside it", key, "limits", name)
 
 
-def _is_quantity(value: object) -> bool:
+def is_quantity(value: object) -> bool:
+    """Tell whether a value is a Kubernetes quantity."""
     try:
         quantity.parse(value)
     except ValueError:
@@ -186,23 +193,21 @@ def _check_allocatable(
     if not pool:
         return
     profile = settings["hardware_profile"]
-    room = dict(pool.get("allocatable") or {})
-    if pool.get("gpus") is not None:
-        room[pool["gpu_resource"]] = pool["gpus"]
+    there = room(pool)
     # Of a device that a profile does not name it has none.
-    devices = {name for name in parsed["limits"] if _is_extended(name) and not names.GPU.search(name)}
+    devices = {name for name in parsed["limits"] if is_extended(name) and not names.GPU.search(name)}
     shared = platform["daemonset_requests"]
-    for name, available in {**dict.fromkeys(sorted(devices), 0), **room}.items():
-        part = "limits" if _is_extended(name) else "requests"
+    for name, available in {**dict.fromkeys(sorted(devices), 0), **there}.items():
+        part = "limits" if is_extended(name) else "requests"
         wanted = parsed[part].get(name)
         taken = quantity.parse(shared.get(name) or 0)
-        if wanted is not None and _is_quantity(available) and wanted > quantity.parse(available) - taken:
+        if wanted is not None and is_quantity(available) and wanted > quantity.parse(available) - taken:
             allowed = f"a node of hardware profile {str(profile)!r} has {available} to give"
             # Whichever of the two the inventory sets is where to change it.
             allowed += f" (set at {where(available)})" if where(available) else ""
             if wanted <= quantity.parse(available):
                 allowed += f", and DaemonSets take {shared[name]} of it (platform_daemonset_requests)"
-            elif name in devices and name not in room:
+            elif name in devices and name not in there:
                 allowed += f": where it has them, say so in platform_hardware_profiles.{profile}.allocatable"
             place = settings.place(key, part, name)
             settings.misfits.append(problem(settings.path(key, part, name), given[part][name], allowed, place))

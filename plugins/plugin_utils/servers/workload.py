@@ -23,7 +23,14 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
     HIDDEN,
     nearest,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, expansion, exposure, node, scaling
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    claims,
+    disk,
+    expansion,
+    exposure,
+    node,
+    scaling,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.reading import (
     amount,
@@ -124,21 +131,9 @@ def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_c
         # What is left out is 25%.
         if all(str(steps.get(key, "25%")) in ("0", "0%") for key in ("maxSurge", "maxUnavailable")):
             settings.wrong(dict(steps), "one of the two must be above 0", "strategy", "rollingUpdate")
-        if exclusive_claim and _surges(given):
-            settings.wrong(
-                given,
-                "a surge can't mount the ReadWriteOnce claim that the old pod holds; set maxSurge to 0",
-                "strategy",
-            )
         return given
     surge = not (exclusive_claim or (node.takes_last_gpu(resources_, pool) and not node.has_spare_node(pool)))
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": int(surge), "maxUnavailable": int(not surge)}}
-
-
-def _surges(given: Mapping) -> bool:
-    if given.get("type", "RollingUpdate") != "RollingUpdate":
-        return False
-    return str((given.get("rollingUpdate") or {}).get("maxSurge", "25%")) not in ("0", "0%")
 
 
 def download_seconds(size_bytes: float, platform: Mapping) -> float:
@@ -302,16 +297,29 @@ def environment(
         for name, value in env.items()
         if value is not None
     }
-    for index, item in enumerate(listed(settings, raw)):
-        wrong = _variable_error(item)
-        if wrong:
-            settings.wrong(HIDDEN, wrong, raw, index)
-        elif is_credential(item["name"], item.get("value")):
-            settings.wrong(HIDDEN, secret, raw, index)
-        else:
-            value = {} if item.get("value") is None else {"value": text(item["value"])}
-            result[item["name"]] = {**{key: item[key] for key in item if key != "value"}, **value}
+    result.update({item["name"]: item for item in variables(settings, listed(settings, raw), raw)})
     return list(result.values())
+
+
+def variables(settings: Settings, given: object, *keys: object) -> list[dict]:
+    """Read environment variables in Kubernetes' own form; those that are wrong, or a credential, are noted and left out.
+
+    Args:
+        settings: where what is wrong is noted.
+        given: the list.
+        keys: of it.
+    """
+    found = []
+    for index, item in enumerate(given if isinstance(given, (list, tuple)) else [given]):
+        wrong = _variable_error(item) if isinstance(item, Mapping) else "must be a dictionary with a name"
+        if not wrong and is_credential(item["name"], item.get("value")):
+            wrong = "must come from a Secret, with valueFrom.secretKeyRef: a value would be in the rendered files"
+        if wrong:
+            settings.wrong(HIDDEN, wrong, *keys, index)
+            continue
+        value = {} if item.get("value") is None else {"value": text(item["value"])}
+        found.append({**{key: item[key] for key in item if key != "value"}, **value})
+    return found
 
 
 def _variable_error(item: Mapping) -> str | None:
@@ -601,7 +609,7 @@ def compute(
     own_templates: Iterable[str] = (),
     inside: tuple[str, ...] = (),
     init_seconds: int = 0,
-    exclusive_claim: bool = False,
+    claim_mode: str = "",
     waiting: str = "",
 ) -> dict:
     """Compute one server: what the shared templates place, from the settings and from what its kind says of it.
@@ -621,7 +629,7 @@ def compute(
         own_templates: templates of its kind beside those that every server has.
         inside: hosts within the cluster that must not go through a proxy.
         init_seconds: what its init containers may take.
-        exclusive_claim: it mounts a claim that one node has at a time.
+        claim_mode: of a claim that it mounts and that one node, or one pod, has at a time.
         waiting: its metric of requests that wait, where it has one.
 
     Returns:
@@ -634,9 +642,14 @@ def compute(
         last = list(numbers)[-1]
         settings.wrong(numbers[last], f"the ports must differ from each other: {numbers}", f"{last}_port")
     amount(settings, "tmp_size")
-    limits = node.resources(settings, platform, pool, [settings["tmp_size"], *ephemeral], ["shm_size"])
+    limits = node.resources(
+        settings, platform, pool, [settings["tmp_size"], *ephemeral, *disk.sizes(settings)], ["shm_size"]
+    )
     disk.check_memory(settings, limits)
     count = replicas(settings)
+    affinity = dictionary(settings, "affinity")
+    together = bool(claim_mode) and claims.check(settings, claim_mode, count, pool, limits)
+    spread = [] if together and settings["topology_spread_constraints"] is None else None
     start = startup(settings, size_bytes, platform)
     found_volumes, mounts = volumes(settings, platform, scratch(settings) if own_volumes is None else own_volumes)
     found.update(
@@ -649,8 +662,9 @@ def compute(
         resources=limits,
         node_selector=node.node_selector(settings, pool),
         tolerations=node.tolerations(settings, pool),
-        strategy=strategy(settings, limits, pool, exclusive_claim),
-        topology_spread_constraints=topology_spread(settings, found["name"], count),
+        strategy=strategy(settings, limits, pool, bool(claim_mode)),
+        affinity=claims.affinity(affinity, found["name"]) if together else affinity,
+        topology_spread_constraints=topology_spread(settings, found["name"], count) if spread is None else spread,
         startup_probe=start["probe"],
         startup_allowance_seconds=start["seconds"],
         start_seconds=init_seconds + start["seconds"],
