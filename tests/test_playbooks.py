@@ -110,8 +110,9 @@ def test_a_preflight_tells_of_every_host_before_it_stops(tmp_path):
     inventory, report = tmp_path / "hosts.yml", tmp_path / "report.json"
     inventory.write_text(json.dumps({"clusters": {"hosts": hosts, "vars": HERE}}))
     told = {}
-    for name, args in (("preflight", ["-e", f"preflight_json={report}"]), ("site", ["--limit", "misfit,small"])):
-        done = playbook(name, inventory, *args, AWS_EC2_METADATA_DISABLED="true", AWS_CONFIG_FILE=os.devnull)
+    for name, args in (("preflight", ["-e", "preflight_json=report.json"]), ("site", ["--limit", "misfit,small"])):
+        environment = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "PWD": str(tmp_path)}
+        done = playbook(name, inventory, *args, **environment)
         assert done.returncode == 2, done.stdout + done.stderr
         assert "not-to-be-shown" not in done.stdout + done.stderr
         told[name] = done.stdout + done.stderr
@@ -161,6 +162,7 @@ def test_a_tag_is_not_taken_for_a_part():
         ("site", "Plan the run"),
         ("vllm", "Prune, wait for the rollout, and say what runs where"),
         ("aws", "Make the AWS side"),
+        ("preflight", "Look at every server"),
     ],
 )
 def test_a_start_in_the_middle_is_refused_in_words(playbook, task):
