@@ -37,7 +37,12 @@ NAMESPACE, ARGOCD = "ml-models", "argocd"
 
 
 def rendering(
-    *objects: dict, api_server: str, component: str = "irsa", misfits: Sequence[str] = (), **variables: Any
+    *objects: dict,
+    api_server: str,
+    component: str = "irsa",
+    misfits: Sequence[str] = (),
+    holds: dict[str, float] | None = None,
+    **variables: Any,
 ) -> dict:
     """Give what modelyard.core.render would return for one part with these objects.
 
@@ -46,6 +51,7 @@ def rendering(
         api_server: URL of the cluster that is meant.
         component: the component that they belong to.
         misfits: what the hardware profile of the part's Deployment is too small for.
+        holds: a claim that exists to the bytes that are downloaded into it.
         variables: variables of the roles platform and apply, by their whole names.
     """
     found = {
@@ -71,6 +77,7 @@ def rendering(
         "name": next((item["metadata"]["name"] for item in objects if item["kind"] == "Deployment"), component),
         "objects": own(list(objects), component, cluster["name"], scope),
         "misfits": list(misfits),
+        "holds": holds or {},
         "questions": [],
     }
     return {

@@ -408,6 +408,27 @@ def test_a_claim_that_no_pod_could_mount_is_told_in_the_plan(run, cluster, names
     assert "Secret ml-models/registry, which ServiceAccount ml-models/a names, does not exist: images" in found.text
 
 
+def test_a_claim_below_what_is_downloaded_into_it_is_told_in_the_plan(run, cluster, namespace):
+    """Of one that many nodes mount it is no more than a warning: its class may not keep to sizes."""
+    for name, mode in {"own": "ReadWriteOnce", "shared": "ReadWriteMany"}.items():
+        volume(cluster, name, accessModes=[mode])
+        cluster.api("POST", CLAIMS, claim(name, storageClassName="", accessModes=[mode]))
+    for name in ("own", "shared"):
+        wait_until(lambda name=name: cluster.api("GET", f"{CLAIMS}/{name}")["status"]["phase"] == "Bound")
+
+    def told(name, gib):
+        return run(mounting(name), check=False, check_mode=True, holds={name: gib * 2**30})
+
+    less = (
+        "Deployment ml-models/of-own names, has 1Gi, and 9.3 GiB are downloaded into it, which would fail at each start"
+    )
+    assert less in told("own", 9.3).failed
+    assert not told("own", 0.9).failed
+    many = told("shared", 9.3)
+    assert not many.failed
+    assert "has 1Gi, and 9.3 GiB are downloaded into it: where its class keeps to sizes" in many.text
+
+
 def test_what_a_quota_has_no_room_for_together_is_refused_before_the_first_write(run, cluster, namespace):
     quotas = f"/api/v1{PLACE}/resourcequotas"
     hard = {"count/configmaps": "2", "requests.cpu": "3"}

@@ -448,11 +448,11 @@ COMPUTED = {
         "vllm_replicas: 2\nvllm_cache:\n  type: claim\n  size: 8Gi\n  access_mode: ReadWriteOnce # bad",
         "vllm_cache.access_mode",
         "'ReadWriteOnce'",
-        "serves one pod, and there are 2; use ReadWriteMany or an empty_dir",
+        "has room for 1 of its pods, and there are 2; use ReadWriteMany or an empty_dir",
     ),
     "surge-on-a-claim": Bad(
         "vllm",
-        "vllm_cache: {type: claim, size: 8Gi}\nvllm_strategy: {rollingUpdate: {maxSurge: 1}} # bad",
+        "vllm_cache: {type: claim, size: 8Gi, access_mode: ReadWriteOncePod}\nvllm_strategy: {rollingUpdate: {maxSurge: 1}} # bad",
         "vllm_strategy",
         "{'rollingUpdate': {'maxSurge': 1}}",
         "set maxSurge to 0",

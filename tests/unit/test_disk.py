@@ -75,6 +75,21 @@ def test_little_room_for_compiled_kernels_is_a_warning(vllm: Any) -> None:
     ]
 
 
+def test_a_claim_whose_class_may_ignore_sizes_is_a_warning(vllm: Any) -> None:
+    server, lines = vllm(**OWN, cache={"type": "claim", "size": "5Gi", "access_mode": "ReadWriteMany"})
+    assert lines == []
+    assert (
+        "vllm_cache.size is '5Gi': the weights of org/own, 9.3 GiB, is more: a class that keeps" in server["notices"][0]
+    )
+
+
+def test_of_a_claim_that_exists_the_plan_knows_the_size(vllm: Any) -> None:
+    cache = {"type": "claim", "size": "1Gi", "create": False, "claim_name": "own"}
+    assert vllm(**OWN, cache=cache)[0]["holds"] == {"own": OWN["model_weight_bytes"]}
+    assert "holds" not in vllm(**OWN, cache=cache, skip_checks={"volumes": "filled by hand"})[0]
+    assert "holds" not in vllm(**OWN, cache={**cache, "create": True, "size": "11Gi"})[0]
+
+
 def test_the_check_can_be_turned_off(vllm: Any) -> None:
     server, lines = vllm(**OWN, skip_checks={"volumes": "a stand-in"})
     assert lines == []
@@ -116,6 +131,14 @@ def test_a_node_s_disk_holds_the_request(vllm: Any, platform: dict) -> None:
     assert vllm()[0]["misfits"] == []
 
 
+def test_emptydirs_of_the_inventory_count_in_the_request(triton: Any) -> None:
+    volumes = [{"name": "a", "emptyDir": {"sizeLimit": "20Gi"}}, {"name": "b", "emptyDir": {}}]
+    memory = {"name": "c", "emptyDir": {"sizeLimit": "1Gi", "medium": "Memory"}}
+    (server,), lines = triton(["cpu"], extra_volumes=[*volumes, memory])
+    assert lines == []
+    assert server["resources"]["requests"]["ephemeral-storage"] == "24Gi"
+
+
 def test_a_node_s_disk_holds_the_image_beside_the_weights(vllm: Any, platform: dict) -> None:
     pool = platform["hardware_profiles"]["gpu-vllm"]
     platform["hardware_profiles"]["gpu-vllm"] = {**pool, "disk_gib": 25}
@@ -152,3 +175,11 @@ def test_mlserver_s_volume_holds_its_models(platform: dict) -> None:
     assert "mlserver_models_size is '4Gi': does not hold what is downloaded (models_gib), 5.0 GiB" in lines(a=bucket)[0]
     # The size is of all models, and one of these is not downloaded.
     assert lines(a=bucket, b={**bucket, "uri": "/opt/b"}) == []
+
+
+def test_a_size_that_yaml_takes_for_a_text_is_a_number(vllm: Any) -> None:
+    for size in ("10e+9", "1e10", 10000000000):
+        given = {**OWN, "model_weight_bytes": size, "model_facts": {}}
+        assert "9.3 GiB" in vllm(**given)[1][0], size
+    (line,) = vllm(**OWN | {"model_weight_bytes": "10e+9x"})[1]
+    assert line.startswith("vllm_model_weight_bytes is '10e+9x': must be a number")

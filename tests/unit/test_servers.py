@@ -563,7 +563,7 @@ VLLM = [
     ({"cache": {"sise": "1Gi"}}, "cache.sise is '1Gi': no such key, did you mean size?"),
     ({"cache": {"size": "big"}}, "cache.size is 'big': must be a Kubernetes quantity"),
     ({"cache": {"size": "1Gi", "access_mode": "RWO"}}, "cache.access_mode is 'RWO': must be one of"),
-    ({"cache": {"type": "claim", "size": "9Gi"}, "replicas": 2}, "ReadWriteOnce serves one pod, and there are 2"),
+    ({"cache": {"type": "claim", "size": "9Gi"}, "replicas": 2}, "has room for 1 of its pods, and there are 2"),
     ({"cache": {"type": "claim", "size": "9Gi"}, "autoscaled": True}, "as many as an autoscaler wants"),
     (
         {"cache": {"type": "claim", "size": "9Gi"}, "strategy": {"type": "RollingUpdate"}},
@@ -752,3 +752,17 @@ def test_the_base_is_the_cpu_profiles_own(triton: Any) -> None:
         "triton-inference": 5,
         "triton-inference-gpu": 1,
     }
+
+
+def test_triton_that_loads_all_asks_only_for_models_that_the_inventory_names(triton: Any) -> None:
+    ready = {"path": "/v2/health/ready"}
+    for mode in ("poll", "none"):
+        (server,), lines = triton(["cpu"], model_control_mode=mode)
+        assert lines == []
+        assert server["questions"] == [ready]
+        assert server["deployment_annotations"]["modelyard/model"] == "*"
+        assert not [word for word in server["arguments"] if word.startswith("--load-model")]
+        (server,), lines = triton(["cpu"], {"cpu": {"models": ["a"]}}, model_control_mode=mode)
+        assert lines == []
+        assert server["questions"] == [ready, {"path": "/v2/models/a", "expect": "a"}]
+        assert server["deployment_annotations"]["modelyard/model"] == "a"

@@ -78,6 +78,7 @@ def options(rendered: Mapping) -> dict:
     Returns:
         ``objects``, ``components`` (only their objects are pruned), ``problems``, ``misfits`` (name of a Deployment to what the
         hardware profile is too small for), ``start_seconds`` (name of a Deployment to what the start of its pod may take),
+        ``holds`` (name of a claim that exists to the bytes that a server downloads into it),
         ``autoscaled_pools`` (names of Deployments whose nodes an autoscaler adds), ``namespaces``, ``prune`` and ``release`` (where to look for what goes; with a
         ``name`` only that object is read), ``parts`` and ``cascade`` (what becomes of what an Application deployed), the
         settings of the role apply, ``recorded`` (the kinds that earlier runs applied, to be filled in from the lock), and what
@@ -107,6 +108,9 @@ def options(rendered: Mapping) -> dict:
         "problems": rendered["problems"],
         "misfits": {part["name"]: part["misfits"] for part in rendered["parts"] if part["enabled"] and part["misfits"]},
         "start_seconds": {part["name"]: part["start_seconds"] for part in rendered["parts"] if "start_seconds" in part},
+        "holds": {
+            name: size for part in rendered["parts"] if part["enabled"] for name, size in part.get("holds", {}).items()
+        },
         "autoscaled_pools": [part["name"] for part in rendered["parts"] if part.get("autoscaled_pool")],
         "namespaces": rendered["namespaces"],
         "prune": [{**kind, "namespace": scope(rendered)} for kind in prune] if settings["prune"] else [],

@@ -231,7 +231,7 @@ class Planner:
         # What hands its objects on goes before the new owner comes: two Applications would fight over them.
         plan.release = [change for change in gone if _goes_first(change)]
         plan.prune = [change for change in gone if not _goes_first(change)]
-        problems, notices = unmet.Lookup(self.cluster, wanted).check(plan.changes)
+        problems, notices = unmet.Lookup(self.cluster, wanted, self.options["holds"]).check(plan.changes)
         plan.notices += notices
         if problems := [*problems, *self._quotas(plan, absent)]:
             raise Refused(problems)

@@ -9,6 +9,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import refe
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster, describe, readable
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.references import Reference
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 
 # What a look gives where this credential may not look.
 UNKNOWN: dict = {}
@@ -29,14 +30,16 @@ DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.be
 class Lookup:
     """Looks for what changed objects name."""
 
-    def __init__(self, cluster: Cluster, wanted: Iterable[dict]) -> None:
+    def __init__(self, cluster: Cluster, wanted: Iterable[dict], holds: Mapping[str, float] | None = None) -> None:
         """Hold the inputs.
 
         Args:
             cluster: where to look.
             wanted: all objects of the run.
+            holds: name of a claim that exists to the bytes that are downloaded into it.
         """
         self.cluster = cluster
+        self.holds = holds or {}
         self.made = {identity(item): item for item in wanted}
         self.live: dict[Reference, dict | None] = {}
         self.problems: list[str] = []
@@ -115,6 +118,19 @@ class Lookup:
                 place = live["metadata"]
                 why = f"kubectl -n {place['namespace']} describe pvc {place['name']}"
                 self.notices.append(f"{what} is not bound, and its pods will wait until it is. Why: {why}")
+        else:
+            self._capacity(live, what)
+
+    def _capacity(self, live: dict, what: str) -> None:
+        """Say that a volume is smaller than what is downloaded into it; one that many nodes mount may not keep to its size."""
+        size = self.holds.get(live["metadata"]["name"], 0)
+        given = ((live.get("status") or {}).get("capacity") or {}).get("storage")
+        if given and quantity.parse(given) < size:
+            text = f"{what} has {given}, and {size / quantity.GIB:.1f} GiB are downloaded into it"
+            if "ReadWriteMany" in (live["spec"].get("accessModes") or []):
+                self.notices.append(f"{text}: where its class keeps to sizes, that fails at each start")
+            else:
+                self.problems.append(f"{text}, which would fail at each start: expand it, or name another")
 
     def _no_class(self, reference: Reference, by: list[dict]) -> None:
         """Say that a class is missing, except to a claim for which a volume is there that somebody made."""

@@ -135,7 +135,7 @@ def type_error(value: object, wanted: str) -> str | None:
         return None if right or _is_number(value, r"-?\d{1,30}") else "must be a whole number"
     if wanted == "float":
         right = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return None if right or _is_number(value, r"-?\d{1,30}(\.\d{1,30})?") else "must be a number"
+        return None if right or _is_number(value, r"-?\d{1,30}(\.\d{1,30})?([eE][+-]?\d{1,2})?") else "must be a number"
     if wanted == "bool":
         right = isinstance(value, bool) or str(value).lower() in TRUE | FALSE
         return None if right else "must be true or false"

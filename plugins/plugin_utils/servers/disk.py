@@ -15,6 +15,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings im
 KERNELS_BYTES = GIB
 # Of vLLM's image, unpacked: 22 to 29 GB are reported (vllm-project/vllm, issue 17163 and pull request 22377). The least of it.
 VLLM_IMAGE_BYTES = 20 * GIB
+# Network file systems may take any size for an answer: EFS has no quota for a claim (its CSI driver's README).
+SHARED = "ReadWriteMany"
 # Of a node's disk the kubelet reserves 1 GiB on EKS, and evicts pods where less than a tenth is free (Karpenter's model,
 # which gives the 17 GiB of a disk of 20).
 RESERVED_BYTES, USABLE = GIB, 0.9
@@ -41,7 +43,7 @@ def enough(size: float, beside: float) -> str:
 
 
 def check_room(
-    settings: Settings, what: str, size: float, room: object, *keys: object, claim: bool = False, beside: int = 0
+    settings: Settings, what: str, size: float, room: object, *keys: object, claim: str = "", beside: int = 0
 ) -> None:
     """Check a volume against what is downloaded into it.
 
@@ -51,7 +53,7 @@ def check_room(
         size: of it, in bytes.
         room: the volume's size, a quantity; what is none is told elsewhere.
         keys: of the variable to change.
-        claim: a claim, which fills, and no emptyDir, whose pod is evicted.
+        claim: the access mode of a claim, which fills; ``""`` for an emptyDir, whose pod is evicted.
         beside: bytes that come beside it: below them is close, and no more than a notice.
     """
     try:
@@ -59,7 +61,12 @@ def check_room(
     except ValueError:
         return
     ends = "the download would fail at each start" if claim else "the pod would be evicted, and begin again for ever"
-    if there < size:
+    if there < size and claim == SHARED:
+        settings.notices.append(
+            f"{settings.path(*keys)} is {str(room)!r}: {what}, {gib(size)}, is more: a class that keeps to sizes (EFS does not) "
+            f"would let the download fail at each start; {enough(size, beside)} is enough"
+        )
+    elif there < size:
         settings.foresee(
             "volumes", room, f"does not hold {what}, {gib(size)}: {ends}; set {enough(size, beside)}", *keys
         )
@@ -98,6 +105,13 @@ def check_path(
         check_room(
             settings, f"the model in {path}", size, limit["sizeLimit"], "extra_volumes", index, "emptyDir", "sizeLimit"
         )
+
+
+def sizes(settings: Settings) -> list[str]:
+    """Give the sizes of the inventory's own emptyDirs on the node's disk."""
+    sources = [volume.get("emptyDir") for volume in settings["extra_volumes"] or [] if isinstance(volume, Mapping)]
+    sources = [source for source in sources if isinstance(source, Mapping) and source.get("medium") != "Memory"]
+    return [source["sizeLimit"] for source in sources if source.get("sizeLimit")]
 
 
 def check_memory(settings: Settings, limits: Mapping) -> None:

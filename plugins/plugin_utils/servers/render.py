@@ -9,7 +9,7 @@ the identity report read:
 * ``roles``: the roles that were rendered.
 * ``parts``: one for each server, for what the workflows share, for the inventory's own objects, and for the Applications. Each has its ``role``, ``component``,
   ``profile``, ``enabled``, ``name``, ``objects``, the ``variables`` that it comes from, and where it has such: ``service``,
-  ``questions`` (smoke), ``hugging_face`` (facts), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``needs`` (``servers.needs``: the preflight), ``misfits``, ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
+  ``questions`` (smoke), ``hugging_face`` (facts), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``needs`` (``servers.needs``: the preflight), ``misfits``, ``holds`` (a claim that exists to the bytes that are downloaded into it), ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
   and ``variable``, which sets the access), ``folder``, ``base`` and ``bundle`` (the tree), ``off`` (Applications of what is off).
 * ``role_arns``: every IAM role that the inventory names, carried by an account or not.
 * ``wanted``: the parts that Argo CD must leave, whichever Application has them.
@@ -50,6 +50,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     kinds,
     needs,
     patch,
+    pods,
     templates,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
@@ -176,6 +177,7 @@ class Rendering:
     def _server(self, kind: kinds.Kind, server: kinds.Server) -> dict:
         settings, before = server.settings, self.problems.found
         computed = kind.compute(settings, self.platform)
+        computed |= pods.compute(settings, self.platform, computed)
         if server.enabled:
             self.warnings += settings.notices
             self._note_image(server, computed)
@@ -189,6 +191,7 @@ class Rendering:
         if not wrong:
             roles = tuple(lineage(kind.role, self.inputs.roles))
             rendered = templates.render(roles, computed["templates"], server=computed)
+            pods.check_ports(settings, rendered)
             objects = self._owned(patch.applied(rendered, settings), kind.role)
             objects += brought
             self.problems.lines += oversized(objects, server.variables)
@@ -218,6 +221,7 @@ class Rendering:
             "autoscaled_pool": computed["autoscaled_pool"],
             "needs": needs.of(computed, settings, self.platform, objects, wrong),
             "misfits": settings.misfits,
+            "holds": computed.get("holds") or {},
             "hugging_face": computed.get("hugging_face"),
             "account": account,
             "folder": kind.place(server.profile)[0] if server.profile else kind.base,

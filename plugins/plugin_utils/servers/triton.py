@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, triton_flags, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, node, triton_flags, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Kind
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
@@ -29,6 +29,9 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         what the templates place, and what else the project reads of a server.
     """
     models = workload.listed(settings, "models", (str,), "model names")
+    # Where Triton loads all that its repository has, the role's own list says nothing of it, and the inventory's what to ask for.
+    chosen = settings["model_control_mode"] == "explicit"
+    known = models if chosen or settings.is_given("models") else []
     extra = [str(item) for item in workload.listed(settings, "extra_args", (str, int, float), "arguments")]
     more = triton_flags.check_extra(settings, extra, triton_flags.version_of(str(settings["image"])))
     repositories, size = [str(settings["model_repository"]), *more], workload.gibibytes(settings, "models_gib")
@@ -36,12 +39,12 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         settings,
         platform,
         ports=PORTS,
-        model=",".join(models),
+        model=",".join(known) or ("" if chosen else "*"),
         size_bytes=0 if all(map(disk.is_path, repositories)) else size,
         arguments=[*_arguments(settings), *extra],
         questions=[
             {"path": "/v2/health/ready"},
-            *({"path": f"/v2/models/{model}", "expect": model} for model in models if model != "*"),
+            *({"path": f"/v2/models/{model}", "expect": model} for model in known if model != "*"),
         ],
         own_environment={"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"},
         waiting="nv_inference_pending_request_count",
@@ -71,7 +74,7 @@ def _check_volumes(
     if not any(_MOUNT.fullmatch(item["name"]) for item in server["environment"]):
         what = "what Triton copies of its repository (models_gib)"
         disk.check_room(settings, what, copied, settings["tmp_size"], "tmp_size")
-    disk.check_node(settings, workload.hardware(settings, platform), server["resources"], copied)
+    disk.check_node(settings, node.hardware(settings, platform), server["resources"], copied)
 
 
 def _arguments(settings: Settings) -> list[str]:

@@ -13,6 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     disk,
     kinds,
     loader,
+    node,
     vllm_fit,
     vllm_flags,
     workload,
@@ -47,17 +48,16 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     Returns:
         what the templates place, and what else the project reads of a server.
     """
-    pool = workload.hardware(settings, platform)
+    pool = node.hardware(settings, platform)
     workload.folder(settings, "cache_path")
     adapters = _adapters(settings)
     cache = _cache(settings, str(settings["name"]))
-    exclusive = _check_claim(settings, cache, workload.replicas(settings))
     version = vllm_flags.version_of(str(settings["image"]))
     parallel = workload.whole(settings, "tensor_parallel_size", least=1)
     environment = _environment(settings, platform)
     words, right = _arguments(settings, parallel, version, _variables(settings, environment))
     values = vllm_flags.parsed(right, version)
-    model = vllm_fit.read_model(settings, values, platform)
+    model = vllm_fit.read_model(settings, values, platform, pool)
     weights = model.weight_bytes if model else None
     ephemeral = [] if cache["claim"] else [cache["size"]]
     if adapters["path"]:
@@ -80,7 +80,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         own_templates=_templates(settings, cache),
         inside=loader.inside(settings),
         init_seconds=workload.whole(settings, "adapters_seconds", least=1) if adapters["slots"] else 0,
-        exclusive_claim=exclusive,
+        claim_mode=cache["access_mode"] if cache["claim"] and cache["access_mode"] != "ReadWriteMany" else "",
         waiting="vllm:num_requests_waiting",
     )
     # The metrics have a port of their own at the Service alone.
@@ -109,7 +109,7 @@ def _hugging_face(settings: Settings) -> dict | None:
     return {"model": name, "revision": str(settings["model_revision"] or ""), "prefix": prefix}
 
 
-def _check_volumes(settings: Settings, pool: Mapping, server: Mapping, weights: float) -> None:
+def _check_volumes(settings: Settings, pool: Mapping, server: dict, weights: float) -> None:
     """Check what the weights are downloaded into, or where they lie; of a claim that exists, the plan knows the size."""
     model, cache = str(settings["model"]), server["cache"]
     downloaded = 0.0
@@ -117,10 +117,12 @@ def _check_volumes(settings: Settings, pool: Mapping, server: Mapping, weights: 
         disk.check_path(settings, model, server["volume_mounts"], server["volumes"], weights, "model")
     elif not disk.is_streamed(model) and weights:
         if cache["claim"] is None or cache["create"]:
-            what, claim = f"the weights of {model}", cache["claim"] is not None
+            what, claim = f"the weights of {model}", cache["access_mode"] if cache["claim"] else ""
             disk.check_room(
                 settings, what, weights, cache["size"], "cache", "size", claim=claim, beside=disk.KERNELS_BYTES
             )
+        elif "volumes" not in (settings["skip_checks"] or {}):
+            server["holds"] = {cache["claim"]: weights}
         downloaded = 0.0 if cache["claim"] else weights
     disk.check_node(settings, pool, server["resources"], downloaded, disk.VLLM_IMAGE_BYTES)
 
@@ -246,15 +248,6 @@ def _cache(settings: Settings, name: str) -> dict:
         "storage_class": cache.get("storage_class"),
         "access_mode": mode,
     }
-
-
-def _check_claim(settings: Settings, cache: Mapping, count: int | None) -> bool:
-    """Refuse a claim of one node for several pods; tell whether the claim is one node's."""
-    exclusive = cache["claim"] is not None and cache["access_mode"] != "ReadWriteMany"
-    if exclusive and (count is None or count > 1):
-        allowed = f"{cache['access_mode']} serves one pod, and there are {count or 'as many as an autoscaler wants'}; use ReadWriteMany or an empty_dir"
-        settings.wrong(cache["access_mode"], allowed, "cache", "access_mode")
-    return exclusive
 
 
 def _volumes(settings: Settings, cache: Mapping, adapters: Mapping) -> list[tuple[dict, str]]:
