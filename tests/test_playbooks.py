@@ -130,7 +130,7 @@ def test_a_preflight_tells_of_every_host_before_it_stops(tmp_path):
     assert (
         "[WARNING]: close: vllm: whether TheBloke/Mistral-7B-v0.1-AWQ fits its GPUs is too close" in told["preflight"]
     )
-    assert "close: still an example's, and refused by a run that writes: " in told["preflight"]
+    assert "close: values that are still an example's, and that a run refuses: " in told["preflight"]
     assert any("hub.example.com" in line for line in found["close"]["notices"])
     words = found["misfit"]["problems"]
     assert any(

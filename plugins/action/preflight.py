@@ -33,7 +33,7 @@ class ActionModule(Action):
         elif options["cluster"]:
             problems, notices = _planned(options["connection"], rendered, misfits)
         elif examples := placeholders.refusal(rendered["placeholders"]):
-            self.tell(f"still an example's, and refused by a run that writes: {len(examples)} values (report.notices)")
+            self.tell(f"values that are still an example's, and that a run refuses: {len(examples)} (report.notices)")
             notices = examples
         quotas, unchecked, exceeded = _quotas(rendered, task_vars) if options["quota"] else ([], [], [])
         for line in [*map(quota.line, quotas), *unchecked]:

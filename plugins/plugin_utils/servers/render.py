@@ -47,6 +47,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables im
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     exposure,
     extra,
+    instances,
     kinds,
     needs,
     patch,
@@ -149,7 +150,8 @@ class Rendering:
         values = {f"platform_{key}": value for key, value in self.platform.items()}
         wrong = self._wrong()
         right = {key: value for key, value in values.items() if key not in wrong}
-        return lines + check_platform(right, self.platform["hardware_profiles"] if sound else {})
+        profiles = self.platform["hardware_profiles"] if sound else {}
+        return lines + check_platform(right, {name: instances.completed(profiles[name]) for name in profiles})
 
     def _wrong(self) -> set[str]:
         """Name the platform's variables that are wrong by themselves, and left out."""
