@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import parse
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import node
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
-GPU = "nvidia.com/gpu"
 POD_ONLY = "ReadWriteOncePod"
 HOSTNAME = "kubernetes.io/hostname"
 
@@ -21,10 +21,10 @@ def pods_of_a_node(pool: Mapping, resources: Mapping) -> int | None:
     """
     room = dict(pool.get("allocatable") or {})
     if pool.get("gpus") is not None:
-        room[GPU] = pool["gpus"]
+        room[node.GPU] = pool["gpus"]
     counts = []
     for name, there in room.items():
-        wanted = resources["limits" if name == GPU else "requests"].get(name)
+        wanted = resources["limits" if name == node.GPU else "requests"].get(name)
         try:
             if wanted is not None and parse(wanted) > 0:
                 counts.append(int(parse(there) // parse(wanted)))

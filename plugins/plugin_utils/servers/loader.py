@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import URL
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import node, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 # A slot, and the alias that fills one. A folder's name has 255 bytes at most, and the loader adds to it while it works.
@@ -79,14 +79,14 @@ def container(
         "MLFLOW_TRACKING_URI": settings["mlflow_tracking_uri"],
         **environment,
     }
-    pool = workload.hardware(settings, platform)
+    pool = node.hardware(settings, platform)
     return {
         "name": f"load-{volume}",
         "image": workload.image(settings, platform, "init_image", "init_image_tag"),
         "pull_policy": settings["init_image_pull_policy"],
         "command": list(command),
         "args": list(args),
-        "resources": workload.resources(settings, pool, key="init_resources"),
+        "resources": node.resources(settings, pool, key="init_resources"),
         "environment": workload.environment(settings, platform, base, inside(settings), "init_"),
         "volume_mounts": mounts,
     }

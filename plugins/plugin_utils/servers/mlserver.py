@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, kinds, loader, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, kinds, loader, node, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 NAMES = {**kinds.NAMES, "ConfigMap": "configmap_name"}
@@ -72,7 +72,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     # Of which models the size is, where some are downloaded and some are not, is not known.
     downloaded = size or 0 if len(sources) == len(models) else 0
     disk.check_room(settings, "what is downloaded (models_gib)", downloaded, settings["models_size"], "models_size")
-    disk.check_node(settings, workload.hardware(settings, platform), server["resources"], downloaded)
+    disk.check_node(settings, node.hardware(settings, platform), server["resources"], downloaded)
     if sources:
         environment = {
             "MODEL_SLOTS": json.dumps(sources),

@@ -77,6 +77,11 @@ class Model:
         positions: the longest request that it was made for; 0 for unknown.
         vision: whether it has a tower for pictures.
         quantized: the name of its quantization, ``none`` for none.
+        capability: compute capability that its quantization needs, as 75 for 7.5; 0 for any.
+        kind: its ``model_type``; ``""`` for unknown.
+        dtype: the data type of its files; ``""`` for unknown.
+        shares: what each GPU of a layer holds an equal part of: what, its size, of what each part must be a multiple.
+        sparse: whether its attention chooses what it reads (DeepSeek V3.2).
     """
 
     parts: tuple[Part, ...]
@@ -92,6 +97,11 @@ class Model:
     positions: int
     vision: bool
     quantized: str
+    capability: int = 0
+    kind: str = ""
+    dtype: str = ""
+    shares: tuple[tuple[str, int, int], ...] = ()
+    sparse: bool = False
 
     @property
     def weight_bytes(self) -> float:
@@ -106,7 +116,7 @@ def architectures() -> dict[str, dict]:
     return yaml.load(text, Loader=specs.LOADER)  # noqa: S506 (a safe loader)
 
 
-def read(config: Mapping, weight_bytes: float = 0, quantize: str = "") -> Model:
+def read(config: Mapping, weight_bytes: float = 0, quantize: str = "", whole: int = 16) -> Model:
     """Read a model's configuration.
 
     Args:
@@ -114,6 +124,7 @@ def read(config: Mapping, weight_bytes: float = 0, quantize: str = "") -> Model:
             the size of its weights. Without ``model_type`` it is taken for a decoder with gated MLP, as Llama's.
         weight_bytes: ``metadata.total_size`` of its ``model.safetensors.index.json``; 0 for unknown.
         quantize: what vLLM is told to quantize it to when it loads (``--quantization``); ``""`` for nothing.
+        whole: bits of a weight that is not quantized.
 
     Returns:
         the model. Norms and biases are left out: below 0.1 % of any model of the catalogue.
@@ -131,17 +142,15 @@ def read(config: Mapping, weight_bytes: float = 0, quantize: str = "") -> Model:
         raise Unknown(f"num_hidden_layers is above {MOST_LAYERS}")
     if given:
         flat = {"vocab_size": 128256, "intermediate_size": 4 * _whole(flat, "hidden_size"), **flat}
-    bits = quantization.read(flat, quantize, bool(given))
-    shape = _Shape(flat)
-    parts = [part for layer in range(shape.layers) for part in shape.layer(layer, bits)]
-    embedding, head = shape.vocab * shape.hidden, bits.of("lm_head", "head")
-    parts.append(Part(embedding, 16, "tensor", -1))
-    # Tied, the output reads the embedding; a pipeline's last stage has a copy.
-    parts.append(Part(embedding, 0 if shape.tied else head, "tensor", -2))
-    if vision:
-        parts.append(Part(_tower(vision), bits.of("visual.blocks.0.attn.qkv", "vision"), "tensor", -1))
+    bits, shape = quantization.read(flat, quantize, bool(given), whole), _Shape(flat)
+    parts = _parts(shape, bits, vision)
+    dtype = str(flat.get("torch_dtype") or flat.get("dtype") or "").removeprefix("torch.")
+    filed = quantization.read(flat, "", bool(given), 32 if dtype == "float32" else 16)
+    if given and (filed.name, filed.whole) != (bits.name, bits.whole):
+        # Loaded at another size than its files have.
+        given *= sum(part.size for part in parts) / sum(part.size for part in _parts(shape, filed, vision))
     return Model(
-        parts=tuple(parts),
+        parts=parts,
         given=given,
         attention=shape.attention,
         window=shape.window,
@@ -154,7 +163,23 @@ def read(config: Mapping, weight_bytes: float = 0, quantize: str = "") -> Model:
         positions=_positions(flat),
         vision=bool(vision),
         quantized=bits.name,
+        capability=bits.capability,
+        kind=str(flat.get("model_type") or ""),
+        dtype=dtype,
+        shares=shape.shares(bits),
+        sparse=bool(flat.get("index_topk")),
     )
+
+
+def _parts(shape: _Shape, bits: quantization.Bits, vision: Mapping) -> tuple[Part, ...]:
+    parts = [part for layer in range(shape.layers) for part in shape.layer(layer, bits)]
+    embedding, head = shape.vocab * shape.hidden, bits.of("lm_head", "head")
+    parts.append(Part(embedding, bits.whole, "tensor", -1))
+    # Tied, the output reads the embedding; a pipeline's last stage has a copy.
+    parts.append(Part(embedding, 0 if shape.tied else head, "tensor", -2))
+    if vision:
+        parts.append(Part(_tower(vision), bits.of("visual.blocks.0.attn.qkv", "vision"), "tensor", -1))
+    return tuple(parts)
 
 
 def kept(config: Mapping) -> dict:
@@ -274,6 +299,37 @@ class _Shape:
             for name, group, count, split in found
             if count
         ]
+
+    def shares(self, bits: quantization.Bits) -> tuple[tuple[str, int, int], ...]:
+        """Give what is split among the GPUs of a layer, see Model; of the first and the last layer, which have all kinds."""
+        found = {("vocabulary", -(-self.vocab // 64) * 64, 1)}
+        for layer in {0, self.layers - 1}:
+            # AWQ's and GPTQ's kernels for experts take any; blocks of fp8 don't.
+            experts = bits.multiple if bits.name == "fp8" else 1
+            if self._is_mixture(layer):
+                sizes = [
+                    (
+                        "width of experts",
+                        _whole(self.config, "moe_intermediate_size", 0) or self.mlp,
+                        "experts",
+                        "mlp.experts.0.down_proj",
+                    )
+                ]
+            else:
+                sizes = [
+                    (
+                        "intermediate size",
+                        _whole(self.config, "intermediate_size_mlp", 0) or self.mlp,
+                        "linear",
+                        "mlp.down_proj",
+                    )
+                ]
+            if not self.latent and self.attention[layer] != LINEAR:
+                sizes.append(("attention", self.widths["query"], "linear", "self_attn.o_proj"))
+            for what, size, group, name in sizes:
+                quantized = bits.of(f"model.layers.{layer}.{name}", group) < bits.whole
+                found.add((what, size, (experts if group == "experts" else bits.multiple) if quantized else 1))
+        return tuple(sorted(found))
 
     def _full(self) -> list[tuple]:
         query, kept = self.widths["query"], self.widths["key_value"]

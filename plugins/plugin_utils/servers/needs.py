@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fit
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import node
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 DISK = "ephemeral-storage"
@@ -31,7 +31,7 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
     """
     name = str(settings["hardware_profile"] or "")
     pool = platform["hardware_profiles"].get(name) or {}
-    room = {**(pool.get("allocatable") or {}), **({workload.GPU: pool["gpus"]} if pool.get("gpus") else {})}
+    room = {**(pool.get("allocatable") or {}), **({node.GPU: pool["gpus"]} if pool.get("gpus") else {})}
     deployment = next((item for item in objects if item["kind"] == "Deployment"), None)
     pod = deployment["spec"]["template"]["spec"] if deployment else {"containers": [server]}
     requests = _amounts(fit.pod_requests, pod)
@@ -42,7 +42,7 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
         "price_per_hour": pool.get("price_per_hour"),
         "room": _amounts(lambda given: {key: quantity.parse(value) for key, value in given.items()}, room),
         "pods": _pods(server),
-        "gpus": workload.gpus(server["resources"]),
+        "gpus": node.gpus(server["resources"]),
         "requests": requests,
         "disk": quantity.total(int(requests[DISK])) if requests.get(DISK) else "",
         "claims": _claims(server, objects),

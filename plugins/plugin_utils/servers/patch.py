@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.reading import dictionary
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.workload import dictionary
 
 # What a run finds the Deployment and its pods by, and what every other object of the server names.
 KEPT = (

@@ -10,7 +10,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import names
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.formats import format_error
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest, problem
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import present
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import node, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 SIDECARS, INITS = "sidecars", "extra_init_containers"
@@ -43,7 +43,7 @@ def compute(settings: Settings, platform: Mapping, server: Mapping) -> dict[str,
     beside = [item for item in found[SIDECARS] if item.get("restartPolicy") != "Always"]
     computed = {SIDECARS: beside, "init_containers": [*native, *found[INITS]]}
     if any(computed.values()):
-        _check_node(settings, workload.hardware(settings, platform), server, computed)
+        _check_node(settings, node.hardware(settings, platform), server, computed)
     return computed
 
 
@@ -66,7 +66,7 @@ def _check_parts(settings: Settings, item: Mapping, volumes: set[str], *keys: ob
             settings.wrong(name, nearest(str(name), volumes), *keys, "volumeMounts", index, "name")
     for part in ("requests", "limits"):
         for resource, value in ((item.get("resources") or {}).get(part) or {}).items():
-            if not workload.is_quantity(value):
+            if not node.is_quantity(value):
                 allowed = "must be a Kubernetes quantity such as 500m, 4 or 14Gi"
                 settings.wrong(value, allowed, *keys, "resources", part, resource)
 
@@ -110,13 +110,13 @@ def _check_node(settings: Settings, pool: Mapping, server: Mapping, computed: Ma
     main = {"resources": server["resources"]}
     loader = [{"resources": server["init"]["resources"]}] if "init" in server else []
     pod = {"containers": [main, *computed[SIDECARS]], "initContainers": [*computed["init_containers"], *loader]}
-    room = {**(pool.get("allocatable") or {}), **({workload.GPU: pool["gpus"]} if pool.get("gpus") is not None else {})}
+    room = {**(pool.get("allocatable") or {}), **({node.GPU: pool["gpus"]} if pool.get("gpus") is not None else {})}
     try:
         alone, wanted = pod_requests({"containers": [main]}), pod_requests(pod)
     except (ValueError, AttributeError):  # told already
         return
     for name, there in room.items():
-        if not workload.is_quantity(there):
+        if not node.is_quantity(there):
             continue
         most = quantity.parse(there)
         if alone.get(name, 0) <= most < wanted.get(name, 0):

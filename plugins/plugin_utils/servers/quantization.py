@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # What is quantized where nothing else is said. The embedding, the output, routers and a vision tower stay as they are.
@@ -27,6 +27,9 @@ class Bits:
         groups: what is quantized: ``linear``, ``experts``, ``head``, ``vision``, ``router``.
         left_out: tells of a layer's full name whether it stays at 16 bits.
         steps: to multiples of what the inputs and the width of experts are padded.
+        multiple: of what each GPU's share of a matrix must be.
+        capability: compute capability from which vLLM has a kernel, as 75 for 7.5 (its ``get_min_capability``).
+        whole: bits of a weight that is not quantized.
     """
 
     name: str = "none"
@@ -34,10 +37,13 @@ class Bits:
     groups: frozenset = frozenset()
     left_out: Callable[[str], bool] = lambda _name: False
     steps: tuple[int, int] = (1, 1)
+    multiple: int = 1
+    capability: int = 0
+    whole: int = 16
 
     def of(self, name: str, group: str) -> float:
         """Give the bits of a layer by its full name in the model, and the group it belongs to."""
-        return self.least if group in self.groups and not self.left_out(name) else 16
+        return self.least if group in self.groups and not self.left_out(name) else self.whole
 
 
 def integer(bits: int, group: int, zero_point: int) -> float:
@@ -47,7 +53,7 @@ def integer(bits: int, group: int, zero_point: int) -> float:
 
 # Bits of a weight by the one word for it: the usual groups of each (field notes, Sizes).
 WORDS = {
-    "none": 16.0,
+    "none": 16.0,  # or as many as the data type has
     "awq": integer(4, 128, 4),
     "gptq": integer(4, 128, 4),
     "w4a16": integer(4, 128, 0),
@@ -59,6 +65,19 @@ WORDS = {
     # QLoRA: one constant of 32 bits for 64 weights, itself kept at 8 bits in groups of 256.
     "bitsandbytes": 4 + 8 / 64 + 32 / (64 * 256),
 }
+# As vLLM 0.14.1 has kernels; in groups of 128.
+CAPABILITY = {
+    "awq": 75,
+    "gptq": 60,
+    "w4a16": 75,
+    "fp8": 75,
+    "int8": 75,
+    "w8a8": 75,
+    "mxfp4": 80,
+    "nvfp4": 75,
+    "bitsandbytes": 70,
+}
+GROUPED = ("awq", "gptq", "w4a16")
 # vLLM's names of one kernel or another for the same files (--quantization).
 SAME = {
     "awq_marlin": "awq", "gptq_marlin": "gptq", "gptq_marlin_24": "gptq", "fbgemm_fp8": "fp8", "ptpc_fp8": "fp8",
@@ -66,23 +85,24 @@ SAME = {
 }  # fmt: skip
 
 
-def read(config: Mapping, quantize: str = "", sized: bool = False) -> Bits:
+def read(config: Mapping, quantize: str = "", sized: bool = False, whole: int = 16) -> Bits:
     """Read how a model is quantized.
 
     Args:
         config: its config.json on one level. ``quantization`` names one in a word; ``quantization_config`` is Hugging Face's.
         quantize: what vLLM is told to quantize a model of 16 bits to.
         sized: whether the size of the weights is given, so that one that is not known here does no harm.
+        whole: bits of what is not quantized.
 
     Raises:
         Unknown: of a quantization that is not known here.
     """
     try:
-        return _read(config, quantize)
+        return replace(_read(config, quantize), whole=whole)
     except Unknown:
         if not sized:
             raise
-        return Bits("unknown")
+        return Bits("unknown", whole=whole)
 
 
 def _read(config: Mapping, quantize: str) -> Bits:
@@ -98,20 +118,25 @@ def _word(word: str) -> Bits:
         raise Unknown(f"the quantization {word!r} is not known here (known: {', '.join(WORDS)}); give its size too")
     if word == "mxfp4":
         # model_executor/layers/quantization/mxfp4.py: what Marlin's kernel takes.
-        return Bits(word, WORDS[word], frozenset({"experts"}), steps=(256, 128))
-    return Bits(word, WORDS[word], LINEAR if word != "none" else frozenset())
+        return Bits(word, WORDS[word], frozenset({"experts"}), steps=(256, 128), capability=CAPABILITY[word])
+    groups, group = LINEAR if word != "none" else frozenset(), 128 if word in GROUPED else 1
+    return Bits(word, WORDS[word], groups, multiple=group, capability=CAPABILITY.get(word, 0))
 
 
 def _configured(given: Mapping) -> Bits:
     method = str(given.get("quant_method") or given.get("quantization_method") or "").lower()
+    multiple, capability = 1, CAPABILITY.get(method, 0)
     if method in ("awq", "gptq", "autoround", "auto-round", "intel/auto-round"):
         # Both keep zero points, GPTQ also where it is symmetric.
         bits, group = _number(given, "bits", "w_bit"), _number(given, "group_size", "q_group_size")
+        multiple = max(1, group)
         least, groups = integer(bits, group, bits), LINEAR | ({"head"} if given.get("lm_head") else set())
     elif method == "compressed-tensors":
         return _compressed(given)
     elif method in ("fp8", "fbgemm_fp8"):
         least, groups = WORDS["fp8"], LINEAR
+        multiple = max(given.get("weight_block_size") or [1])
+        capability = 75 if method == "fp8" else 80
     elif method == "mxfp4":
         return _word("mxfp4")
     elif method == "bitsandbytes":
@@ -123,23 +148,28 @@ def _configured(given: Mapping) -> Bits:
         if word not in ("fp8", "nvfp4"):
             raise Unknown(f"modelopt's quant_algo {word!r} is not known here; give its size too")
         least, groups = WORDS[word], LINEAR
+        capability = 89 if word == "fp8" else CAPABILITY[word]
     else:
         raise Unknown(f"the quantization {method!r} is not known here; give its size too")
     keys = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "llm_int8_skip_modules")
     left = [str(name) for key in keys for name in given.get(key) or []]
     # GPTQModel's: "-:" and a regular expression of what is left out.
     left += [f"re:{name[2:]}" for name in given.get("dynamic") or {} if str(name).startswith("-:")]
-    return Bits(method, least, frozenset(groups), _matcher(left, inside=True))
+    return Bits(method, least, frozenset(groups), _matcher(left, inside=True), multiple=multiple, capability=capability)
 
 
 def _compressed(given: Mapping) -> Bits:
     schemes = list((given.get("config_groups") or {}).values())
     if not schemes:
         raise Unknown("compressed-tensors without config_groups; give its size too")
-    widths = set()
+    widths, multiple, capability = set(), 1, 75
     for scheme in schemes:
         weights = scheme.get("weights") or {}
-        bits, group = _number(weights, "num_bits"), weights.get("group_size") or 0
+        bits, group = _number(weights, "num_bits"), max(0, weights.get("group_size") or 0)
+        if weights.get("type") == "float":
+            capability = 80
+        elif group:
+            multiple = group
         # A scale of 8 bits for each group of NVFP4; integers have one of 16, and a zero point where they are not symmetric.
         beside = 8 / group if weights.get("type") == "float" and group else 0
         zero = 0 if weights.get("symmetric", True) else bits
@@ -149,7 +179,14 @@ def _compressed(given: Mapping) -> Bits:
     targets = [str(one) for scheme in schemes for one in scheme.get("targets") or ["Linear"]]
     left, chosen = _matcher([str(one) for one in given.get("ignore") or []]), _matcher(targets)
     everything = "Linear" in targets
-    return Bits("compressed-tensors", widths.pop(), LINEAR, lambda name: left(name) or not (everything or chosen(name)))
+    return Bits(
+        "compressed-tensors",
+        widths.pop(),
+        LINEAR,
+        lambda name: left(name) or not (everything or chosen(name)),
+        multiple=multiple,
+        capability=capability,
+    )
 
 
 def _number(given: Mapping, *keys: str) -> int:

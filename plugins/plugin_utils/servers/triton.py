@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, triton_flags, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, node, triton_flags, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Kind
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
@@ -74,7 +74,7 @@ def _check_volumes(
     if not any(_MOUNT.fullmatch(item["name"]) for item in server["environment"]):
         what = "what Triton copies of its repository (models_gib)"
         disk.check_room(settings, what, copied, settings["tmp_size"], "tmp_size")
-    disk.check_node(settings, workload.hardware(settings, platform), server["resources"], copied)
+    disk.check_node(settings, node.hardware(settings, platform), server["resources"], copied)
 
 
 def _arguments(settings: Settings) -> list[str]:

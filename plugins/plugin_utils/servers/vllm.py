@@ -13,6 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     disk,
     kinds,
     loader,
+    node,
     vllm_fit,
     vllm_flags,
     workload,
@@ -47,7 +48,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     Returns:
         what the templates place, and what else the project reads of a server.
     """
-    pool = workload.hardware(settings, platform)
+    pool = node.hardware(settings, platform)
     workload.folder(settings, "cache_path")
     adapters = _adapters(settings)
     cache = _cache(settings, str(settings["name"]))
@@ -56,7 +57,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     environment = _environment(settings, platform)
     words, right = _arguments(settings, parallel, version, _variables(settings, environment))
     values = vllm_flags.parsed(right, version)
-    model = vllm_fit.read_model(settings, values, platform)
+    model = vllm_fit.read_model(settings, values, platform, pool)
     weights = model.weight_bytes if model else None
     ephemeral = [] if cache["claim"] else [cache["size"]]
     if adapters["path"]:

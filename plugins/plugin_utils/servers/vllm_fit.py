@@ -13,27 +13,20 @@ from typing import Any
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import hub, memory, model, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    hub,
+    memory,
+    model,
+    node,
+    vllm_limits,
+    workload,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import Model
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 SHM_TENSOR_PARALLEL_BYTES = 2 * GIB
 # Of a GPU, outside what vLLM takes: CUDA's own part, without which vLLM ends at once, and the CUDA graphs (field notes, Sizes).
 CONTEXT_BYTES, GRAPHS_BYTES, GRAPHS_INSIDE_SINCE = GIB / 4, GIB, (0, 21)
-# Compute capabilities below which vLLM has no kernel (its --quantization methods' get_min_capability).
-CAPABILITY = {
-    "V100": 70,
-    "T4": 75,
-    "A100": 80,
-    "A10G": 86,
-    "A10": 86,
-    "L4": 89,
-    "L40S": 89,
-    "H100": 90,
-    "H200": 90,
-    "B200": 100,
-}
-LEAST = {"awq": 75, "fp8": 80, "mxfp4": 80, "nvfp4": 80, "compressed-tensors": 75, "bitsandbytes": 70}
 # Of a plain decoder.
 SHORT = (
     "hidden_size",
@@ -43,7 +36,6 @@ SHORT = (
     "num_key_value_heads",
     "vocab_size",
 )
-LONG = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
 UNCHECKED = "not checked"
 # Of one server, as check() gives them.
 SIZES = ("gpus", "weights_bytes", "lora_bytes", "reserve_bytes", "kv_bytes", "tokens", "requests")
@@ -56,7 +48,7 @@ def known_models() -> dict[str, dict]:
     return yaml.load(text, Loader=specs.LOADER)  # noqa: S506 (a safe loader)
 
 
-def read_model(settings: Settings, values: argparse.Namespace | None, platform: Mapping) -> Model | None:
+def read_model(settings: Settings, values: argparse.Namespace | None, platform: Mapping, pool: Mapping) -> Model | None:
     """Read the model of a server; None for one of which nothing is known, and for facts that make no size, which are noted."""
     key = next((key for key in ("model_config", "model_facts") if settings[key]), "")
     config = _config(settings, platform) if key == "model_config" else settings["model_facts"]
@@ -69,7 +61,13 @@ def read_model(settings: Settings, values: argparse.Namespace | None, platform: 
     if isinstance(overrides, Mapping):
         config = _merged(config, overrides)
     try:
-        return model.read(config, settings["model_weight_bytes"] or 0, quantize)
+        given = settings["model_weight_bytes"] or 0
+        found = model.read(config, given, quantize)
+        bits = vllm_limits.element_bits(
+            found.dtype, found.kind, str(getattr(values, "dtype", "auto")), vllm_limits.capability(pool)
+        )
+        # How a number is kept depends on the model, and on the GPU.
+        return found if bits == 16 and found.dtype != "float32" else model.read(config, given, quantize, bits)
     except model.Unknown as error:
         settings.wrong(
             settings[key] if isinstance(settings[key], str) else dict(config),
@@ -185,11 +183,8 @@ def check(
         )
         settings.notices.append(f"{unchecked}: {why}")
         return {**dict.fromkeys(SIZES), "verdict": UNCHECKED, "why": why}
-    if isinstance(values.max_model_len, int) and values.max_model_len > 0:
-        _check_positions(settings, found, values)
-    _check_shares(settings, found, values)
-    _check_generation(settings, found, pool, values)
     run = engine(settings, pool, values, version)
+    vllm_limits.check(settings, found, pool, values, run.version)
     fit = memory.fit(found, run)
     verdict, why = _check_memory(settings, found, run, fit)
     sizes = (run.gpus, fit.weights, fit.loras, fit.reserve, max(0.0, fit.room), fit.tokens, fit.requests)
@@ -198,11 +193,11 @@ def check(
 
 def check_gpus(settings: Settings, resources: Mapping, parallel: int, values: argparse.Namespace | None) -> None:
     """Check that the parallel sizes make the pod's GPUs, and that those share memory."""
-    count = workload.gpus(resources)
+    count = node.gpus(resources)
     more = {name: getattr(values, f"{name}_parallel_size", None) or 1 for name in ("pipeline", "data")}
     whole = parallel * more["pipeline"] * more["data"]
     if whole != count:
-        where = settings.path("resources", "limits", workload.GPU)
+        where = settings.path("resources", "limits", node.GPU)
         others = "".join(f" x {size} ({name}-parallel-size)" for name, size in more.items() if size > 1)
         product = f", is {whole} with{others}" if others else ""
         settings.foresee(
@@ -215,61 +210,6 @@ def check_gpus(settings: Settings, resources: Mapping, parallel: int, values: ar
         shm = workload.amount(settings, "shm_size")
         if shm is not None and shm < SHM_TENSOR_PARALLEL_BYTES:
             settings.wrong(settings["shm_size"], f"must be 2Gi or more where {whole} GPUs share a model", "shm_size")
-
-
-def _check_positions(settings: Settings, found: Model, values: argparse.Namespace) -> None:
-    environment = {**settings["env"], **{item.get("name"): item.get("value") for item in settings["extra_env"]}}
-    allowed = str(environment.get(LONG, "0")).lower() in ("1", "true")
-    if found.positions and values.max_model_len > found.positions and not allowed and not values.hf_overrides:
-        settings.foresee(
-            "length",
-            settings["max_model_len"],
-            f"{settings['model']} takes {found.positions} tokens (max_position_embeddings); for more give "
-            f"rope parameters in --hf-overrides, or set {LONG} in {settings.path('env')}",
-            "max_model_len",
-        )
-
-
-def _check_shares(settings: Settings, found: Model, values: argparse.Namespace) -> None:
-    """Refuse what vLLM can't split: its heads, and the width of its MLP."""
-    tensor = values.tensor_parallel_size
-    kept = found.kv_heads
-    what = (
-        f"{found.heads} attention heads"
-        if found.heads % tensor
-        else f"{kept} heads of keys and values"
-        if kept % tensor and tensor % kept
-        else f"an intermediate size of {found.widths['mlp']}"
-        if found.widths["mlp"] % tensor
-        else ""
-    )
-    if what:
-        settings.foresee(
-            "parallel",
-            settings["tensor_parallel_size"],
-            f"{settings['model']} has {what}, which {tensor} GPUs can't share",
-            "tensor_parallel_size",
-        )
-    if values.pipeline_parallel_size > len(found.attention):
-        settings.foresee(
-            "parallel",
-            values.pipeline_parallel_size,
-            f"{settings['model']} has {len(found.attention)} layers",
-            "extra_args",
-            "pipeline-parallel-size",
-        )
-
-
-def _check_generation(settings: Settings, found: Model, pool: Mapping, values: argparse.Namespace) -> None:
-    capability = CAPABILITY.get(str(pool.get("gpu_type")), 0)
-    if capability and capability < LEAST.get(found.quantized, 0):
-        needs = f"{found.quantized} needs compute capability {LEAST[found.quantized] / 10}, and a {pool['gpu_type']} has {capability / 10}"
-        settings.foresee(
-            "generation", settings["model"], f"{needs}: choose another quantization, or another GPU", "model"
-        )
-    if capability and capability < 80 and values.dtype == "bfloat16":
-        allowed = f"a {pool['gpu_type']} has no bfloat16: leave it out, or set float16"
-        settings.foresee("generation", values.dtype, allowed, "extra_args", "dtype")
 
 
 def _check_memory(settings: Settings, found: Model, run: memory.Engine, fit: memory.Fit) -> tuple[str, str]:

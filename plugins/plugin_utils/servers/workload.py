@@ -17,21 +17,34 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import (
     role_name_error,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import names, quantity
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import FALSE, is_true
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.formats import format_error
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import (
     CREDENTIAL,
     HIDDEN,
     nearest,
-    problem,
-    where,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import present
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import claims, disk, expansion, exposure, scaling
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    claims,
+    disk,
+    expansion,
+    exposure,
+    node,
+    scaling,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.reading import (
+    amount,
+    annotations,
+    dictionary,
+    flag,
+    labels,
+    listed,
+    matching,
+    text,
+    whole,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import SKIPPABLE, Settings
 
-GPU = "nvidia.com/gpu"
 METADATA_ADDRESSES = ["169.254.169.254/32", "fd00:ec2::254/128"]
 POD_IDENTITY_ADDRESSES = ["169.254.170.23/32", "fd00:ec2::23/128"]
 CA_FOLDER = "/etc/modelyard/ca"
@@ -47,49 +60,6 @@ _DNS_RULE = "must be a DNS label: at most 63 lower-case letters, digits and -, w
 # --- Reading settings ----------------------------------------------------------------------------
 
 
-def whole(settings: Settings, *keys: object, least: int = 0, most: int | None = None) -> int:
-    """Read a whole number; note it when it is none, or out of range."""
-    value = settings.get(*keys)
-    text = str(value)
-    if not isinstance(value, bool) and re.fullmatch(r"-?\d+", text, re.ASCII):
-        number = int(text)
-        if number >= least and (most is None or number <= most):
-            return number
-    allowed = (
-        f"must be a whole number of {least} or more"
-        if most is None
-        else f"must be a whole number from {least} to {most}"
-    )
-    settings.wrong(value, allowed, *keys)
-    return least
-
-
-def flag(settings: Settings, key: str) -> bool:
-    """Read a boolean; extra variables give it as text."""
-    value = settings[key]
-    if isinstance(value, bool):
-        return value
-    if is_true(value):
-        return True
-    if str(value).lower() not in FALSE:
-        settings.wrong(value, "must be true or false", key)
-    return False
-
-
-def amount(settings: Settings, *keys: object) -> Any:
-    """Read a quantity in base units; note it, and give None, when it is none or not positive."""
-    value = settings.get(*keys)
-    try:
-        number = quantity.parse(value)
-    except ValueError:
-        settings.wrong(value, "must be a Kubernetes quantity such as 500m, 4 or 14Gi", *keys)
-        return None
-    if number < 0:
-        settings.wrong(value, "must not be negative", *keys)
-        return None
-    return number
-
-
 def gibibytes(settings: Settings, key: str) -> float | None:
     """Read a number of GiB, and give it in bytes; note it, and give None, when it is none."""
     value = settings[key]
@@ -98,37 +68,6 @@ def gibibytes(settings: Settings, key: str) -> float | None:
     except (TypeError, ValueError):
         settings.wrong(value, "must be a number of GiB", key)
         return None
-
-
-def matching(settings: Settings, pattern: re.Pattern, allowed: str, *keys: object) -> str:
-    """Read text that must match a pattern as a whole."""
-    value = settings.get(*keys)
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        settings.wrong(value, allowed, *keys)
-        return str(value)
-    return value
-
-
-def dictionary(settings: Settings, *keys: object) -> dict:
-    """Read a dictionary; null is an empty one."""
-    value = settings.get(*keys)
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        settings.wrong(value, "must be a dictionary", *keys)
-        return {}
-    return dict(value)
-
-
-def listed(settings: Settings, key: str, kind: type | tuple = (Mapping,), what: str = "dictionaries") -> list:
-    """Read a list of one kind of item; null is an empty one."""
-    value = settings[key]
-    if value is None:
-        return []
-    if not isinstance(value, (list, tuple)) or not all(isinstance(item, kind) for item in value):
-        settings.wrong(value, f"must be a list of {what}", key)
-        return []
-    return list(value)
 
 
 def folder(settings: Settings, key: str) -> str:
@@ -167,172 +106,6 @@ def object_names(settings: Settings, *keys: str) -> dict[str, str]:
     return result
 
 
-def labels(settings: Settings, key: str) -> dict[str, str]:
-    """Read labels, checked as the API server checks them."""
-    result = {}
-    for name, value in dictionary(settings, key).items():
-        if value is None:
-            continue
-        if not names.LABEL_KEY.fullmatch(str(name)):
-            settings.wrong(name, "must be a label key", key, name)
-        elif isinstance(value, (Mapping, list)) or not names.LABEL_VALUE.fullmatch(_text(value)):
-            settings.wrong(value, "must be a label value: at most 63 letters, digits, -, _ and .", key, name)
-        result[str(name)] = _text(value)
-    return result
-
-
-def annotations(settings: Settings, key: str) -> dict[str, str]:
-    """Read annotations: any text."""
-    result = {}
-    for name, value in dictionary(settings, key).items():
-        if value is None:
-            continue
-        if not names.LABEL_KEY.fullmatch(str(name)):
-            settings.wrong(name, "must be an annotation key", key, name)
-        elif isinstance(value, (Mapping, list)):
-            settings.wrong(value, "must be text", key, name)
-        result[str(name)] = _text(value)
-    return result
-
-
-def _text(value: object) -> str:
-    """Write a value as Kubernetes wants it in labels, annotations and environments."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-# --- Placement and resources ---------------------------------------------------------------------
-
-
-def hardware(settings: Settings, platform: Mapping) -> Mapping:
-    """Find the hardware profile; empty for none."""
-    name = settings["hardware_profile"]
-    if not name:
-        return {}
-    profiles = platform["hardware_profiles"]
-    if name not in profiles:
-        settings.wrong(name, nearest(name, profiles), "hardware_profile")
-        return {}
-    return profiles[name]
-
-
-def node_selector(settings: Settings, pool: Mapping) -> dict:
-    """Labels of the pool, and the user's."""
-    return {**present(pool.get("labels") or {}), **labels(settings, "node_selector")}
-
-
-def tolerations(settings: Settings, pool: Mapping) -> list[dict]:
-    """Tolerate the pool's taints, and what the user adds.
-
-    A taint without a value, and a GPU taint with any, is tolerated by Exists: clusters differ in its value.
-    """
-    result = []
-    for taint in pool.get("taints") or []:
-        toleration = {"key": taint["key"], "operator": "Exists", "effect": taint["effect"]}
-        if taint.get("value") and taint["key"] != GPU:
-            toleration.update(operator="Equal", value=taint["value"])
-        result.append(toleration)
-    own = listed(settings, "tolerations")
-    for index, item in enumerate(own):
-        exists = item.get("operator") == "Exists"
-        if not (item.get("key") or exists) or (exists and item.get("value")):
-            # k8s.io/kubernetes/pkg/apis/core/validation: ValidateTolerations
-            settings.wrong(dict(item), "needs a key, or operator Exists, which has no value", "tolerations", index)
-        if item.get("tolerationSeconds") is not None and item.get("effect") != "NoExecute":
-            settings.wrong(
-                item["tolerationSeconds"], "needs effect NoExecute", "tolerations", index, "tolerationSeconds"
-            )
-    return result + [present(item) for item in own]
-
-
-def gpus(resources: Mapping) -> int:
-    """Count the GPUs of a container."""
-    value = (resources.get("limits") or {}).get(GPU) or 0
-    return int(quantity.parse(value)) if is_quantity(value) else 0
-
-
-def resources(
-    settings: Settings, pool: Mapping, ephemeral: Iterable[str] = (), memory: Iterable[str] = (), key: str = "resources"
-) -> dict:
-    """Read requests and limits, and check them against each other and the node.
-
-    Args:
-        settings: with ``hardware_profile`` and the resources.
-        pool: the hardware profile.
-        ephemeral: sizes of what the pod keeps on the node's disk, for the ``ephemeral-storage`` request.
-        memory: settings with the size of a volume in memory, which counts in the container's memory limit.
-        key: the setting; what must be set is so only for the main container's, ``resources``.
-
-    Returns:
-        ``requests`` and ``limits`` for the container.
-    """
-    parts = ("requests", "limits")
-    for name in dictionary(settings, key):
-        if name not in parts:
-            settings.wrong(name, nearest(name, parts), key, name)
-    given = {part: {k: v for k, v in dictionary(settings, key, part).items() if v is not None} for part in parts}
-    parsed = {part: {name: amount(settings, key, part, name) for name in given[part]} for part in parts}
-    _check_limits(settings, given, parsed, key)
-    _check_allocatable(settings, pool, given, parsed, key)
-    _check_memory_volumes(settings, parsed["limits"].get("memory"), memory)
-    sizes = [size for size in ephemeral if is_quantity(size)]
-    if sizes and "ephemeral-storage" not in given["requests"]:
-        given["requests"]["ephemeral-storage"] = quantity.total(*sizes)
-    return {part: {name: _text(value) for name, value in values.items()} for part, values in given.items()}
-
-
-def _check_limits(settings: Settings, given: dict, parsed: dict, key: str) -> None:
-    if key == "resources":
-        for part, name in (("requests", "cpu"), ("requests", "memory"), ("limits", "memory")):
-            if name not in given[part]:
-                settings.wrong(None, "must be set", key, part, name)
-    for name, request in parsed["requests"].items():
-        limit = parsed["limits"].get(name)
-        if request is not None and limit is not None and (request > limit or (name == GPU and request != limit)):
-            rule = "must equal" if name == GPU else "must not be above"
-            settings.wrong(given["requests"][name], f"{rule} the limit, {given['limits'][name]}", key, "requests", name)
-    if GPU in given["requests"] and GPU not in given["limits"]:
-        allowed = f"GPUs are asked for by a limit, {settings.path(key, 'limits', GPU)}"
-        settings.wrong(given["requests"][GPU], allowed, key, "requests", GPU)
-    for part, values in parsed.items():
-        count = values.get(GPU)
-        if count is not None and count != int(count):
-            settings.wrong(given[part][GPU], "must be a whole number of GPUs", key, part, GPU)
-
-
-def is_quantity(value: object) -> bool:
-    """Tell whether a value is a Kubernetes quantity."""
-    try:
-        quantity.parse(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_allocatable(settings: Settings, pool: Mapping, given: dict, parsed: dict, key: str) -> None:
-    if not pool:
-        return
-    profile = settings["hardware_profile"]
-    room = dict(pool.get("allocatable") or {})
-    if pool.get("gpus") is not None:
-        room[GPU] = pool["gpus"]
-    for name, available in room.items():
-        part = "limits" if name == GPU else "requests"
-        wanted = parsed[part].get(name)
-        if wanted is not None and is_quantity(available) and wanted > quantity.parse(available):
-            allowed = f"a node of hardware profile {str(profile)!r} has {available} to give"
-            # Whichever of the two the inventory sets is where to change it.
-            allowed += f" (set at {where(available)})" if where(available) else ""
-            place = settings.place(key, part, name)
-            settings.misfits.append(problem(settings.path(key, part, name), given[part][name], allowed, place))
-
-
-def _check_memory_volumes(settings: Settings, limit: Any, memory: Iterable[str]) -> None:
-    for key in memory:
-        size = amount(settings, key)
-        if size is not None and limit is not None and size >= limit:
-            settings.wrong(settings[key], "is memory of the container and must be below its memory limit", key)
-
-
 # --- Rollout -------------------------------------------------------------------------------------
 
 
@@ -341,17 +114,6 @@ def replicas(settings: Settings) -> int | None:
     if flag(settings, "autoscaled") or scaling.is_autoscaled(settings) or settings["replicas"] is None:
         return None
     return whole(settings, "replicas")
-
-
-def takes_last_gpu(resources_: Mapping, pool: Mapping) -> bool:
-    """Tell whether no second pod fits on the GPUs of a node."""
-    wanted = gpus(resources_)
-    return wanted > 0 and 2 * wanted > int(pool.get("gpus") or 0)
-
-
-def has_spare_node(pool: Mapping) -> bool:
-    """Tell whether a pool has a node beyond those that its servers fill, or gets one by itself."""
-    return bool(pool.get("autoscaled") or pool.get("spare_nodes"))
 
 
 def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_claim: bool) -> dict:
@@ -370,7 +132,7 @@ def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_c
         if all(str(steps.get(key, "25%")) in ("0", "0%") for key in ("maxSurge", "maxUnavailable")):
             settings.wrong(dict(steps), "one of the two must be above 0", "strategy", "rollingUpdate")
         return given
-    surge = not (exclusive_claim or (takes_last_gpu(resources_, pool) and not has_spare_node(pool)))
+    surge = not (exclusive_claim or (node.takes_last_gpu(resources_, pool) and not node.has_spare_node(pool)))
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": int(surge), "maxUnavailable": int(not surge)}}
 
 
@@ -531,7 +293,7 @@ def environment(
         if is_credential(name, value):
             settings.wrong(HIDDEN, secret, key, name)
     result = {
-        name: {"name": str(name), **(value if isinstance(value, Mapping) else {"value": _text(value)})}
+        name: {"name": str(name), **(value if isinstance(value, Mapping) else {"value": text(value)})}
         for name, value in env.items()
         if value is not None
     }
@@ -555,7 +317,7 @@ def variables(settings: Settings, given: object, *keys: object) -> list[dict]:
         if wrong:
             settings.wrong(HIDDEN, wrong, *keys, index)
             continue
-        value = {} if item.get("value") is None else {"value": _text(item["value"])}
+        value = {} if item.get("value") is None else {"value": text(item["value"])}
         found.append({**{key: item[key] for key in item if key != "value"}, **value})
     return found
 
@@ -873,14 +635,14 @@ def compute(
     Returns:
         the settings, and beside them what the templates place and the project reads of a server (``servers.render``).
     """
-    pool = hardware(settings, platform)
+    pool = node.hardware(settings, platform)
     found = {**common(settings, platform), **object_names(settings, *names)}
     numbers = {name: whole(settings, f"{name}_port", least=1, most=65535) for name in ports}
     if len(set(numbers.values())) < len(numbers):
         last = list(numbers)[-1]
         settings.wrong(numbers[last], f"the ports must differ from each other: {numbers}", f"{last}_port")
     amount(settings, "tmp_size")
-    limits = resources(settings, pool, [settings["tmp_size"], *ephemeral, *disk.sizes(settings)], ["shm_size"])
+    limits = node.resources(settings, pool, [settings["tmp_size"], *ephemeral, *disk.sizes(settings)], ["shm_size"])
     disk.check_memory(settings, limits)
     count = replicas(settings)
     affinity = dictionary(settings, "affinity")
@@ -896,8 +658,8 @@ def compute(
         image=image(settings, platform),
         replicas=count,
         resources=limits,
-        node_selector=node_selector(settings, pool),
-        tolerations=tolerations(settings, pool),
+        node_selector=node.node_selector(settings, pool),
+        tolerations=node.tolerations(settings, pool),
         strategy=strategy(settings, limits, pool, bool(claim_mode)),
         affinity=claims.affinity(affinity, found["name"]) if together else affinity,
         topology_spread_constraints=topology_spread(settings, found["name"], count) if spread is None else spread,
