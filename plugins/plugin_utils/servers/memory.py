@@ -18,6 +18,7 @@ SORTED_BYTES, UNSORTED_BYTES, UNSORTED_SINCE = 39, 8, (0, 19)
 # Not torch's: CUDA's and NCCL's contexts and buffers, in GiB by the number of GPUs (field notes, Sizes).
 OUTSIDE_GIB = {1: (0.13, 0.2, 0.5), 2: (0.3, 0.55, 0.8), 4: (0.5, 2.4, 2.9)}
 BLOCK = 16
+MANY_SINCE = (0, 9)
 # What vLLM prints for the weights is above their sum, by what its allocator rounds up (median of the published cases), and
 # how far it may be off either way.
 ROUNDED, WEIGHTS_SPREAD = 1.003, 0.015
@@ -64,9 +65,13 @@ class Engine:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """Requests and tokens of one step; vLLM's defaults are larger from 70 GiB on, but for A100 (arg_utils.py)."""
+        """Requests and tokens of one step; vLLM's defaults are larger from 70 GiB on, but for A100 (arg_utils.py).
+
+        What 0.7 printed on an H100 is 256 requests, what 0.9 did is 1024.
+        """
         large = self.gpu_bytes >= 70 * GIB and not self.a100
-        return self.sequences or (1024 if large else 256), self.batched or (8192 if large else 2048)
+        many = large and (not self.version or self.version >= MANY_SINCE)
+        return self.sequences or (1024 if many else 256), self.batched or (8192 if large else 2048)
 
 
 @dataclass(frozen=True)

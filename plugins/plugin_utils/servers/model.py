@@ -116,7 +116,7 @@ def architectures() -> dict[str, dict]:
     return yaml.load(text, Loader=specs.LOADER)  # noqa: S506 (a safe loader)
 
 
-def read(config: Mapping, weight_bytes: float = 0, quantize: str = "", whole: int = 16) -> Model:
+def read(config: Mapping, weight_bytes: float = 0, quantize: str = "", whole: int = 16, capable: int = 0) -> Model:
     """Read a model's configuration.
 
     Args:
@@ -125,6 +125,7 @@ def read(config: Mapping, weight_bytes: float = 0, quantize: str = "", whole: in
         weight_bytes: ``metadata.total_size`` of its ``model.safetensors.index.json``; 0 for unknown.
         quantize: what vLLM is told to quantize it to when it loads (``--quantization``); ``""`` for nothing.
         whole: bits of a weight that is not quantized.
+        capable: compute capability of the GPU, as 75 for 7.5; 0 for unknown.
 
     Returns:
         the model. Norms and biases are left out: below 0.1 % of any model of the catalogue.
@@ -142,7 +143,7 @@ def read(config: Mapping, weight_bytes: float = 0, quantize: str = "", whole: in
         raise Unknown(f"num_hidden_layers is above {MOST_LAYERS}")
     if given:
         flat = {"vocab_size": 128256, "intermediate_size": 4 * _whole(flat, "hidden_size"), **flat}
-    bits, shape = quantization.read(flat, quantize, bool(given), whole), _Shape(flat)
+    bits, shape = quantization.read(flat, quantize, bool(given), whole, capable), _Shape(flat)
     parts = _parts(shape, bits, vision)
     dtype = str(flat.get("torch_dtype") or flat.get("dtype") or "").removeprefix("torch.")
     filed = quantization.read(flat, "", bool(given), 32 if dtype == "float32" else 16)

@@ -85,7 +85,7 @@ SAME = {
 }  # fmt: skip
 
 
-def read(config: Mapping, quantize: str = "", sized: bool = False, whole: int = 16) -> Bits:
+def read(config: Mapping, quantize: str = "", sized: bool = False, whole: int = 16, capable: int = 0) -> Bits:
     """Read how a model is quantized.
 
     Args:
@@ -93,12 +93,16 @@ def read(config: Mapping, quantize: str = "", sized: bool = False, whole: int = 
         quantize: what vLLM is told to quantize a model of 16 bits to.
         sized: whether the size of the weights is given, so that one that is not known here does no harm.
         whole: bits of what is not quantized.
+        capable: compute capability of the GPU, as 75 for 7.5; 0 for unknown.
 
     Raises:
         Unknown: of a quantization that is not known here.
     """
     try:
-        return replace(_read(config, quantize), whole=whole)
+        found = replace(_read(config, quantize), whole=whole)
+        # Hopper runs Triton's kernels, others Marlin's (model_executor/layers/quantization/mxfp4.py); what each pads to is
+        # what they printed of gpt-oss.
+        return replace(found, steps=(256, 1)) if found.steps != (1, 1) and 90 <= capable < 100 else found
     except Unknown:
         if not sized:
             raise
@@ -117,7 +121,7 @@ def _word(word: str) -> Bits:
     if word not in WORDS:
         raise Unknown(f"the quantization {word!r} is not known here (known: {', '.join(WORDS)}); give its size too")
     if word == "mxfp4":
-        # model_executor/layers/quantization/mxfp4.py: what Marlin's kernel takes.
+        # What Marlin's kernel takes.
         return Bits(word, WORDS[word], frozenset({"experts"}), steps=(256, 128), capability=CAPABILITY[word])
     groups, group = LINEAR if word != "none" else frozenset(), 128 if word in GROUPED else 1
     return Bits(word, WORDS[word], groups, multiple=group, capability=CAPABILITY.get(word, 0))

@@ -62,12 +62,13 @@ def read_model(settings: Settings, values: argparse.Namespace | None, platform: 
         config = _merged(config, overrides)
     try:
         given = settings["model_weight_bytes"] or 0
-        found = model.read(config, given, quantize)
-        bits = vllm_limits.element_bits(
-            found.dtype, found.kind, str(getattr(values, "dtype", "auto")), vllm_limits.capability(pool)
-        )
+        capable = vllm_limits.capability(pool)
+        found = model.read(config, given, quantize, capable=capable)
+        bits = vllm_limits.element_bits(found.dtype, found.kind, str(getattr(values, "dtype", "auto")), capable)
         # How a number is kept depends on the model, and on the GPU.
-        return found if bits == 16 and found.dtype != "float32" else model.read(config, given, quantize, bits)
+        if bits == 16 and found.dtype != "float32":
+            return found
+        return model.read(config, given, quantize, bits, capable)
     except model.Unknown as error:
         settings.wrong(
             settings[key] if isinstance(settings[key], str) else dict(config),
