@@ -51,10 +51,7 @@ def known_models() -> dict[str, dict]:
 
 def read_model(settings: Settings, values: argparse.Namespace | None, platform: Mapping, pool: Mapping) -> Model | None:
     """Read the model of a server; None for one of which nothing is known, and for facts that make no size, which are noted."""
-    key = next((key for key in ("model_config", "model_facts") if settings[key]), "")
-    config = _config(settings, platform) if key == "model_config" else settings["model_facts"]
-    if not key:
-        config = known_models().get(settings["model"])
+    key, config = _described(settings, platform)
     if not config:
         return None
     quantize = str(getattr(values, "quantization", None) or "")
@@ -77,6 +74,27 @@ def read_model(settings: Settings, values: argparse.Namespace | None, platform: 
             key,
         )
         return None
+
+
+def _described(settings: Settings, platform: Mapping) -> tuple[str, Any]:
+    """Give what is known of a server's model, and the setting that says it; ``""`` where the role itself knows it."""
+    key = next((key for key in ("model_config", "model_facts") if settings[key]), "")
+    if key == "model_config":
+        return key, _config(settings, platform)
+    return key, settings[key] if key else known_models().get(settings["model"])
+
+
+def stored_bytes(settings: Settings, platform: Mapping) -> float:
+    """Give the size of a model's files, which is what is downloaded, whatever vLLM makes of them when it loads them.
+
+    Args:
+        settings: of a server whose model ``read_model`` has read.
+        platform: the platform's variables without their prefix.
+    """
+    _key, config = _described(settings, platform)
+    given = settings["model_weight_bytes"] or 0
+    found = model.read(config, given)
+    return (model.read(config, given, whole=32) if found.dtype == "float32" else found).weight_bytes
 
 
 def unknown(settings: Settings) -> str:
