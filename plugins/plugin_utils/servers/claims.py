@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import parse
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import node
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
-GPU = "nvidia.com/gpu"
 POD_ONLY = "ReadWriteOncePod"
 HOSTNAME = "kubernetes.io/hostname"
 
@@ -19,12 +19,9 @@ def pods_of_a_node(pool: Mapping, resources: Mapping) -> int | None:
         pool: the hardware profile: ``gpus``, ``allocatable``.
         resources: requests and limits of one pod.
     """
-    room = dict(pool.get("allocatable") or {})
-    if pool.get("gpus") is not None:
-        room[GPU] = pool["gpus"]
     counts = []
-    for name, there in room.items():
-        wanted = resources["limits" if name == GPU else "requests"].get(name)
+    for name, there in node.room(pool).items():
+        wanted = resources["limits" if node.is_extended(name) else "requests"].get(name)
         try:
             if wanted is not None and parse(wanted) > 0:
                 counts.append(int(parse(there) // parse(wanted)))

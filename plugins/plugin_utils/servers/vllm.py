@@ -58,7 +58,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     words, right = _arguments(settings, parallel, version, _variables(settings, environment))
     values = vllm_flags.parsed(right, version)
     model = vllm_fit.read_model(settings, values, platform, pool)
-    weights = model.weight_bytes if model else None
+    weights = vllm_fit.stored_bytes(settings, platform) if model else None
     ephemeral = [] if cache["claim"] else [cache["size"]]
     if adapters["path"]:
         workload.amount(settings, "adapters_size")
@@ -92,7 +92,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
     server["hugging_face"] = _hugging_face(settings)
-    vllm_fit.check_gpus(settings, server["resources"], parallel, values)
+    vllm_fit.check_gpus(settings, pool, server["resources"], parallel, values)
     server["sizing"] = vllm_fit.check(settings, pool, model, values, version)
     _check_download(settings, platform, server, weights)
     _check_volumes(settings, pool, server, weights or 0)
