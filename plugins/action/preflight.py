@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import quota
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
@@ -29,6 +31,10 @@ class ActionModule(Action):
             self.tell(UNASKED)
         elif options["cluster"]:
             problems, notices = _planned(options["connection"], rendered)
+        quotas, unchecked, exceeded = _quotas(rendered, task_vars) if options["quota"] else ([], [], [])
+        for line in [*map(quota.line, quotas), *unchecked]:
+            self.tell(line)
+        problems += exceeded
         problems = [located(text, rendered["places"]) for text in problems]
         name = rendered["cluster"]["name"]
         report = {
@@ -36,8 +42,9 @@ class ActionModule(Action):
             "fits": not problems,
             "servers": rows,
             "pools": pools,
+            "quotas": quotas,
             "problems": problems,
-            "notices": [*rendered["notices"], *notices],
+            "notices": [*rendered["notices"], *notices, *unchecked],
         }
         stopped = f"cluster {name}: {numbered(problems)}" if problems else ""
         return {"changed": False, "report": report, "warnings": notices, "msg": stopped}
@@ -64,3 +71,36 @@ def _planned(connection: dict, rendered: Mapping) -> tuple[list[str], list[str]]
         return error.problems, []
     except Failure as error:
         return [str(error)], []
+
+
+def _quotas(rendered: Mapping, task_vars: dict) -> tuple[list[dict], list[str], list[str]]:
+    """Compare what this host and those in the same account need with its quotas; AWS is asked only where a pool of this host has one.
+
+    Returns:
+        the quotas, what could not be checked, and what is wrong.
+    """
+    if not quota.counted(preflight.pools(rendered)):
+        return [], [], []
+    cluster, settings = rendered["cluster"], rendered["settings"]["irsa"]
+    meant = str(cluster["account_id"])
+    try:
+        account = Account(settings["aws_profiles"].get(meant) or settings["aws_profile"], cluster["region"])
+        if meant and account.id != meant:
+            text = f"the credentials lead to the account {account.id}, and platform_aws_account_id is {meant}"
+            return [], [f"AWS quotas were not checked: {text}"], []
+        rows, notices = quota.check(account, _sharing(rendered, task_vars))
+    except AwsError as error:
+        return [], [f"AWS quotas were not checked: {error}"], []
+    wrong = [quota.problem(row, account) for row in rows if not row["fits"]]
+    return rows, [f"AWS: {text}" for text in notices], wrong
+
+
+def _sharing(rendered: Mapping, task_vars: dict) -> dict[str, list[dict]]:
+    """Give the pools of all hosts of the play that share this one's account and region, by their names in EKS."""
+    found: dict[str, list[dict]] = {}
+    others = [task_vars["hostvars"][host].get("rendered") for host in task_vars.get("ansible_play_hosts") or []]
+    for one in [rendered, *others]:
+        same = one and all(one["cluster"][key] == rendered["cluster"][key] for key in ("account_id", "region"))
+        if same:
+            found.setdefault(one["settings"]["irsa"]["eks_cluster_name"], preflight.pools(one))
+    return found

@@ -13,6 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     describe,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.volumes import unschedulable
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import GPU
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 LOG_LINES = 20
@@ -348,9 +349,11 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
             if not pod["metadata"].get("deletionTimestamp")
         ]
         gpus = sum(
-            int(container.get("resources", {}).get("requests", {}).get("nvidia.com/gpu", 0))
+            int(count)
             for pod in pods
             for container in pod["spec"]["containers"]
+            for name, count in container.get("resources", {}).get("requests", {}).items()
+            if GPU.search(name)
         )
         wanted = deployment["spec"].get("replicas", 1)
         return {

@@ -11,6 +11,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import outa
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster, describe, readable
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import amount_of, pod_requests
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import GPU
 
 # No pod is put on a node with one of these taints unless it tolerates it.
 REPELLING = ("NoSchedule", "NoExecute")
@@ -107,8 +108,9 @@ def _pod(item: Mapping) -> dict:
 
 
 def _extended(pod: Mapping) -> dict[str, Decimal]:
-    """What a pod asks for of devices: resources with a domain, such as nvidia.com/gpu."""
-    return {name: value for name, value in pod_requests(pod).items() if "/" in name and value}
+    """What a pod asks for of devices, GPUs first: resources with a domain, such as nvidia.com/gpu."""
+    found = [(name, value) for name, value in pod_requests(pod).items() if "/" in name and value]
+    return dict(sorted(found, key=lambda pair: not GPU.search(pair[0])))
 
 
 def _starting(change: Any) -> Starting | None:

@@ -219,7 +219,11 @@ def _check_dict(path: str, value: Mapping, option: Mapping, place: str, hidden: 
     if lines:
         return lines
     if option.get("options"):
-        return check_options(path, value, option["options"], place, element=path.endswith("]"))
+        # With ``values`` beside them, other keys are allowed, too.
+        other = {key: item for key, item in value.items() if "values" in option and key not in option["options"]}
+        known = {key: item for key, item in value.items() if key not in other}
+        lines = _check_dict(path, other, {"values": option["values"]}, place, hidden) if other else []
+        return lines + check_options(path, known, option["options"], place, element=path.endswith("]"))
     if "entries" in option:
         return [
             line

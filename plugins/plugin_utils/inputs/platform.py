@@ -11,16 +11,19 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import (
     DNS_LABEL,
     DNS_SUBDOMAIN,
+    GPU,
     LABEL_NAME,
     URL,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import problem, where
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest, problem, where
 
 REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d", re.ASCII)
 UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ROLE_PATH = re.compile(r"/([!-~]{1,510}/)?")
 IMAGE_PREFIX = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*", re.ASCII)
 REGION_PREFIXES = {"aws-cn": "cn-", "aws-us-gov": "us-gov-"}
+# What every node gives away, with an example.
+NATIVE = {"cpu": "3920m", "memory": "14162Mi", "ephemeral-storage": "90Gi"}
 OURS = ("app", "app.kubernetes.io/managed-by")
 
 NAME = "must be a name of up to 63 lower-case letters, digits and -"
@@ -191,27 +194,42 @@ def _profile(name: str, profile: Mapping) -> list[str]:
         lines.append(problem(path, dict(profile), "the name must be letters, digits, -, _ and .", where(name)))
     missing = [key for key in ("instance_type", "labels", "gpus", "allocatable") if profile.get(key) in (None, "", {})]
     gpus = int(profile.get("gpus") or 0)
-    if gpus:
+    if gpus or profile.get("gpu_type"):
         missing += [key for key in ("gpu_type", "gpu_memory_gib") if not profile.get(key)]
     if missing:
-        lines.append(problem(path, dict(profile), f"needs {', '.join(missing)}", where(profile) or where(name)))
+        kind = profile.get("instance_type")
+        allowed = f"needs {', '.join(missing)}"
+        if "allocatable" in missing and kind:
+            allowed += f": nothing is known of a {kind} (roles/platform/instance_types.yml)"
+        lines.append(problem(path, dict(profile), allowed, where(profile) or where(name)))
     if gpus and profile.get("gpu_memory_gib") and float(profile["gpu_memory_gib"]) <= 0:
         lines.append(
             problem(f"{path}.gpu_memory_gib", profile["gpu_memory_gib"], "must be more than 0 (GiB of one GPU)")
         )
+    if "gpu_resource" in profile and not GPU.search(profile["gpu_resource"]):
+        allowed = "must be what counts GPUs, such as nvidia.com/gpu, nvidia.com/mig-1g.10gb or aws.amazon.com/neuron"
+        lines.append(problem(f"{path}.gpu_resource", profile["gpu_resource"], allowed))
     allocatable = profile.get("allocatable") or {}
-    for key in ("cpu", "memory"):
-        value = allocatable.get(key)
-        if value is None and allocatable:
-            lines.append(problem(f"{path}.allocatable", dict(allocatable), f"needs {key}", where(allocatable)))
-        elif value is not None and not _positive(value):
-            example = {"cpu": "3920m", "memory": "14162Mi"}[key]
-            lines.append(
-                problem(f"{path}.allocatable.{key}", value, f"must be a quantity such as {example}", where(allocatable))
-            )
+    place = where(allocatable)
+    lines += [
+        problem(f"{path}.allocatable", dict(allocatable), f"needs {key}", place)
+        for key in ("cpu", "memory")
+        if allocatable and allocatable.get(key) is None
+    ]
+    found = [_allocatable(f"{path}.allocatable.{key}", key, value, place) for key, value in allocatable.items()]
+    lines += [line for line in found if line]
     for index, taint in enumerate(profile.get("taints") or []):
         lines += _taint(f"{path}.taints[{index}]", taint)
     return lines
+
+
+def _allocatable(path: str, key: str, value: object, place: str) -> str:
+    """Check one resource of a node; an empty text for a right one."""
+    if key not in NATIVE and "/" not in key and not key.startswith("hugepages-"):
+        return problem(path, value, f"{nearest(key, NATIVE)}, hugepages-SIZE, DOMAIN/NAME", place)
+    if value is None or _positive(value) or ("/" in key and str(value) == "0"):
+        return ""
+    return problem(path, value, f"must be a quantity such as {NATIVE.get(key, 1)}", place)
 
 
 def _taint(path: str, taint: Mapping) -> list[str]:

@@ -139,7 +139,8 @@ def _documented(option: Mapping) -> dict:
         # Ansible templates a spec when it validates a role by itself, and knows none of these variables then.
         default = str(kept.pop("default")).replace("{{ ", "<").replace(" }}", ">")
         kept["description"] = [*_listed(kept["description"]), f"By default {default}."]
-    if option.get("options"):
+    # Ansible would refuse the keys that have no description.
+    if option.get("options") and "values" not in option:
         kept["options"] = {key: _documented(inner) for key, inner in option["options"].items()}
         if kept.get("default") == {}:
             # Ansible would miss the keys in the empty default; ours asks for them where something is set.

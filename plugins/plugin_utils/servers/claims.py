@@ -19,12 +19,9 @@ def pods_of_a_node(pool: Mapping, resources: Mapping) -> int | None:
         pool: the hardware profile: ``gpus``, ``allocatable``.
         resources: requests and limits of one pod.
     """
-    room = dict(pool.get("allocatable") or {})
-    if pool.get("gpus") is not None:
-        room[node.GPU] = pool["gpus"]
     counts = []
-    for name, there in room.items():
-        wanted = resources["limits" if name == node.GPU else "requests"].get(name)
+    for name, there in node.room(pool).items():
+        wanted = resources["limits" if node.is_extended(name) else "requests"].get(name)
         try:
             if wanted is not None and parse(wanted) > 0:
                 counts.append(int(parse(there) // parse(wanted)))

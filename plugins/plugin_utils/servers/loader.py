@@ -86,7 +86,7 @@ def container(
         "pull_policy": settings["init_image_pull_policy"],
         "command": list(command),
         "args": list(args),
-        "resources": node.resources(settings, pool, key="init_resources"),
+        "resources": node.resources(settings, platform, pool, key="init_resources"),
         "environment": workload.environment(settings, platform, base, inside(settings), "init_"),
         "volume_mounts": mounts,
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fit
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import node
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import instances, node
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 DISK = "ephemeral-storage"
@@ -24,14 +24,14 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
         wrong: whether something is.
 
     Returns:
-        of its hardware profile ``profile``, ``instance_type``, ``capacity_type``, ``price_per_hour`` (None for unknown) and ``room``
+        of its hardware profile ``profile``, ``instance_type``, ``capacity_type``, ``gpu_resource``, ``price_per_hour`` (None for unknown) and ``room``
         (what a node gives: resource to amount); ``pods`` (the fewest, where an autoscaler counts them), of one pod ``gpus``,
         ``requests`` (resource to amount), ``disk`` (a quantity, ``""`` for none) and ``claims`` (name to size, ``""`` for unknown);
         ``sizing`` as ``vllm_fit.check`` gives it, and ``wrong``.
     """
     name = str(settings["hardware_profile"] or "")
     pool = platform["hardware_profiles"].get(name) or {}
-    room = {**(pool.get("allocatable") or {}), **({node.GPU: pool["gpus"]} if pool.get("gpus") else {})}
+    pool = instances.completed(pool) if pool else {}
     deployment = next((item for item in objects if item["kind"] == "Deployment"), None)
     pod = deployment["spec"]["template"]["spec"] if deployment else {"containers": [server]}
     requests = _amounts(fit.pod_requests, pod)
@@ -39,16 +39,22 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
         "profile": name,
         "instance_type": pool.get("instance_type") or "",
         "capacity_type": pool.get("capacity_type") or "on-demand",
+        "gpu_resource": node.gpu_resource(server["resources"], pool),
         "price_per_hour": pool.get("price_per_hour"),
-        "room": _amounts(lambda given: {key: quantity.parse(value) for key, value in given.items()}, room),
+        "room": _amounts(lambda given: _left(given, platform["daemonset_requests"]), node.room(pool)),
         "pods": _pods(server),
-        "gpus": node.gpus(server["resources"]),
+        "gpus": node.gpus(server["resources"], pool),
         "requests": requests,
         "disk": quantity.total(int(requests[DISK])) if requests.get(DISK) else "",
         "claims": _claims(server, objects),
         "sizing": server.get("sizing") or _unsized(server),
         "wrong": wrong,
     }
+
+
+def _left(room: Mapping, shared: Mapping) -> dict:
+    """Give what a node has for servers, beside its DaemonSets."""
+    return {key: quantity.parse(value) - quantity.parse(shared.get(key) or 0) for key, value in room.items()}
 
 
 def _amounts(read, given: Mapping) -> dict[str, float]:

@@ -110,12 +110,11 @@ def _check_node(settings: Settings, pool: Mapping, server: Mapping, computed: Ma
     main = {"resources": server["resources"]}
     loader = [{"resources": server["init"]["resources"]}] if "init" in server else []
     pod = {"containers": [main, *computed[SIDECARS]], "initContainers": [*computed["init_containers"], *loader]}
-    room = {**(pool.get("allocatable") or {}), **({node.GPU: pool["gpus"]} if pool.get("gpus") is not None else {})}
     try:
         alone, wanted = pod_requests({"containers": [main]}), pod_requests(pod)
     except (ValueError, AttributeError):  # told already
         return
-    for name, there in room.items():
+    for name, there in node.room(pool).items():
         if not node.is_quantity(there):
             continue
         most = quantity.parse(there)

@@ -16,7 +16,7 @@ the identity report read:
 * ``secrets``: Secrets that the run keeps, without their data.
 * ``namespaces``: those that must be there, each with ``name``, ``create`` and ``labels``.
 * ``problems``: what is wrong. ``placeholders``: what an example left to be set, which is wrong where a cluster is written to.
-  ``warnings``: what was not checked. ``places``: where variables of the AWS side are set.
+  ``warnings``: what was not checked; ``notices``: the same, since Ansible takes the former out of what is registered. ``places``: where variables of the AWS side are set.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables im
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     exposure,
     extra,
+    instances,
     kinds,
     needs,
     patch,
@@ -132,6 +133,7 @@ class Rendering:
             "problems": list(dict.fromkeys(told)),
             "placeholders": self._placeholders(parts),
             "warnings": [*self.inputs.notices, *self.warnings],
+            "notices": [*self.inputs.notices, *self.warnings],
             "places": places.of(self.inputs),
         }
         return json.loads(json.dumps(result, default=templates.plain))
@@ -148,7 +150,8 @@ class Rendering:
         values = {f"platform_{key}": value for key, value in self.platform.items()}
         wrong = self._wrong()
         right = {key: value for key, value in values.items() if key not in wrong}
-        return lines + check_platform(right, self.platform["hardware_profiles"] if sound else {})
+        profiles = self.platform["hardware_profiles"] if sound else {}
+        return lines + check_platform(right, {name: instances.completed(profiles[name]) for name in profiles})
 
     def _wrong(self) -> set[str]:
         """Name the platform's variables that are wrong by themselves, and left out."""

@@ -92,7 +92,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
     server["hugging_face"] = _hugging_face(settings)
-    vllm_fit.check_gpus(settings, server["resources"], parallel, values)
+    vllm_fit.check_gpus(settings, pool, server["resources"], parallel, values)
     server["sizing"] = vllm_fit.check(settings, pool, model, values, version)
     _check_download(settings, platform, server, weights)
     _check_volumes(settings, pool, server, weights or 0)

@@ -15,6 +15,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     hub,
+    instances,
     memory,
     model,
     node,
@@ -210,13 +211,15 @@ def check(
     return {**dict(zip(SIZES, sizes, strict=True)), "verdict": verdict, "why": why}
 
 
-def check_gpus(settings: Settings, resources: Mapping, parallel: int, values: argparse.Namespace | None) -> None:
+def check_gpus(
+    settings: Settings, pool: Mapping, resources: Mapping, parallel: int, values: argparse.Namespace | None
+) -> None:
     """Check that the parallel sizes make the pod's GPUs, and that those share memory."""
-    count = node.gpus(resources)
+    count = node.gpus(resources, pool)
     more = {name: getattr(values, f"{name}_parallel_size", None) or 1 for name in ("pipeline", "data")}
     whole = parallel * more["pipeline"] * more["data"]
     if whole != count:
-        where = settings.path("resources", "limits", node.GPU)
+        where = settings.path("resources", "limits", node.gpu_resource(resources, pool))
         others = "".join(f" x {size} ({name}-parallel-size)" for name, size in more.items() if size > 1)
         product = f", is {whole} with{others}" if others else ""
         settings.foresee(
@@ -225,7 +228,13 @@ def check_gpus(settings: Settings, resources: Mapping, parallel: int, values: ar
             f"must equal the number of GPUs, {count} ({where}){product}",
             "tensor_parallel_size",
         )
+    surplus = instances.surplus(pool)
+    if surplus:
+        settings.notices.append(f"{settings['name']}: {surplus}")
     if whole > 1:
+        why = instances.sharing(pool)
+        if why:
+            settings.foresee("parallel", parallel, f"a model can't be split here: {why}", "tensor_parallel_size")
         shm = workload.amount(settings, "shm_size")
         if shm is not None and shm < SHM_TENSOR_PARALLEL_BYTES:
             settings.wrong(settings["shm_size"], f"must be 2Gi or more where {whole} GPUs share a model", "shm_size")

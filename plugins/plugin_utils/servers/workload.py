@@ -642,7 +642,9 @@ def compute(
         last = list(numbers)[-1]
         settings.wrong(numbers[last], f"the ports must differ from each other: {numbers}", f"{last}_port")
     amount(settings, "tmp_size")
-    limits = node.resources(settings, pool, [settings["tmp_size"], *ephemeral, *disk.sizes(settings)], ["shm_size"])
+    limits = node.resources(
+        settings, platform, pool, [settings["tmp_size"], *ephemeral, *disk.sizes(settings)], ["shm_size"]
+    )
     disk.check_memory(settings, limits)
     count = replicas(settings)
     affinity = dictionary(settings, "affinity")
