@@ -103,15 +103,16 @@ def test_a_preflight_tells_of_every_host_before_it_stops(tmp_path):
     """Without a cluster and without AWS; what is wrong is told in the words of a run."""
     hosts = {
         "fitting": {},
-        "close": {"vllm_gpu_memory_utilization": 0.3},
+        "close": {"vllm_gpu_memory_utilization": 0.3, "platform_hf_endpoint": "https://hub.example.com"},
         "misfit": {"vllm_gpu_memory_utilization": 0.2, "vllm_api_key": "not-to-be-shown"},
         "small": {"vllm_resources": SMALL},
     }
     inventory, report = tmp_path / "hosts.yml", tmp_path / "report.json"
     inventory.write_text(json.dumps({"clusters": {"hosts": hosts, "vars": HERE}}))
     told = {}
-    for name, args in (("preflight", ["-e", f"preflight_json={report}"]), ("site", ["--limit", "misfit,small"])):
-        done = playbook(name, inventory, *args, AWS_EC2_METADATA_DISABLED="true", AWS_CONFIG_FILE=os.devnull)
+    for name, args in (("preflight", ["-e", "preflight_json=report.json"]), ("site", ["--limit", "misfit,small"])):
+        environment = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "PWD": str(tmp_path)}
+        done = playbook(name, inventory, *args, **environment)
         assert done.returncode == 2, done.stdout + done.stderr
         assert "not-to-be-shown" not in done.stdout + done.stderr
         told[name] = done.stdout + done.stderr
@@ -129,7 +130,8 @@ def test_a_preflight_tells_of_every_host_before_it_stops(tmp_path):
     assert (
         "[WARNING]: close: vllm: whether TheBloke/Mistral-7B-v0.1-AWQ fits its GPUs is too close" in told["preflight"]
     )
-    assert found["close"]["notices"]
+    assert "close: values that are still an example's, and that a run refuses: " in told["preflight"]
+    assert any("hub.example.com" in line for line in found["close"]["notices"])
     words = found["misfit"]["problems"]
     assert any(
         "vllm_gpu_memory_utilization is 0.2: TheBloke/Mistral-7B-v0.1-AWQ does not fit" in line for line in words
@@ -161,6 +163,7 @@ def test_a_tag_is_not_taken_for_a_part():
         ("site", "Plan the run"),
         ("vllm", "Prune, wait for the rollout, and say what runs where"),
         ("aws", "Make the AWS side"),
+        ("preflight", "Look at every server"),
     ],
 )
 def test_a_start_in_the_middle_is_refused_in_words(playbook, task):
@@ -400,8 +403,12 @@ def test_a_preflight_asks_the_cluster_as_a_plan_does_and_leaves_it_alone(platfor
         platform, {"host": "https://127.0.0.1:9", "api_key": "none"}, platform_api_server="https://127.0.0.1:9"
     )
     assert "does not answer" in found["msg"]
-    found, _ = looked(platform, platform_api_server="https://127.0.0.1:9")
+    # Where no node is seen, the hardware profile has the word.
+    found, _ = looked(platform, platform_api_server="https://127.0.0.1:9", triton_profiles={"cpu": {"resources": cpus}})
+    assert "a node of hardware profile 'cpu-compute' has" in found["msg"]
     assert "but the connection (platform_connection or K8S_AUTH_*) leads to" in found["msg"]
+    found, _ = looked(platform, platform_hf_endpoint="https://hub.example.com")
+    assert "platform_accepted_placeholders" in found["msg"]
     # No lock either.
     assert platform.resource_versions() == before
 

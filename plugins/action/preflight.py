@@ -10,6 +10,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.places import located
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, numbered
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import preflight
@@ -30,7 +31,10 @@ class ActionModule(Action):
         if options["cluster"] and rendered["problems"]:
             self.tell(UNASKED)
         elif options["cluster"]:
-            problems, notices = _planned(options["connection"], rendered)
+            problems, notices = _planned(options["connection"], rendered, misfits)
+        elif examples := placeholders.refusal(rendered["placeholders"]):
+            self.tell(f"values that are still an example's, and that a run refuses: {len(examples)} (report.notices)")
+            notices = examples
         quotas, unchecked, exceeded = _quotas(rendered, task_vars) if options["quota"] else ([], [], [])
         for line in [*map(quota.line, quotas), *unchecked]:
             self.tell(line)
@@ -47,7 +51,7 @@ class ActionModule(Action):
             "notices": [*rendered["notices"], *notices, *unchecked],
         }
         stopped = f"cluster {name}: {numbered(problems)}" if problems else ""
-        return {"changed": False, "report": report, "warnings": notices, "msg": stopped}
+        return {"changed": False, "report": report, "warnings": notices if options["cluster"] else [], "msg": stopped}
 
     def _show(self, lines: list[str]) -> None:
         """Show lines together, below the cluster's name where the run has several: before each it would take too much of them."""
@@ -55,22 +59,29 @@ class ActionModule(Action):
         self.tell("\n  ".join([*first, *lines]).replace("  \n", "\n"))
 
 
-def _planned(connection: dict, rendered: Mapping) -> tuple[list[str], list[str]]:
-    """Make the plan that a run would make, with nothing written and no lock; give what is wrong, and what else an operator should know.
+def _planned(connection: dict, rendered: Mapping, misfits: list[str]) -> tuple[list[str], list[str]]:
+    """Make the plan that a run would make, with nothing written and no lock.
 
-    The plan looks at the real nodes itself, which have the last word about what is too small.
+    Args:
+        connection: to the cluster.
+        rendered: without problems.
+        misfits: what hardware profiles are too small for, unless the plan finds real nodes, which have the last word.
+
+    Returns:
+        what is wrong, and what else an operator should know.
     """
     if rendered["placeholders"]:
-        return rendered["placeholders"], []
+        return [*placeholders.refusal(rendered["placeholders"]), *misfits], []
     settings = delivery.options(rendered)
     try:
         cluster = Cluster(connection)
         planning.check_cluster(cluster, settings)
-        return [], planning.Planner(cluster, settings).make().notices
-    except Refused as error:
-        return error.problems, []
     except Failure as error:
-        return [str(error)], []
+        return [*(error.problems if isinstance(error, Refused) else [str(error)]), *misfits], []
+    try:
+        return [], planning.Planner(cluster, settings).make().notices
+    except Failure as error:
+        return error.problems if isinstance(error, Refused) else [str(error)], []
 
 
 def _quotas(rendered: Mapping, task_vars: dict) -> tuple[list[dict], list[str], list[str]]:

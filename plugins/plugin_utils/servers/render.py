@@ -214,6 +214,7 @@ class Rendering:
             "profile": server.profile,
             "enabled": server.enabled,
             "name": computed["name"],
+            "image": computed["image"],
             "variables": server.variables,
             "chosen_by": kind.variables,
             "objects": objects,
