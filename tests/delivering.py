@@ -29,7 +29,10 @@ BROUGHT = {
     for role, spec in specs.load(("apply", "argocd_apps")).items()
 }
 # Loaded by the first who asks: not by two threads at once.
-ACTIONS = {name: action_loader.get(f"modelyard.core.{name}", class_only=True) for name in ("plan", "rollout", "smoke")}
+ACTIONS = {
+    name: action_loader.get(f"modelyard.core.{name}", class_only=True)
+    for name in ("plan", "preflight", "rollout", "smoke")
+}
 NAMESPACE, ARGOCD = "ml-models", "argocd"
 
 

@@ -23,6 +23,13 @@ ALONG = {"s3:PutBucketOwnershipControls", "s3:TagResource", "iam:PassRole"}
 REPORT = {"iam:GetPolicy", "iam:GetPolicyVersion", "kms:DescribeKey", "kms:GetKeyPolicy"}
 # A run does without: tests/test_aws_leftovers.py.
 OPTIONAL = {"iam:ListOpenIDConnectProviders", "iam:ListRoles", "tag:GetResources"}
+# tests/test_aws_quota.py denies them.
+QUOTAS = {
+    "ec2:DescribeInstanceTypes",
+    "ec2:DescribeInstances",
+    "servicequotas:GetAWSDefaultServiceQuota",
+    "servicequotas:GetServiceQuota",
+}
 NOTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]}
 BOUNDARY = "arn:aws:iam::123456789012:policy/limit"
 ONE = {"service_accounts": [service_account("vllm", "vllm-sa", ROLES[1])], "role_arns": []}
@@ -197,7 +204,7 @@ def without_ids(found):
 
 def test_the_listed_rights_are_those_that_are_denied():
     tried = {action for actions in CASES.values() for action in actions}
-    assert tried | {*UNTAG.values()} | UNDO | ALONG | REPORT | OPTIONAL == LISTED
+    assert tried | {*UNTAG.values()} | UNDO | ALONG | REPORT | OPTIONAL | QUOTAS == LISTED
 
 
 def test_what_could_not_be_taken_back_is_named(cloud):

@@ -21,6 +21,7 @@ from ansible.errors import AnsibleActionFail
 from conftest import BIN
 from delivering import act, deliver, local, rendering
 from hugging_face import HuggingFace
+from rendering import playbook
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAYBOOKS = sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
@@ -89,6 +90,59 @@ def test_the_facts_of_a_model(tmp_path):
     assert "hf_secret" not in text(done)
 
 
+HERE = {
+    "ansible_connection": "local",
+    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+    "platform_api_server": "https://127.0.0.1:9",
+    "platform_aws_account_id": "123456789012",
+}
+SMALL = {"requests": {"cpu": 9, "memory": "8Gi"}, "limits": {"cpu": 9, "memory": "8Gi", "nvidia.com/gpu": 1}}
+
+
+def test_a_preflight_tells_of_every_host_before_it_stops(tmp_path):
+    """Without a cluster and without AWS; what is wrong is told in the words of a run."""
+    hosts = {
+        "fitting": {},
+        "close": {"vllm_gpu_memory_utilization": 0.3, "platform_hf_endpoint": "https://hub.example.com"},
+        "misfit": {"vllm_gpu_memory_utilization": 0.2, "vllm_api_key": "not-to-be-shown"},
+        "small": {"vllm_resources": SMALL},
+    }
+    inventory, report = tmp_path / "hosts.yml", tmp_path / "report.json"
+    inventory.write_text(json.dumps({"clusters": {"hosts": hosts, "vars": HERE}}))
+    told = {}
+    for name, args in (("preflight", ["-e", "preflight_json=report.json"]), ("site", ["--limit", "misfit,small"])):
+        environment = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "PWD": str(tmp_path)}
+        done = playbook(name, inventory, *args, **environment)
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "not-to-be-shown" not in done.stdout + done.stderr
+        told[name] = done.stdout + done.stderr
+    found = json.loads(report.read_text())
+    assert [host for host, one in found.items() if one["fits"]] == ["close", "fitting"], found["fitting"]["problems"]
+    verdicts = {
+        host: next(row["verdict"] for row in one["servers"] if row["server"] == "vllm") for host, one in found.items()
+    }
+    assert verdicts == {
+        "fitting": "fits", "close": "too close to tell", "misfit": "does not fit", "small": "does not fit"
+    }  # fmt: skip
+    for host in hosts:
+        assert f"{host}: the servers\n" in told["preflight"]
+        assert f"{host}: AWS quotas were not checked: sts: Unable to locate credentials" in told["preflight"]
+    assert (
+        "[WARNING]: close: vllm: whether TheBloke/Mistral-7B-v0.1-AWQ fits its GPUs is too close" in told["preflight"]
+    )
+    assert "close: values that are still an example's, and that a run refuses: " in told["preflight"]
+    assert any("hub.example.com" in line for line in found["close"]["notices"])
+    words = found["misfit"]["problems"]
+    assert any(
+        "vllm_gpu_memory_utilization is 0.2: TheBloke/Mistral-7B-v0.1-AWQ does not fit" in line for line in words
+    )
+    for line in words:
+        assert line in told["preflight"]
+        assert line in told["site"]
+    # What the hardware profile is too small for is told without a cluster, which has the last word on it.
+    assert "vllm_resources.requests.cpu is 9: a node of hardware profile 'gpu-vllm' has 3920m" in told["preflight"]
+
+
 def test_a_tag_is_not_taken_for_a_part():
     done = called("site", "--tags", "vllm,triton", cwd=ROOT)
     assert done.returncode != 0
@@ -109,6 +163,7 @@ def test_a_tag_is_not_taken_for_a_part():
         ("site", "Plan the run"),
         ("vllm", "Prune, wait for the rollout, and say what runs where"),
         ("aws", "Make the AWS side"),
+        ("preflight", "Look at every server"),
     ],
 )
 def test_a_start_in_the_middle_is_refused_in_words(playbook, task):
@@ -317,6 +372,45 @@ def test_a_url_for_no_server_is_refused(platform):
     assert not right
     assert "smoke_urls.vlm" in said
     assert "did you mean 'vllm'?" in said
+
+
+# --- preflight.yml with a cluster -------------------------------------------------------------------
+
+
+def looked(cluster, connection=None, **variables):
+    """What preflight.yml finds with preflight_cluster, and what it says."""
+    said = []
+    connection = connection or {"kubeconfig": str(cluster.kubeconfig)}
+    found = act(
+        "preflight", said, connection=connection, rendered=local(cluster, **variables), cluster=True, quota=False
+    )
+    return found, " ".join(said)
+
+
+def test_a_preflight_asks_the_cluster_as_a_plan_does_and_leaves_it_alone(platform):
+    before = platform.resource_versions()
+    found, said = looked(platform)
+    assert (found["report"]["fits"], found["msg"], found["changed"]) == (True, "", False)
+    assert "judge-vllm" in said
+    # What only the cluster knows, and real nodes, which have the last word.
+    cpus = {"requests": {"cpu": 9, "memory": "8Gi"}, "limits": {"cpu": 9, "memory": "8Gi"}}
+    found, _ = looked(platform, vllm_priority_class_name="nobody-made-it")
+    assert re.search("PriorityClass nobody-made-it, which .+ names, does not exist", found["msg"])
+    found, _ = looked(platform, triton_profiles={"cpu": {"resources": cpus}})
+    assert "fits on none of the" in found["report"]["problems"][0]
+    assert len(found["report"]["problems"]) == 1
+    found, _ = looked(
+        platform, {"host": "https://127.0.0.1:9", "api_key": "none"}, platform_api_server="https://127.0.0.1:9"
+    )
+    assert "does not answer" in found["msg"]
+    # Where no node is seen, the hardware profile has the word.
+    found, _ = looked(platform, platform_api_server="https://127.0.0.1:9", triton_profiles={"cpu": {"resources": cpus}})
+    assert "a node of hardware profile 'cpu-compute' has" in found["msg"]
+    assert "but the connection (platform_connection or K8S_AUTH_*) leads to" in found["msg"]
+    found, _ = looked(platform, platform_hf_endpoint="https://hub.example.com")
+    assert "platform_accepted_placeholders" in found["msg"]
+    # No lock either.
+    assert platform.resource_versions() == before
 
 
 # --- A role's own playbook -------------------------------------------------------------------------

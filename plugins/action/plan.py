@@ -10,9 +10,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import deli
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, recorded
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
-
-EXCEPT = "What really is yours: list it in platform_accepted_placeholders"
 
 
 class ActionModule(Action):
@@ -24,7 +23,7 @@ class ActionModule(Action):
         """See Action."""
         rendered = checked(options["rendered"])
         if rendered["placeholders"]:
-            raise Refused([*rendered["placeholders"][:-1], f"{rendered['placeholders'][-1]}. {EXCEPT}"])
+            raise Refused(placeholders.refusal(rendered["placeholders"]))
         settings = delivery.options(rendered)
         cluster = Cluster(options["connection"])
         planning.check_cluster(cluster, settings)

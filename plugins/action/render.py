@@ -48,8 +48,7 @@ class ActionModule(Action):
             return Inputs(described, hostvars[host], lambda value: value) if host in hostvars else None
 
         found = Rendering(inputs, task_vars["inventory_hostname"], other).run(roles, options["include_disabled"])
-        # Ansible shows the warnings of a result, and takes them out of what is registered.
-        return found | {"changed": False, "notices": found["warnings"]}
+        return found | {"changed": False}
 
     @staticmethod
     def _declared(name: str, task_vars: dict) -> str:

@@ -17,6 +17,12 @@ options:
     description: Make the plan of a run as well, with the reads and dry runs of that.
     type: bool
     default: false
+  quota:
+    description:
+      - Compare the GPU nodes that the hosts of the play need with the quotas of their AWS account, where there are AWS credentials for it.
+      - Where there are none, or a right is missing, that is told and is no error.
+    type: bool
+    default: true
 author: modelyard
 """
 
@@ -48,6 +54,10 @@ report:
       elements: dict
     pools:
       description: Of each hardware profile that is used, profile, instance_type, capacity_type, nodes and cost_per_hour for all its servers together.
+      type: list
+      elements: dict
+    quotas:
+      description: Of each quota that counts one of the pools, code, name, in vCPUs limit, running and more, the nodes that need those, and fits.
       type: list
       elements: dict
     problems: {description: 'What a run would refuse, in its words.', type: list, elements: str}

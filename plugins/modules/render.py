@@ -40,7 +40,7 @@ settings:
   type: dict
 parts:
   description: >-
-    One for each server, for what the workflows share, and for the Applications, with role, component, profile, enabled, name and objects;
+    One for each server, for what the workflows share, and for the Applications, with role, component, profile, enabled, name, image and objects;
     and where it has such service, questions, needs, misfits, account, folder, base, bundle and off.
   returned: always
   type: list

@@ -23,7 +23,7 @@ from model_servers import program
 ROOT = Path(__file__).parents[2]
 STANDINS = ROOT / "standins"
 FLAGS = json.loads((ROOT / "roles/vllm/flags/0.14.1.json").read_text())
-VERDICTS = json.loads((ROOT / "tests/vllm_flags/verdicts.json").read_text())
+VERDICTS = json.loads((ROOT / "tests/vllm_flags/verdicts/0.14.1.json").read_text())
 GPU = "nvidia.com/gpu"
 
 
@@ -39,14 +39,20 @@ def load(name: str) -> ModuleType:
 
 tritonserver = load("tritonserver")
 PARSER = arguments.parser(FLAGS)
+# The newest that runs without a GPU.
+NEWEST = "0.32.0"
+LAX = {
+    "--data-parallel-multi-port-external-lb", "--grpc-po", "--grpc-port", "--ir-op-priority", "--kernel-config", "--log-config-file",
+    "--logging-config", "--profiler-config",
+}  # fmt: skip
 
 
-def vllm_says(line: list[str]) -> tuple[int, str]:
+def vllm_says(line: list[str], flags: dict = FLAGS, parser: Any = PARSER) -> tuple[int, str]:
     """What the stand-in's parser says: the exit status and the error."""
     output = io.StringIO()
     with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
         try:
-            found = arguments.parse(["serve", *line], FLAGS, PARSER)
+            found = arguments.parse(["serve", *line], flags, parser)
             arguments.check_files(found)
         except SystemExit as exit_:
             status = int(exit_.code or 0)
@@ -79,6 +85,20 @@ def test_every_verdict_is_the_real_parsers() -> None:
         != (said[json.dumps(known["line"])][0], alike(said[json.dumps(known["line"])][1]))
     ]
     assert wrong == []
+
+
+def test_the_newest_versions_verdicts_are_its_parsers() -> None:
+    """What is refused and what is not; the words of a refusal are those of 0.14.1."""
+    flags = json.loads((ROOT / f"roles/vllm/flags/{NEWEST}.json").read_text())
+    verdicts = json.loads((ROOT / f"tests/vllm_flags/verdicts/{NEWEST}.json").read_text())
+    parser = arguments.parser(flags)
+    wrong = [known for known in verdicts if bool(known["status"]) != bool(vllm_says(known["line"], flags, parser)[0])]
+    assert [known["line"] for known in wrong if known["status"] == 0] == []
+    # What it checks in code of its own, of options that few give.
+    assert {re.split(r"[=.]", known["line"][1])[0] for known in wrong} <= LAX
+    for known in verdicts:
+        found = vars(arguments.parse(["serve", *known["line"]], flags, parser)) if known.get("values") else {}
+        assert {name: found[name] for name in known.get("values", {})} == known.get("values", {}), known["line"]
 
 
 def test_the_values_are_the_real_parsers() -> None:

@@ -66,6 +66,21 @@ def test_what_holds_them_is_taken_without_a_word(vllm: Any, given: dict) -> None
     assert (lines, server["notices"]) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("more", "size"),
+    [
+        ({}, "15.0 GiB"),
+        # What vLLM does to them when it loads them makes the files no smaller.
+        ({"extra_args": {"quantization": "fp8"}}, "15.0 GiB"),
+        ({"extra_args": {"dtype": "float16"}, "model_config": {**OWN["model_config"], "torch_dtype": "float32"}}, "29.9 GiB"),
+        ({"model_config": {**OWN["model_config"], "quantization": "fp8"}}, "8.5 GiB"),
+    ],
+)  # fmt: skip
+def test_it_is_the_files_that_are_downloaded(vllm: Any, more: dict, size: str) -> None:
+    given = {**OWN, "model_weight_bytes": 0, **more}
+    assert f"does not hold the weights of org/own, {size}" in str(vllm(**given)[1])
+
+
 def test_little_room_for_compiled_kernels_is_a_warning(vllm: Any) -> None:
     server, lines = vllm(**OWN, cache={"size": "10Gi"})
     assert lines == []

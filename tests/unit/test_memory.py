@@ -1,6 +1,7 @@
 """Whether a model fits its GPUs, against published start-ups of vLLM; its weights against the published sizes of its files."""
 
 import json
+import re
 from pathlib import Path
 from statistics import median
 
@@ -109,9 +110,20 @@ def test_weights_of_the_catalogue(name: str) -> None:
 def test_the_catalogue_can_be_read(name: str) -> None:
     known = model.read(MODELS[name])
     assert known.positions >= 4096
-    assert ("awq" in name.lower()) == (known.quantized == "awq")
-    eight = "fp8" in name.lower() or name in ("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-V3")
+    for word in ("awq", "gptq"):
+        assert (word in name.lower()) == (known.quantized == word)
+    eight = "fp8" in name.lower() or known.kind == "deepseek_v3"
     assert eight == (known.quantized in ("fp8", "compressed-tensors"))
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if re.search(r"[-_]\d+(\.\d+)?[bB]", name)])
+def test_the_parameters_that_a_name_says(name: str) -> None:
+    # Names round, and some leave the embedding out (Qwen 2.5 and 3, Llama 3.2, Gemma).
+    said = float(re.search(r"[-_](\d+(?:\.\d+)?)[bB]", name)[1])
+    known = model.read({**MODELS[name], "quantization": "none", "quantization_config": None})
+    embedding = known.widths["hidden"] * known.widths["vocab"] / 1e9
+    counted = sum(part.parameters for part in known.parts if part.bits) / 1e9
+    assert counted - 2.2 * embedding - 0.1 < said < 1.1 * counted
 
 
 def test_parallel() -> None:
@@ -158,3 +170,44 @@ def test_lora_buffers() -> None:
     assert memory.lora_bytes(model.read(MODELS["meta-llama/Llama-3.1-8B-Instruct"]), engine) / GIB == pytest.approx(
         22, abs=1
     )
+
+
+def test_a_draft_model_takes_its_weights_and_its_cache() -> None:
+    large, small = (model.read(MODELS[name]) for name in ("Qwen/Qwen3-32B", "Qwen/Qwen3-4B"))
+    alone = memory.Engine(80 * GIB, 0.9, 4096, tensor=2)
+    both = memory.Engine(80 * GIB, 0.9, 4096, tensor=2, draft=small)
+    assert memory.weights(large, both) - memory.weights(large, alone) == pytest.approx(memory.weights(small, alone))
+    # 64 and 36 layers of the same heads.
+    assert memory.fit(large, both).request == pytest.approx(memory.fit(large, alone).request * 100 / 64)
+
+
+def test_a_cache_of_a_given_size_is_not_measured() -> None:
+    known = model.read(MODELS["Qwen/Qwen3-8B"])
+
+    def told(gib: float, length: int = 4096) -> memory.Fit:
+        return memory.fit(known, memory.Engine(22 * GIB, 0.5, length, cache_bytes=gib * GIB))
+
+    # 144 KiB a token.
+    assert told(2).tokens == 2 * GIB // (144 * 1024)
+    assert told(2).verdict == memory.FITS
+    assert told(2, 16384).verdict == memory.MISFIT
+    assert told(8).verdict == memory.MISFIT
+
+
+def test_an_encoder_has_no_cache() -> None:
+    # As published: BAAI/bge-m3, 567754752 parameters.
+    large = {"model_type": "xlm-roberta", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24}
+    large |= {"num_attention_heads": 16, "vocab_size": 250002, "max_position_embeddings": 8194}
+    known = model.read(large)
+    assert sum(part.parameters for part in known.parts if part.bits) == pytest.approx(567754752, rel=0.003)
+    fit = memory.fit(known, memory.Engine(14.6 * GIB, 0.9, 8192))
+    assert (fit.verdict, fit.request, fit.tokens) == (memory.FITS, 0, 0)
+
+
+def test_lora_buffers_that_are_sharded() -> None:
+    known = model.read(MODELS["meta-llama/Llama-3.1-8B-Instruct"])
+    half, whole = (
+        memory.lora_bytes(known, memory.Engine(80 * GIB, 0.9, 4096, tensor=4, loras=4, rank=64, sharded=sharded))
+        for sharded in (True, False)
+    )
+    assert half < 0.6 * whole

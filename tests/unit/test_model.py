@@ -1,7 +1,7 @@
 """What is read from a model's config.json."""
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import model, quantization
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import layers, model, quantization
 
 PLAIN = {
     "hidden_size": 64,
@@ -67,12 +67,12 @@ def test_what_the_file_leaves_out_is_the_architectures() -> None:
     known = model.read({"model_type": "gemma3", "text_config": text, "vision_config": tower})
     # Its files' total_size.
     assert known.weight_bytes == pytest.approx(8600158944, rel=0.005)
-    assert known.attention.count(model.FULL) == 5
+    assert known.attention.count(layers.FULL) == 5
     assert known.vision
 
 
 def test_an_explicit_null_wins_over_the_architecture() -> None:
-    assert set(model.read({**PLAIN, "model_type": "gemma2", "sliding_window": None}).attention) == {model.FULL}
+    assert set(model.read({**PLAIN, "model_type": "gemma2", "sliding_window": None}).attention) == {layers.FULL}
     assert model.read({**PLAIN, "num_key_value_heads": None}).kv_heads == 4
 
 
@@ -89,7 +89,7 @@ def test_an_explicit_null_wins_over_the_architecture() -> None:
 )
 def test_which_layers_see_everything(given: dict, full: list[int]) -> None:
     kinds = model.read({**PLAIN, **given}).attention
-    assert [layer for layer, kind in enumerate(kinds) if kind == model.FULL] == full
+    assert [layer for layer, kind in enumerate(kinds) if kind == layers.FULL] == full
 
 
 def test_a_given_size_wins() -> None:

@@ -93,17 +93,14 @@ def test_a_claim_and_a_node_that_nobody_chose() -> None:
     assert (anywhere["profile"], anywhere["nodes"], anywhere["cost_per_hour"]) == ("", None, None)
 
 
-def priced(**variables: Any) -> dict:
-    """A rendering with prices of two of the three instance types."""
-    found = rendered(**variables)
-    for part in found["parts"]:
-        if "needs" in part:
-            part["needs"]["price_per_hour"] = {"g5.xlarge": 1.0, "m6i.2xlarge": 0.5}.get(part["needs"]["instance_type"])
-    return found
-
-
 def test_the_cost_is_that_of_whole_nodes() -> None:
-    found = priced(vllm_replicas=3, triton_profiles={"cpu": {"replicas": 5}})
+    profiles = {
+        "gpu-vllm": {"price_per_hour": 1.0},
+        "cpu-compute": {"price_per_hour": 0.5},
+        # Whose price changes all the time.
+        "gpu": {"capacity_type": "spot"},
+    }
+    found = rendered(vllm_replicas=3, triton_profiles={"cpu": {"replicas": 5}}, platform_hardware_profiles=profiles)
     costs = {row["server"]: row["cost_per_hour"] for row in preflight.servers(found)}
     assert costs == {"vllm": 3.0, "triton-inference": 1.0, "triton-inference-gpu": None}
     all_pools = preflight.pools(found)
@@ -117,10 +114,16 @@ def test_the_cost_is_that_of_whole_nodes() -> None:
     assert total.endswith("; $4.00 per hour, and g4dn.2xlarge, whose price is not known")
 
 
+def test_a_node_takes_so_many_pods() -> None:
+    few = {"cpu-compute": {"max_pods": 2}}
+    found = rows(triton_profiles={"cpu": {"replicas": 3}}, platform_hardware_profiles=few)
+    assert found["triton-inference"]["nodes"] == 2
+
+
 def test_servers_of_a_pool_share_its_nodes() -> None:
     """Two that take one GPU of four are on one node, which costs once."""
     own = {"hardware_profile": "gpu-vllm-large", "tensor_parallel_size": 1}
-    found = priced(vllm_enabled_profiles=["vllm", "chat"], vllm_profiles={"vllm": own, "chat": own})
+    found = rendered(vllm_enabled_profiles=["vllm", "chat"], vllm_profiles={"vllm": own, "chat": own})
     large = next(pool for pool in preflight.pools(found) if pool["profile"] == "gpu-vllm-large")
     assert large["nodes"] == 1
     assert [row["nodes"] for row in preflight.servers(found) if row["role"] == "vllm"] == [1, 1]

@@ -133,6 +133,39 @@ def test_a_check_is_turned_off_by_its_name_and_with_a_reason(vllm: Any) -> None:
     assert sum("must be the reason, in words" in line for line in lines) == 2
 
 
+def test_a_model_that_proposes_tokens(vllm: Any) -> None:
+    def server(**config: Any) -> dict:
+        return vllm(**QWEN, max_model_len=2048, extra_args={"speculative-config": config})[0]
+
+    alone = vllm(**QWEN, max_model_len=2048)[0]["sizing"]
+    drafted = server(model="Qwen/Qwen2.5-0.5B-Instruct", num_speculative_tokens=3)["sizing"]
+    assert drafted["weights_bytes"] - alone["weights_bytes"] == pytest.approx(0.92 * 2**30, rel=0.01)
+    assert server(method="ngram", num_speculative_tokens=3, prompt_lookup_max=4)["sizing"] == alone
+    unknown = server(method="eagle3", model="org/eagle", num_speculative_tokens=3)
+    assert unknown["sizing"]["verdict"] == "too close to tell"
+    assert "org/eagle, is not counted: nothing is known of it" in told(unknown)
+
+
+def test_a_model_for_pictures_that_gets_none(vllm: Any) -> None:
+    facts = {**LLAMA, "num_hidden_layers": 24}
+    tower = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27}
+    close = {
+        **OWN,
+        "max_model_len": 4096,
+        "model_config": {**facts, "vision_config": tower},
+        "gpu_memory_utilization": 0.75,
+    }
+    assert vllm(**close)[0]["sizing"]["verdict"] == "too close to tell"
+    none = {"extra_args": {"limit-mm-per-prompt": {"image": 0, "video": 0}}}
+    assert vllm(**close, **none)[0]["sizing"]["verdict"] == "fits"
+
+
+def test_no_graphs_without_room_for_them(vllm: Any) -> None:
+    tight = {"gpu_memory_utilization": 0.96}
+    assert "CUDA graphs take up to 1 GiB" in told(vllm(**tight)[0])
+    assert "CUDA graphs" not in told(vllm(**tight, extra_args={"enforce-eager": True})[0])
+
+
 def test_the_sizes_as_data(vllm: Any) -> None:
     sizing = vllm(**QWEN, max_model_len=4096)[0]["sizing"]
     assert (sizing["verdict"], sizing["why"], sizing["gpus"]) == ("fits", "", 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm_limits
 
 GPU = "nvidia.com/gpu"
 FACTS = {
@@ -172,3 +173,11 @@ def test_a_model_that_takes_no_float16_is_twice_as_large_on_a_t4(vllm: Any, plat
         return vllm(**OWN, model_config={**FACTS, **GEMMA}, **given)[0]["sizing"]["weights_bytes"]
 
     assert size("T4") == size("L4", **flags(dtype="float32")) == pytest.approx(2 * size("L4"))
+
+
+@pytest.mark.parametrize(
+    ("card", "capability"),
+    [("T4", 75), ("A100-80GB", 80), ("NVIDIA-A10G", 86), ("RTX-PRO-6000", 120), ("A1000", 0), ("MI300X", 0), (None, 0)],
+)
+def test_the_generation_of_a_gpu(card: str | None, capability: int) -> None:
+    assert vllm_limits.capability({"gpu_type": card}) == capability

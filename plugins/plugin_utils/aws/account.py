@@ -25,6 +25,7 @@ ABSENT = frozenset(
         "NoSuchEntity",
         "NoSuchLifecycleConfiguration",
         "NoSuchPublicAccessBlockConfiguration",
+        "NoSuchResourceException",
         "NoSuchTagSet",
         "ResourceNotFoundException",
         "ServerSideEncryptionConfigurationNotFoundError",

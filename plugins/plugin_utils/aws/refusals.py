@@ -51,6 +51,8 @@ ACTIONS = {
     "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
     "s3:PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
     "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "service-quotas:GetAWSDefaultServiceQuota": "servicequotas:GetAWSDefaultServiceQuota",
+    "service-quotas:GetServiceQuota": "servicequotas:GetServiceQuota",
 }
 # What an operation needs beside its own action, as our requests are: AWS need not say which of them is missing.
 ALONG = {
@@ -60,7 +62,7 @@ ALONG = {
     "iam:CreateRole": "iam:TagRole",
     "s3:CreateBucket": "s3:PutBucketOwnershipControls and s3:TagResource",
 }
-NAMES_ACTION = re.compile(r"not authorized to perform:? ", re.IGNORECASE)
+NAMES_ACTION = re.compile(r"not authorized to perform:? [\w-]+:\w", re.IGNORECASE)
 # A missing right of who asks, or a sentence that does not say which policy it was.
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
 OTHER_POLICY = re.compile(r"explicit deny|because (?!no identity-based policy)", re.IGNORECASE)

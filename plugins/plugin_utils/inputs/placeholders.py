@@ -37,6 +37,8 @@ _PLACEHOLDERS = [
     )
 ]
 
+EXCEPT = "What really is yours: list it in platform_accepted_placeholders"
+
 
 def placeholders(text: str, accepted: Iterable[str] = ()) -> list[str]:
     """Find the placeholders in a text.
@@ -110,3 +112,8 @@ def _leaves(path: str, value: Any, option: Mapping) -> Iterator[tuple[str, str, 
             yield from _leaves(f"{path}[{index}]", item, {"options": option.get("options")})
     elif isinstance(value, str):
         yield path, value, HIDDEN if option.get("no_log") else value
+
+
+def refusal(lines: list[str]) -> list[str]:
+    """Say how to keep what only looks like an example's, behind the last of what was found; nothing where nothing was."""
+    return [*lines[:-1], *(f"{line}. {EXCEPT}" for line in lines[-1:])]

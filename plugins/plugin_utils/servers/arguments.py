@@ -8,6 +8,7 @@ this file in its image, so it imports nothing of the collection.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -72,10 +73,28 @@ def _optional(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text in ("", "None") else parsed(text)
 
 
-def _of_schema(schema: dict, name: str) -> Callable[[str], Any]:
+def lower_word(text: str) -> str:
+    """Read a word in any case, with dashes or underscores."""
+    return text.lower().replace("-", "_")
+
+
+def several_ids(text: str) -> list:
+    """Read numbers and names between commas."""
+    return [int(one) if one.isdigit() else one for one in (part.strip() for part in text.split(","))]
+
+
+def _readable(text: str) -> str:
+    """Write numbers such as 80g outside of quotes as JSON does."""
+    parts = re.split(r'("(?:[^"\\]|\\.)*")', text)
+    number = re.compile(r"\b\d+(?:\.\d+)?[kKmMgGtT]\b")
+    parts[::2] = [number.sub(lambda found: str(human_readable_int(found[0])), part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _of_schema(schema: dict, name: str, readable: bool) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
-            value = json.loads(text)
+            value = json.loads(_readable(text) if readable else text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"1 validation error for {name}: invalid JSON: {error}") from None
         if not isinstance(value, dict):
@@ -191,7 +210,7 @@ class LoraModules(argparse.Action):
             if word in (None, ""):
                 continue
             if "=" in word and "," not in word:
-                name, path = word.split("=")
+                name, path = word.split("=", self.const)
                 found.append(vars(LoRAModulePath(name, path)))
                 continue
             try:
@@ -261,7 +280,16 @@ def _merge(into: dict, new: dict) -> None:
             into[key] = value
 
 
-def _undotted(words: list[str]) -> list[str]:
+def _value(text: str, readable: bool) -> Any:
+    """Read the value of a key: JSON, else a number such as 80g in newer versions, else a word."""
+    with contextlib.suppress(ValueError):
+        return json.loads(text)
+    with contextlib.suppress(ValueError, argparse.ArgumentTypeError):
+        return human_readable_int(text) if readable else text
+    return text
+
+
+def _undotted(words: list[str], readable: bool) -> list[str]:
     """--a.b.c=1 and --a.b.c 1 become --a {"b": {"c": 1}}, at the end; --a.b+=x,y is a list."""
     kept: list[str] = []
     trees: dict[str, dict] = {}
@@ -278,10 +306,7 @@ def _undotted(words: list[str]) -> list[str]:
                 raise IndexError("list index out of range") from None
         if name.endswith("+"):
             name, text = name[:-1], json.dumps(text.split(","))
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
+        value = _value(text, readable)
         flag, *keys = name.split(".")
         for key in reversed(keys):
             value = {key: value}
@@ -299,12 +324,19 @@ _READ: dict[str, Callable[[str], Any]] = {
     "float": float,
     "json": loads,
     **{
-        function.__name__: function for function in (human_readable_int, human_readable_int_or_auto, union_dict_and_str)
+        function.__name__: function
+        for function in (
+            human_readable_int,
+            human_readable_int_or_auto,
+            union_dict_and_str,
+            lower_word,
+            several_ids,
+        )
     },
 }
 
 
-def _add(parser: argparse.ArgumentParser, option: dict, schemas: dict) -> None:
+def _add(parser: argparse.ArgumentParser, option: dict, schemas: dict, readable: bool) -> None:
     if option["action"] == "help":
         return
     keywords: dict[str, Any] = {"default": option.get("default")}
@@ -320,10 +352,14 @@ def _add(parser: argparse.ArgumentParser, option: dict, schemas: dict) -> None:
             keywords["action"] = "store_true"
         parser.add_argument(*strings, **keywords)
         return
-    read = _of_schema(schemas[option["schema"]], option["schema"]) if "schema" in option else _READ[option["type"]]
+    schema = option.get("schema")
+    read = _of_schema(schemas[schema], schema, readable) if schema else _READ[option["type"]]
     read = _parsed(read) if option.get("parsed") else read
     keywords["type"] = _optional(read) if option.get("optional") else read
     keywords |= {key: option[key] for key in ("nargs", "choices", "const") if key in option}
+    if option["action"] == "lora_modules":
+        # A path with = is one in newer versions.
+        keywords["const"] = 1 if readable else -1
     if option["action"] != "store":
         keywords["action"] = {"append": "append", "lora_modules": LoraModules}[option["action"]]
     parser.add_argument(*(option["strings"] or [option["dest"]]), **keywords)
@@ -342,7 +378,7 @@ def parser(flags: dict) -> argparse.ArgumentParser:
         commands.add_parser(name)
     serve = commands.add_parser("serve", usage="vllm serve [model_tag] [options]")
     for option in flags["options"]:
-        _add(serve, option, flags["schemas"])
+        _add(serve, option, flags["schemas"], flags.get("readable", False))
     return top
 
 
@@ -362,6 +398,8 @@ def _validate(args: argparse.Namespace, flags: dict) -> None:
         raise TypeError("Error: --enable-auto-tool-choice requires --tool-call-parser")
     if args.enable_log_outputs and not args.enable_log_requests:
         raise TypeError("Error: --enable-log-outputs requires --enable-log-requests")
+    if getattr(args, "enable_per_request_metrics", False) and args.disable_log_stats:
+        raise ValueError("Error: --enable-per-request-metrics requires statistics: remove --disable-log-stats")
     if args.enable_auto_tool_choice and args.tool_call_parser not in flags["tool_parsers"]:
         known = ",".join(flags["tool_parsers"])
         raise KeyError(f"invalid tool call parser: {args.tool_call_parser} (chose from {{ {known} }})")
@@ -389,7 +427,7 @@ def parse(words: list[str], flags: dict, using: argparse.ArgumentParser | None =
     if words[:1] == ["serve"]:
         words = _model_first(words)
     _check_config(words)
-    args = (using or parser(flags)).parse_args(_undotted(_spelt(words)))
+    args = (using or parser(flags)).parse_args(_undotted(_spelt(words), flags.get("readable", False)))
     if args.subparser == "serve":
         _validate(args, flags)
         args.model = args.model_tag or args.model

@@ -5,10 +5,11 @@ Where no source stands beside a formula, it is read from vLLM 0.14.1 (v1/core/kv
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import FULL, LINEAR, SLIDING, Model
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.layers import FULL, LINEAR, SLIDING
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import Model
 
 FITS, CLOSE, MISFIT = "fits", "too close to tell", "does not fit"
 # What the sampler's trial keeps of each logit, until 0.18: as 32 bits, sorted, with its place in 64, as a probability, and what
@@ -37,6 +38,9 @@ class Engine:
         sequences, batched: requests and tokens of one step; 0 for vLLM's default for the GPU.
         cache_bits: of a number in the KV cache.
         loras, rank: LoRA adapters in memory at a time, and their largest rank; 0 for none.
+        sharded: whether both sides of LoRA's buffers are split among the GPUs.
+        draft: a smaller model that proposes tokens, in the same GPUs; None for none.
+        cache_bytes: of each GPU for the KV cache, if vLLM is told, so that it does not measure; 0 for what is left.
         offload_bytes: weights of each GPU that stay in the memory of the host.
         version: of vLLM, as ``(0, 14)``; empty for unknown.
         a100: whether the GPU is one: vLLM's defaults differ.
@@ -54,6 +58,9 @@ class Engine:
     cache_bits: int = 16
     loras: int = 0
     rank: int = 0
+    sharded: bool = False
+    draft: Model | None = None
+    cache_bytes: float = 0
     offload_bytes: float = 0
     version: tuple = ()
     a100: bool = False
@@ -128,17 +135,19 @@ def weights(model: Model, engine: Engine) -> float:
             if part.layer in layers or (part.layer == -1 and stage == 0) or (part.layer == -2 and stage == last)
         ]
         sizes.append(sum(part.size / shares[part.split] for part in held) * scale)
-    return max(0.0, max(sizes) * ROUNDED - engine.offload_bytes)
+    # A draft model is split among the same GPUs, and has no stages.
+    draft = weights(engine.draft, replace(engine, pipeline=1, draft=None, offload_bytes=0)) if engine.draft else 0.0
+    return max(0.0, max(sizes) * ROUNDED - engine.offload_bytes) + draft
 
 
 def lora_bytes(model: Model, engine: Engine) -> float:
     """Compute the buffers of LoRA adapters on one GPU: for each of seven matrices of a layer a row in and one out, of every rank.
 
-    Of what is split among GPUs the outer side is, too (field notes, Sizes, at one GPU).
+    Of what is split among GPUs the outer side is, too, and the inner one with ``sharded`` (lora/layers; field notes, Sizes, at one GPU).
     """
     width = model.widths
     split = 2 * width["query"] + 2 * width["key_value"] + 3 * width["mlp"]
-    layer = 7 * width["hidden"] + split / engine.tensor
+    layer = 7 * width["hidden"] / (engine.tensor if engine.sharded else 1) + split / engine.tensor
     layers = len(model.attention) / engine.pipeline
     return engine.loras * engine.rank * 2 * (layers * layer + 2 * width["vocab"] / engine.tensor + 2 * width["hidden"])
 
@@ -176,6 +185,8 @@ def cache(model: Model, engine: Engine) -> tuple[float, float]:
     layers = max(stages(len(model.attention), engine.pipeline), key=len)
     kinds = [model.attention[layer] for layer in layers]
     counts = {kind: kinds.count(kind) for kind in (FULL, SLIDING) if kind in kinds}
+    if not counts:
+        return 0.0, 0.0
     least, most = min(counts.values()), max(counts.values())
     size = most if most < 1.25 * least else least
     groups = {kind: -(-count // size) for kind, count in counts.items()}
@@ -196,13 +207,22 @@ def fit(model: Model, engine: Engine) -> Fit:
     spread = 0.0 if model.given else taken * WEIGHTS_SPREAD
     share = engine.gpu_bytes * engine.utilization
     token, request = cache(model, engine)
-    room = share - taken - loras - likely
     needed = token * request
-    if share - (taken - spread) - loras - least < needed:
+    if engine.draft:
+        other, tokens = cache(engine.draft, replace(engine, pipeline=1))
+        needed += other * tokens
+    if engine.cache_bytes:
+        # Whatever its share is, this is taken of the whole GPU.
+        share, room = engine.gpu_bytes, engine.cache_bytes
+        short, needs = room < needed, room
+    else:
+        room, short, needs = share - taken - loras - likely, False, needed
+    if short or share - (taken - spread) - loras - least < needs:
         verdict = MISFIT
-    elif share - (taken + spread) - loras - most < needed:
+    elif share - (taken + spread) - loras - most < needs:
         verdict = CLOSE
     else:
         verdict = FITS
-    requests = max(0.0, room) / needed
+    # A model without a cache (an encoder) holds no request between steps.
+    requests = max(0.0, room) / needed if needed else 0.0
     return Fit(verdict, taken, loras, likely, room, needed, int(requests * engine.length), requests)

@@ -32,6 +32,7 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
     name = str(settings["hardware_profile"] or "")
     pool = platform["hardware_profiles"].get(name) or {}
     pool = instances.completed(pool) if pool else {}
+    most = {"pods": pool["max_pods"]} if pool.get("max_pods") else {}
     deployment = next((item for item in objects if item["kind"] == "Deployment"), None)
     pod = deployment["spec"]["template"]["spec"] if deployment else {"containers": [server]}
     requests = _amounts(fit.pod_requests, pod)
@@ -41,7 +42,7 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
         "capacity_type": pool.get("capacity_type") or "on-demand",
         "gpu_resource": node.gpu_resource(server["resources"], pool),
         "price_per_hour": pool.get("price_per_hour"),
-        "room": _amounts(lambda given: _left(given, platform["daemonset_requests"]), node.room(pool)),
+        "room": _amounts(lambda given: _left(given, platform["daemonset_requests"]), {**node.room(pool), **most}),
         "pods": _pods(server),
         "gpus": node.gpus(server["resources"], pool),
         "requests": requests,

@@ -85,9 +85,9 @@ def needed(all_needs: list[dict]) -> int | None:
     Returns:
         how many; None where it is not known what a node gives.
     """
-    room = {**all_needs[0]["room"], "pods": MOST_PODS}
-    if len(room) == 1:
+    if not all_needs[0]["room"]:
         return None
+    room = {"pods": MOST_PODS, **all_needs[0]["room"]}
     full, pods = 0, []
     for needs in all_needs:
         asked = {key: value for key, value in needs["requests"].items() if room.get(key) and value} | {"pods": 1}

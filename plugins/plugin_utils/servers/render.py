@@ -16,7 +16,7 @@ the identity report read:
 * ``secrets``: Secrets that the run keeps, without their data.
 * ``namespaces``: those that must be there, each with ``name``, ``create`` and ``labels``.
 * ``problems``: what is wrong. ``placeholders``: what an example left to be set, which is wrong where a cluster is written to.
-  ``warnings``: what was not checked. ``places``: where variables of the AWS side are set.
+  ``warnings``: what was not checked; ``notices``: the same, since Ansible takes the former out of what is registered. ``places``: where variables of the AWS side are set.
 """
 
 from __future__ import annotations
@@ -137,6 +137,7 @@ class Rendering:
             "problems": list(dict.fromkeys(told)),
             "placeholders": self._placeholders(parts),
             "warnings": [*self.inputs.notices, *self.warnings],
+            "notices": [*self.inputs.notices, *self.warnings],
             "places": places.of(self.inputs),
         }
         return json.loads(json.dumps(result, default=templates.plain))
@@ -217,6 +218,7 @@ class Rendering:
             "profile": server.profile,
             "enabled": server.enabled,
             "name": computed["name"],
+            "image": computed["image"],
             "variables": server.variables,
             "chosen_by": kind.variables,
             "objects": objects,

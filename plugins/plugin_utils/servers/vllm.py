@@ -58,7 +58,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     words, right = _arguments(settings, parallel, version, _variables(settings, environment))
     values = vllm_flags.parsed(right, version)
     model = vllm_fit.read_model(settings, values, platform, pool)
-    weights = model.weight_bytes if model else None
+    weights = vllm_fit.stored_bytes(settings, platform) if model else None
     ephemeral = [] if cache["claim"] else [cache["size"]]
     if adapters["path"]:
         workload.amount(settings, "adapters_size")

@@ -51,10 +51,7 @@ def known_models() -> dict[str, dict]:
 
 def read_model(settings: Settings, values: argparse.Namespace | None, platform: Mapping, pool: Mapping) -> Model | None:
     """Read the model of a server; None for one of which nothing is known, and for facts that make no size, which are noted."""
-    key = next((key for key in ("model_config", "model_facts") if settings[key]), "")
-    config = _config(settings, platform) if key == "model_config" else settings["model_facts"]
-    if not key:
-        config = known_models().get(settings["model"])
+    key, config = _described(settings, platform)
     if not config:
         return None
     quantize = str(getattr(values, "quantization", None) or "")
@@ -77,6 +74,27 @@ def read_model(settings: Settings, values: argparse.Namespace | None, platform: 
             key,
         )
         return None
+
+
+def _described(settings: Settings, platform: Mapping) -> tuple[str, Any]:
+    """Give what is known of a server's model, and the setting that says it; ``""`` where the role itself knows it."""
+    key = next((key for key in ("model_config", "model_facts") if settings[key]), "")
+    if key == "model_config":
+        return key, _config(settings, platform)
+    return key, settings[key] if key else known_models().get(settings["model"])
+
+
+def stored_bytes(settings: Settings, platform: Mapping) -> float:
+    """Give the size of a model's files, which is what is downloaded, whatever vLLM makes of them when it loads them.
+
+    Args:
+        settings: of a server whose model ``read_model`` has read.
+        platform: the platform's variables without their prefix.
+    """
+    _key, config = _described(settings, platform)
+    given = settings["model_weight_bytes"] or 0
+    found = model.read(config, given)
+    return (model.read(config, given, whole=32) if found.dtype == "float32" else found).weight_bytes
 
 
 def unknown(settings: Settings) -> str:
@@ -129,28 +147,52 @@ def _config(settings: Settings, platform: Mapping) -> Any:
     return found
 
 
-def engine(settings: Settings, pool: Mapping, values: argparse.Namespace, version: str) -> memory.Engine:
+def _draft(values: argparse.Namespace) -> tuple[Model | None, str]:
+    """Give the model that proposes tokens (--speculative-config), and its name where nothing is known of it."""
+    given = values.speculative_config
+    if not isinstance(given, Mapping) or given.get("method") in ("ngram", "suffix"):
+        return None, ""
+    name = str(given.get("model") or given.get("method") or "")
+    try:
+        return model.read(known_models()[name]), ""
+    except (KeyError, model.Unknown):
+        return None, name
+
+
+def _pictures(values: argparse.Namespace) -> bool:
+    """Tell whether a request may bring pictures or the like (--limit-mm-per-prompt)."""
+    limits = values.limit_mm_per_prompt
+    return not (isinstance(limits, Mapping) and limits and not any(limits.values()))
+
+
+def engine(found: Model, pool: Mapping, values: argparse.Namespace, version: str) -> memory.Engine:
     """Say how vLLM runs the model, from its command line as vLLM reads it.
 
     Args:
-        settings: of the server.
+        found: the model.
         pool: its hardware profile, with ``gpu_memory_gib``.
         values: its command line, parsed.
         version: of vLLM.
     """
     lora = bool(values.enable_lora)
+    length = found.positions if values.max_model_len is None else int(values.max_model_len)
+    bits = vllm_limits.element_bits(found.dtype, found.kind, str(values.dtype), vllm_limits.capability(pool))
     return memory.Engine(
         gpu_bytes=float(pool["gpu_memory_gib"]) * GIB,
         utilization=values.gpu_memory_utilization,
-        length=values.max_model_len,
+        # Without one it is the model's; what vLLM chooses itself (-1) is what there is room for.
+        length=max(length, memory.BLOCK),
         tensor=values.tensor_parallel_size,
         pipeline=values.pipeline_parallel_size,
         data=values.data_parallel_size,
         sequences=values.max_num_seqs or 0,
         batched=values.max_num_batched_tokens or 0,
-        cache_bits=8 if str(values.kv_cache_dtype).startswith("fp8") else 16,
+        cache_bits=8 if str(values.kv_cache_dtype).startswith("fp8") else bits,
         loras=values.max_loras if lora else 0,
         rank=values.max_lora_rank if lora else 0,
+        sharded=bool(values.fully_sharded_loras),
+        draft=_draft(values)[0],
+        cache_bytes=values.kv_cache_memory_bytes or 0,
         offload_bytes=(values.cpu_offload_gb or 0) * GIB,
         version=tuple(int(part) for part in version.split(".")[:2] if part),
         a100="A100" in str(pool.get("gpu_type")),
@@ -185,10 +227,18 @@ def check(
         )
         settings.notices.append(f"{unchecked}: {why}")
         return {**dict.fromkeys(SIZES), "verdict": UNCHECKED, "why": why}
-    run = engine(settings, pool, values, version)
+    if found.vision and not _pictures(values):
+        found = replace(found, vision=False)
+    run = engine(found, pool, values, version)
     vllm_limits.check(settings, found, pool, values, run.version)
     fit = memory.fit(found, run)
-    verdict, why = _check_memory(settings, found, run, fit)
+    eager, (_, unread) = bool(values.enforce_eager), _draft(values)
+    verdict, why = _check_memory(settings, found, run, fit, eager)
+    if unread and verdict == memory.FITS:
+        verdict, why = memory.CLOSE, f"the model that proposes tokens, {unread}, is not counted: nothing is known of it"
+        settings.notices.append(
+            f"{settings['name']}: whether {settings['model']} fits its GPUs was not wholly checked: {why}"
+        )
     sizes = (run.gpus, fit.weights, fit.loras, fit.reserve, max(0.0, fit.room), fit.tokens, fit.requests)
     return {**dict(zip(SIZES, sizes, strict=True)), "verdict": verdict, "why": why}
 
@@ -222,7 +272,9 @@ def check_gpus(
             settings.wrong(settings["shm_size"], f"must be 2Gi or more where {whole} GPUs share a model", "shm_size")
 
 
-def _check_memory(settings: Settings, found: Model, run: memory.Engine, fit: memory.Fit) -> tuple[str, str]:
+def _check_memory(
+    settings: Settings, found: Model, run: memory.Engine, fit: memory.Fit, eager: bool
+) -> tuple[str, str]:
     """Note what does not fit, or may not; give the verdict and what it rests on."""
     outside = run.gpu_bytes * (1 - run.utilization)
     if outside < CONTEXT_BYTES:
@@ -230,7 +282,7 @@ def _check_memory(settings: Settings, found: Model, run: memory.Engine, fit: mem
         settings.foresee("memory", settings["gpu_memory_utilization"], why, "gpu_memory_utilization")
         return memory.MISFIT, f"{settings.path('gpu_memory_utilization')} {why}"
     if fit.verdict == memory.FITS:
-        if outside < GRAPHS_BYTES and (not run.version or run.version < GRAPHS_INSIDE_SINCE):
+        if not eager and outside < GRAPHS_BYTES and (not run.version or run.version < GRAPHS_INSIDE_SINCE):
             settings.notices.append(
                 f"{settings['name']}: {settings.path('gpu_memory_utilization')} leaves {_gib(outside)} of each GPU, and CUDA graphs take up to 1 GiB"
             )

@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import SLIDING, Model
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.layers import SLIDING
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.model import Model
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 # Compute capabilities, as 75 for 7.5.
 CAPABILITY = {
     "V100": 70,
     "T4": 75,
+    "T4G": 75,
     "A100": 80,
     "A10G": 86,
     "A10": 86,
@@ -37,15 +39,8 @@ TURING_FP8_SINCE = (0, 14)
 
 def capability(pool: Mapping) -> int:
     """Tell the compute capability of a hardware profile's GPUs; 0 for unknown."""
-    kind = str(pool.get("gpu_type") or "").upper().replace("NVIDIA", "").strip(" -")
-    return next(
-        (
-            found
-            for name, found in CAPABILITY.items()
-            if kind.replace("-", " ").split(" ")[0:1] == [name] or kind == name
-        ),
-        0,
-    )
+    kind = str(pool.get("gpu_type") or "").upper().replace("-", " ").removeprefix("NVIDIA ")
+    return next((found for name, found in CAPABILITY.items() if f"{kind} ".startswith(f"{name} ")), 0)
 
 
 def element_bits(found_dtype: str, kind: str, dtype: str, capable: int) -> int:
