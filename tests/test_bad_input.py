@@ -197,9 +197,9 @@ CHECKED = {
     ),
     "unfinished-pool": Bad(
         "platform",
-        "platform_hardware_profiles:\n  mine:\n    instance_type: g6.xlarge # bad",
+        "platform_hardware_profiles:\n  mine:\n    instance_type: g6.xlrage # bad",
         "platform_hardware_profiles.mine",
-        "{'instance_type': 'g6.xlarge'}",
+        "{'instance_type': 'g6.xlrage', 'gpu_resource': 'nvidia.com/gpu'}",
         "needs labels",
     ),
     "namespace-name": Bad(

@@ -201,7 +201,7 @@ def _profile(name: str, profile: Mapping) -> list[str]:
         allowed = f"needs {', '.join(missing)}"
         if "allocatable" in missing and kind:
             allowed += f": nothing is known of a {kind} (roles/platform/instance_types.yml)"
-        lines.append(problem(path, dict(profile), allowed, where(profile) or where(name)))
+        lines.append(problem(path, dict(profile), allowed, where(profile) or where(kind) or where(name)))
     if gpus and profile.get("gpu_memory_gib") and float(profile["gpu_memory_gib"]) <= 0:
         lines.append(
             problem(f"{path}.gpu_memory_gib", profile["gpu_memory_gib"], "must be more than 0 (GiB of one GPU)")

@@ -59,7 +59,7 @@ def completed(profile: Mapping) -> dict:
     profile = present(profile)
     kind = known().get(str(profile.get("instance_type")))
     if kind is None:
-        return {"gpu_resource": GPU, **profile}
+        return {**profile, "gpu_resource": profile.get("gpu_resource") or GPU}
     whole = _whole(kind)
     resource = profile.get("gpu_resource") or whole
     found = {

@@ -218,14 +218,3 @@ def _check_memory_volumes(settings: Settings, limit: Any, memory: Iterable[str])
         size = amount(settings, key)
         if size is not None and limit is not None and size >= limit:
             settings.wrong(settings[key], "is memory of the container and must be below its memory limit", key)
-
-
-def takes_last_gpu(resources_: Mapping, pool: Mapping) -> bool:
-    """Tell whether no second pod fits on the GPUs of a node."""
-    wanted = gpus(resources_, pool)
-    return wanted > 0 and 2 * wanted > int(pool.get("gpus") or 0)
-
-
-def has_spare_node(pool: Mapping) -> bool:
-    """Tell whether a pool has a node beyond those that its servers fill, or gets one by itself."""
-    return bool(pool.get("autoscaled") or pool.get("spare_nodes"))

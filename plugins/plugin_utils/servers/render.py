@@ -52,6 +52,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     needs,
     patch,
     pods,
+    pool,
     templates,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
@@ -105,6 +106,9 @@ class Rendering:
         # Where it is no type or no pool that is wrong, the role's own value stands in, and more can be told.
         if not self.inputs.mistyped("platform") and "platform_hardware_profiles" not in self._wrong():
             self._find_servers()
+            self.platform["demands"] = pool.demands(
+                [server for found in self.servers.values() for server in found], self.platform
+            )
             for role in roles:
                 if role == WORKFLOWS:
                     parts += self._workflows(off)

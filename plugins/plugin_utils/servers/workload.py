@@ -29,6 +29,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     expansion,
     exposure,
     node,
+    pool,
     scaling,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
@@ -116,11 +117,11 @@ def replicas(settings: Settings) -> int | None:
     return whole(settings, "replicas")
 
 
-def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_claim: bool) -> dict:
+def strategy(settings: Settings, room: bool, exclusive_claim: bool) -> dict:
     """Choose how pods are replaced.
 
-    Where the old pod holds the last GPU of its pool, or a claim that one node mounts, a surge would wait for ever. The choice
-    is ``maxSurge: 0`` and not ``Recreate``: the API server refuses to turn a running RollingUpdate Deployment into
+    Where the old pods hold the last GPUs of their pool (no ``room``), or a claim that one node mounts, a surge would wait
+    for ever. The choice is ``maxSurge: 0`` and not ``Recreate``: the API server refuses to turn a running RollingUpdate Deployment into
     Recreate by server-side apply, and with more replicas the others go on serving.
     """
     given = dictionary(settings, "strategy")
@@ -132,8 +133,17 @@ def strategy(settings: Settings, resources_: Mapping, pool: Mapping, exclusive_c
         if all(str(steps.get(key, "25%")) in ("0", "0%") for key in ("maxSurge", "maxUnavailable")):
             settings.wrong(dict(steps), "one of the two must be above 0", "strategy", "rollingUpdate")
         return given
-    surge = not (exclusive_claim or (node.takes_last_gpu(resources_, pool) and not node.has_spare_node(pool)))
+    surge = room and not exclusive_claim
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": int(surge), "maxUnavailable": int(not surge)}}
+
+
+def _has_room(settings: Settings, platform: Mapping, profile: Mapping) -> bool:
+    """Tell whether a pod more finds GPUs beside all servers of its pool, and note when the pool is too small for them as they are."""
+    there = pool.demands_of(settings, platform, profile)
+    if there[0].name == str(settings["name"]):
+        pool.check(settings, profile, there)
+    own = next(one for one in there if one.name == str(settings["name"]))
+    return pool.has_room(profile, own, [one for one in there if one is not own])
 
 
 def download_seconds(size_bytes: float, platform: Mapping) -> float:
@@ -635,7 +645,7 @@ def compute(
     Returns:
         the settings, and beside them what the templates place and the project reads of a server (``servers.render``).
     """
-    pool = node.hardware(settings, platform)
+    profile = node.hardware(settings, platform)
     found = {**common(settings, platform), **object_names(settings, *names)}
     numbers = {name: whole(settings, f"{name}_port", least=1, most=65535) for name in ports}
     if len(set(numbers.values())) < len(numbers):
@@ -643,12 +653,12 @@ def compute(
         settings.wrong(numbers[last], f"the ports must differ from each other: {numbers}", f"{last}_port")
     amount(settings, "tmp_size")
     limits = node.resources(
-        settings, platform, pool, [settings["tmp_size"], *ephemeral, *disk.sizes(settings)], ["shm_size"]
+        settings, platform, profile, [settings["tmp_size"], *ephemeral, *disk.sizes(settings)], ["shm_size"]
     )
     disk.check_memory(settings, limits)
     count = replicas(settings)
     affinity = dictionary(settings, "affinity")
-    together = bool(claim_mode) and claims.check(settings, claim_mode, count, pool, limits)
+    together = bool(claim_mode) and claims.check(settings, claim_mode, count, profile, limits)
     spread = [] if together and settings["topology_spread_constraints"] is None else None
     start = startup(settings, size_bytes, platform)
     found_volumes, mounts = volumes(settings, platform, scratch(settings) if own_volumes is None else own_volumes)
@@ -660,15 +670,15 @@ def compute(
         image=image(settings, platform),
         replicas=count,
         resources=limits,
-        node_selector=node.node_selector(settings, pool),
-        tolerations=node.tolerations(settings, pool),
-        strategy=strategy(settings, limits, pool, bool(claim_mode)),
+        node_selector=node.node_selector(settings, profile),
+        tolerations=node.tolerations(settings, profile),
+        strategy=strategy(settings, _has_room(settings, platform, profile), bool(claim_mode)),
         affinity=claims.affinity(affinity, found["name"]) if together else affinity,
         topology_spread_constraints=topology_spread(settings, found["name"], count) if spread is None else spread,
         startup_probe=start["probe"],
         startup_allowance_seconds=start["seconds"],
         start_seconds=init_seconds + start["seconds"],
-        autoscaled_pool=pool.get("autoscaled") is True,
+        autoscaled_pool=profile.get("autoscaled") is True,
         progress_deadline_seconds=progress_deadline(settings, platform, start["seconds"], init_seconds),
         # Prometheus asks a pod from its first second on, and one that starts does not answer.
         down_seconds=max(DOWN_SECONDS, init_seconds + start["seconds"]),
