@@ -112,8 +112,8 @@ def unbounded(path, option):
         and "allocatable" not in path
         # Whose numbers are checked where they are read (tests/unit/test_model.py).
         and not path.endswith("model_config")
-        # Takes no number (tests/unit/test_arguments.py).
-        and not path.endswith("served_model_name")
+        # Takes no number; has words too, and its bounds where it is read (tests/unit/test_arguments.py).
+        and not path.endswith(("served_model_name", "max_model_len"))
     ):
         yield path
 

@@ -178,3 +178,50 @@ def test_the_sizes_as_data(vllm: Any) -> None:
     off = vllm(gpu_memory_utilization=0.2, skip_checks={"memory": "runs since May"})[0]["sizing"]
     assert off["verdict"] == "does not fit"
     assert off["kv_bytes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [(4096, "4096"), ("32k", "32000"), ("32K", "32768"), ("auto", "auto"), (-1, "auto"), ("0.5k", "500")],
+)
+def test_the_longest_request_as_vllm_reads_it(vllm: Any, given: object, flag: str) -> None:
+    server, lines = vllm(max_model_len=given)
+    assert lines == []
+    assert f"--max-model-len={flag}" in server["arguments"]
+
+
+@pytest.mark.parametrize("given", [0, -2, "2.5K", "many", True, None, 2**31])
+def test_the_longest_request_is_a_number_of_tokens(vllm: Any, given: object) -> None:
+    assert any(
+        "must be a number of tokens from 1 to 2147483647 such as 8192 or 32k, or auto" in line
+        for line in vllm(max_model_len=given)[1]
+    )
+
+
+def test_what_vllm_chooses_itself_is_no_length_to_count_by(vllm: Any) -> None:
+    sizing = vllm(**QWEN, max_model_len="auto")[0]["sizing"]
+    assert sizing["verdict"] == "fits"
+    assert sizing["tokens"] > 50000
+    assert sizing["requests"] is None
+
+
+@pytest.mark.parametrize("model", ["s3://models/llama-3.1-8b/", "gs://models/llama"])
+def test_a_model_in_a_bucket_is_streamed(vllm: Any, model: str) -> None:
+    server, lines = vllm(model=model, model_config=LLAMA, adapter_base_models=["org/own"])
+    assert lines == []
+    assert server["arguments"][0] == model
+    assert server["reads"] == [model]
+    assert server["sizing"]["verdict"] == "fits"
+
+
+def test_the_size_of_gguf_is_that_of_its_file(vllm: Any) -> None:
+    quant = {**OWN, "model": "org/own-GGUF:Q4_K_M", "model_config": LLAMA, "startup_seconds": 900}
+    server, lines = vllm(**quant)
+    assert lines == []
+    assert "is GGUF: its size is that of one file, to be set in vllm_model_weight_bytes" in told(server)
+    assert vllm(**quant, model_weight_bytes=4.9e9)[0]["sizing"]["verdict"] == "fits"
+
+
+@pytest.mark.parametrize("model", ["s3://", "http://models/llama", "org/own:", "org/own:Q4/x", "gs://Bucket/x"])
+def test_no_model(vllm: Any, model: str) -> None:
+    assert any("must be a Hugging Face repository such as org/model" in line for line in vllm(model=model)[1])

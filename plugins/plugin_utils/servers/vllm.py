@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    arguments,
     disk,
     kinds,
     loader,
@@ -23,10 +25,15 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings im
 NAMES = {**kinds.NAMES, "ConfigMap": "startup_configmap_name"}
 BUILTIN = "vllm"
 _ARTIFACT = re.compile(r"(?!(.*/)?\.\.?(/|$))[^/\\\0]+(/[^/\\\0]+)*")
-_MODEL = re.compile(r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*", re.ASCII)
+# Also a bucket's URL, whose weights vLLM streams to the GPU, and a file of a GGUF repository (org/model:Q4_K_M).
+_MODEL = re.compile(
+    r"/?[A-Za-z0-9][\w.-]*(/[\w.-]+)*|(s3|gs)://[a-z0-9][\w.-]+(/[\w.=+-]+)*/?|[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*:[\w+-]+",
+    re.ASCII,
+)
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 # vllm/config/lora.py
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+MOST_TOKENS = 2**31 - 1
 STARTUP_FOLDER = "/etc/vllm"
 # Environment variables that take a credential, to the setting that names its Secret.
 API_KEY = "VLLM_API_KEY"
@@ -86,6 +93,8 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     # The metrics have a port of their own at the Service alone.
     server["network_policy"] = workload.network_policy(settings, platform, [server["http_port"]], mlflow_ports)
     server.update(adapters=adapters, cache=cache)
+    if disk.is_streamed(settings["model"]):
+        server["reads"] = [str(settings["model"])]
     if adapters["slots"]:
         known = vllm_fit.known_models().get(settings["model"])
         server["init"] = _init(settings, platform, adapters, (known or {}).get("base_models", []))
@@ -187,6 +196,22 @@ def _utilization(settings: Settings) -> float:
     if isinstance(value, bool) or not 0 < number < 1:
         settings.wrong(value, "must be a number between 0 and 1", "gpu_memory_utilization")
         return 0.9
+    return number
+
+
+def _length(settings: Settings) -> int | str:
+    """Read the tokens of the longest request as vLLM does (32k is 32000, 32K is 32768); auto for as many as there is room for."""
+    value = settings["max_model_len"]
+    try:
+        number = arguments.human_readable_int_or_auto("" if isinstance(value, bool) else str(value))
+    except (ValueError, argparse.ArgumentTypeError):
+        number = 0
+    if number == -1:
+        return "auto"
+    if not 1 <= number <= MOST_TOKENS:
+        allowed = f"must be a number of tokens from 1 to {MOST_TOKENS} such as 8192 or 32k, or auto"
+        settings.wrong(value, allowed, "max_model_len")
+        return 4096
     return number
 
 
@@ -321,7 +346,10 @@ def _arguments(settings: Settings, parallel: int, version: str, environment: Map
         the words, and the same without flags of the inventory that are wrong.
     """
     model = workload.matching(
-        settings, _MODEL, "must be a Hugging Face repository such as org/model, or a path", "model"
+        settings,
+        _MODEL,
+        "must be a Hugging Face repository such as org/model (org/model:QUANT for GGUF), a path, or s3:// or gs://",
+        "model",
     )
     names = _names(settings)
     generated: dict[str, Any] = {
@@ -329,7 +357,7 @@ def _arguments(settings: Settings, parallel: int, version: str, environment: Map
         "--revision": settings["model_revision"] or False,
         "--port": settings["http_port"] if str(settings["http_port"]) != "8000" else False,
         "--tensor-parallel-size": parallel if parallel > 1 else False,
-        "--max-model-len": workload.whole(settings, "max_model_len", least=1),
+        "--max-model-len": _length(settings),
         "--gpu-memory-utilization": _utilization(settings),
     }
     if workload.flag(settings, "lora_enabled"):

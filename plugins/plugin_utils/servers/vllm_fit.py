@@ -52,7 +52,8 @@ def known_models() -> dict[str, dict]:
 def read_model(settings: Settings, values: argparse.Namespace | None, platform: Mapping, pool: Mapping) -> Model | None:
     """Read the model of a server; None for one of which nothing is known, and for facts that make no size, which are noted."""
     key, config = _described(settings, platform)
-    if not config:
+    # A GGUF repository has files of several sizes, and its config.json tells none.
+    if not config or (_is_gguf(settings["model"]) and not settings["model_weight_bytes"]):
         return None
     quantize = str(getattr(values, "quantization", None) or "")
     overrides = getattr(values, "hf_overrides", None)
@@ -68,12 +69,18 @@ def read_model(settings: Settings, values: argparse.Namespace | None, platform: 
             return found
         return model.read(config, given, quantize, bits, capable)
     except model.Unknown as error:
-        settings.wrong(
+        settings.foresee(
+            "memory",
             settings[key] if isinstance(settings[key], str) else dict(config),
             f"can't compute sizes from it: {error}",
             key,
         )
         return None
+
+
+def _is_gguf(name: object) -> bool:
+    text = str(name)
+    return text.endswith(".gguf") or (":" in text and "://" not in text)
 
 
 def _described(settings: Settings, platform: Mapping) -> tuple[str, Any]:
@@ -99,6 +106,8 @@ def stored_bytes(settings: Settings, platform: Mapping) -> float:
 
 def unknown(settings: Settings) -> str:
     """Say how to describe a model that the role does not know."""
+    if _is_gguf(settings["model"]):
+        return f"{settings['model']} is GGUF: its size is that of one file, to be set in {settings.path('model_weight_bytes')}"
     keys = ", ".join(f"{key}: N" for key in SHORT)
     return (
         f"nothing is known of {settings['model']}: playbooks/facts.yml shows what to paste; or save its config.json beside the inventory, and set "
@@ -239,7 +248,9 @@ def check(
         settings.notices.append(
             f"{settings['name']}: whether {settings['model']} fits its GPUs was not wholly checked: {why}"
         )
-    sizes = (run.gpus, fit.weights, fit.loras, fit.reserve, max(0.0, fit.room), fit.tokens, fit.requests)
+    # What it chooses itself is no full length to count by.
+    requests = fit.requests if values.max_model_len != -1 else None
+    sizes = (run.gpus, fit.weights, fit.loras, fit.reserve, max(0.0, fit.room), fit.tokens, requests)
     return {**dict(zip(SIZES, sizes, strict=True)), "verdict": verdict, "why": why}
 
 
