@@ -858,7 +858,10 @@ def test_real_nodes_have_the_last_word_on_what_fits(run, cluster):
     assert "the pod asks for 14336Mi memory, it has 14162Mi" in done.failed
     assert cluster.resource_versions() == before
     # The inventory's table says no, the nodes say yes.
-    assert run(sized("12Gi"), misfits=["too large for the table"]).changed
+    done = run(sized("12Gi"), misfits=["too large for the table"])
+    assert done.changed
+    line = "Deployment d: an empty node of its pool gives enough, and by the inventory it does not: too large for the table"
+    assert line in done.plan["warnings"]
 
 
 def test_without_a_node_the_table_decides(run, cluster):

@@ -143,6 +143,16 @@ def test_a_preflight_tells_of_every_host_before_it_stops(tmp_path):
     assert "vllm_resources.requests.cpu is 9: a node of hardware profile 'gpu-vllm' has 3920m" in told["preflight"]
 
 
+def test_an_upgrade_that_would_not_start_ends_with_status_2(tmp_path):
+    inventory = tmp_path / "hosts.yml"
+    hosts = {"swapping": {"vllm_extra_args": {"swap-space": 8}}, "plain": {}}
+    inventory.write_text(json.dumps({"clusters": {"hosts": hosts, "vars": HERE}}))
+    done = playbook("upgrade", inventory, "-e", "upgrade_vllm_image=vllm/vllm-openai:v0.32.0")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "vLLM 0.32.0 has no flag --swap-space" in done.stdout + done.stderr
+    assert re.search(r"plain +: ok=3 .*failed=0", done.stdout)
+
+
 def test_a_tag_is_not_taken_for_a_part():
     done = called("site", "--tags", "vllm,triton", cwd=ROOT)
     assert done.returncode != 0

@@ -212,7 +212,7 @@ class Planner:
         ]
         plan.release = self._released()
         problems += self._applications(plan)
-        problems += self._misfits(wanted)
+        problems += self._misfits(wanted, plan)
         released = {change.item["metadata"]["name"] for change in plan.release if change.item["kind"] == "Application"}
         found = self.leftovers.look(absent) if self.options["components"] else []
         self.live = {identity(item): item for item in found}
@@ -353,11 +353,12 @@ class Planner:
             raise Refused(problems)
         return {item["name"] for item in plan.namespaces}
 
-    def _misfits(self, wanted: list[dict]) -> list[str]:
+    def _misfits(self, wanted: list[dict], plan: Plan) -> list[str]:
         """Tell which Deployments no node can ever take.
 
         The nodes that their selectors find have the last word; without any (a pool that starts from zero, a credential
-        that can't list nodes) it is the inventory's table of hardware profiles.
+        that can't list nodes) it is the inventory's table of hardware profiles. That a node gives enough says nothing of what
+        its DaemonSets take of it, so what the table says is a warning then.
         """
         pods = {
             item["metadata"]["name"]: item["spec"]["template"]["spec"]
@@ -372,10 +373,15 @@ class Planner:
             pool = [node for node in nodes if labels and labels <= node["metadata"].get("labels", {}).items()]
             told = self.options["misfits"].get(name, [])
             if pool:
+                inventory = "; ".join(told)
                 told = [
-                    f"{text}. By the inventory: {'; '.join(told)}" if told else text
+                    f"{text}. By the inventory: {inventory}" if inventory else text
                     for text in too_large(name, pod, pool)
                 ]
+                if inventory and not told:
+                    plan.notices.append(
+                        f"Deployment {name}: an empty node of its pool gives enough, and by the inventory it does not: {inventory}"
+                    )
             problems += told
         return problems
 
