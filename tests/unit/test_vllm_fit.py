@@ -46,7 +46,7 @@ def told(server: dict) -> str:
         ({**QWEN, "max_model_len": 32768, "gpu_memory_utilization": 0.6}, "It would fit with gpu_memory_utilization from 0."),
         ({"model": "meta-llama/Llama-3.1-70B-Instruct"}, "vllm_model is 'meta-llama/Llama-3.1-70B-Instruct': does not fit its GPUs: the weights need 131."),
         ({"model": "meta-llama/Llama-3.1-8B-Instruct", "max_model_len": 131072}, "It would fit with max_model_len up to"),
-        ({"model": "meta-llama/Llama-3.1-70B-Instruct"}, "of 22.00 GiB on each GPU vLLM takes 19.36 GiB. It needs larger GPUs"),
+        ({"model": "meta-llama/Llama-3.1-70B-Instruct"}, "of 22.00 GiB on each GPU vLLM takes 19.36 GiB. It would fit with all GPUs of a "),
         ({"gpu_memory_utilization": 0.99}, "leaves 0.22 GiB of each GPU, and CUDA itself takes more: at most 0.97"),
         ({"model": "Qwen/Qwen3-30B-A3B"}, "is 'Qwen/Qwen3-30B-A3B': does not fit"),
         ({"max_loras": 64, "max_lora_rank": 512}, "LoRA buffers"),

@@ -14,6 +14,7 @@ import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    advice,
     hub,
     instances,
     memory,
@@ -302,7 +303,7 @@ def _check_memory(
         f"the weights need {_gib(fit.weights)}, "
         + (f"LoRA buffers {_gib(fit.loras)}, " if fit.loras else "")
         + f"the engine about {_gib(fit.reserve)}, and one request of {run.length} tokens {_gib(fit.request)}; "
-        + f"of {_gib(run.gpu_bytes)} on each GPU vLLM takes {_gib(run.gpu_bytes * run.utilization)}. {_advice(found, run)}"
+        + f"of {_gib(run.gpu_bytes)} on each GPU vLLM takes {_gib(run.gpu_bytes * run.utilization)}. {advice.of(found, run)}"
     )
     if fit.verdict == memory.CLOSE:
         settings.notices.append(
@@ -314,37 +315,6 @@ def _check_memory(
         subject = "" if key == "model" else f"{settings['model']} "
         settings.foresee("memory", settings[key], f"{subject}does not fit its GPUs: {figures}", key)
     return fit.verdict, figures
-
-
-def _advice(found: Model, run: memory.Engine) -> str:
-    """Say what would fit for certain."""
-
-    def fits(**changes: Any) -> bool:
-        return memory.fit(found, replace(run, **changes)).verdict == memory.FITS
-
-    ways = []
-    least, most = 0, run.length
-    while most - least > 1:
-        middle = (least + most) // 2
-        least, most = (middle, most) if fits(length=middle) else (least, middle)
-    if least >= 1024:
-        ways.append(f"max_model_len up to {least // 256 * 256}")
-    share = next((step / 100 for step in range(int(run.utilization * 100) + 1, 96) if fits(utilization=step / 100)), 0)
-    if share:
-        ways.append(f"gpu_memory_utilization from {share}")
-    if run.cache_bits == 16 and fits(cache_bits=8):
-        ways.append("an fp8 cache (kv-cache-dtype)")
-    tensor = next(
-        (
-            run.tensor * times
-            for times in (2, 4, 8)
-            if found.heads % (run.tensor * times) == 0 and fits(tensor=run.tensor * times)
-        ),
-        0,
-    )
-    if tensor:
-        ways.append(f"{tensor * run.pipeline * run.data} GPUs")
-    return f"It would fit with {', or '.join(ways)}" if ways else "It needs larger GPUs"
 
 
 def _gib(size: float) -> str:
