@@ -28,7 +28,10 @@ HTTP = urllib3.PoolManager(retries=False)
 @functools.cache
 def program(name: str) -> Path:
     """A stand-in's program, beside all that its image holds."""
-    made = tempfile.mkdtemp(prefix="standin-")
+    # Not below /tmp: a pod has its own there.
+    home = ROOT / ".cache"
+    home.mkdir(exist_ok=True)
+    made = tempfile.mkdtemp(prefix="standin-", dir=home)
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     folder = Path(shutil.copytree(STANDINS / FOLDERS[name], made, dirs_exist_ok=True))
     subprocess.run([STANDINS / FOLDERS[name] / "prepare", folder], check=True)

@@ -340,7 +340,9 @@ def test_nothing_hangs_on_tags_which_the_run_may_write():
 
 
 def test_no_wildcard_names_a_role_policy_or_provider_that_may_be_written():
-    reads = ("iam:Get", "iam:List", "kms:Describe", "kms:Get", "s3:Get", "s3:List", "tag:Get")
+    reads = (
+        "ec2:Describe", "iam:Get", "iam:List", "kms:Describe", "kms:Get", "s3:Get", "s3:List", "servicequotas:Get", "tag:Get"
+    )  # fmt: skip
     for item in RIGHTS["Statement"]:
         if item["Effect"] == "Allow" and not all(action.startswith(reads) for action in iam.listed(item["Action"])):
             resources = iam.listed(item["Resource"])

@@ -517,7 +517,7 @@ VLLM = [
     ({"tensor_parallel_size": 2}, "shm_size is '1Gi': must be 2Gi or more where 2 GPUs"),
     ({"gpu_memory_utilization": 1.2}, "gpu_memory_utilization is 1.2: must be a number from 0 to 1"),
     ({"gpu_memory_utilization": 0.2}, "TheBloke/Mistral-7B-v0.1-AWQ does not fit"),
-    ({"max_model_len": 0}, "max_model_len is 0: must be a whole number from 1 to 2147483647"),
+    ({"max_model_len": 0}, "max_model_len is 0: must be a number of tokens from 1 to 2147483647"),
     ({"max_lora_rank": 33}, "max_lora_rank is 33: must be one of 1, 8, 16, 32, 64, 128, 256, 320, 512"),
     ({"model": "has space"}, "model is 'has space': must be a Hugging Face repository"),
     ({"model": "org/unknown"}, "startup_seconds is None: the model is not known"),

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import services
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import layers, model
+from vllm.server import installed
 
 # Kimi's and DeepSeek V3.2's classes are in their own repositories, and are DeepSeek V3's, one with an indexer; those with a tower have the text model under a name of its own.
 ELSEWHERE = {"kimi_k2", "deepseek_v32", "gemma3", "qwen2_vl", "qwen2_5_vl"}
@@ -15,7 +15,7 @@ NAMES = sorted(model.architectures().keys() - ELSEWHERE)
 
 
 def test_parameters():
-    command = [services.python_of("vllm"), Path(__file__).with_name("architectures.py"), *NAMES]
+    command = [installed(), Path(__file__).with_name("architectures.py"), *NAMES]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
     )
