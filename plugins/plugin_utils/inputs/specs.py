@@ -16,6 +16,7 @@ key), ``entries`` (the options of each entry of a dictionary) and ``was`` (the v
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,18 @@ def load(roles: Iterable[str] = (), folder: Path = ROLES) -> dict[str, Role]:
     for name in roles or sorted(path.parent.parent.name for path in folder.glob("*/meta/inputs.yml")):
         _load(name, folder, found)
     return found
+
+
+@functools.cache
+def catalogue(role: str, name: str) -> dict[str, dict]:
+    """Give what a role knows beside its variables: a file of dictionaries by name, such as models or instance types.
+
+    Args:
+        role: its folder.
+        name: of the file in it, without ``.yml``.
+    """
+    text = (ROLES / role / f"{name}.yml").read_text(encoding="utf-8")
+    return yaml.load(text, Loader=LOADER)  # noqa: S506 (safe, both of them)
 
 
 def _load(name: str, folder: Path, found: dict[str, Role]) -> Role:

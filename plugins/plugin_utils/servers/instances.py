@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 
-import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge, present
 
@@ -19,11 +17,9 @@ EFA = "vpc.amazonaws.com/efa"
 OVERHEAD = 0.075
 
 
-@functools.cache
 def known() -> dict[str, dict]:
     """Give the instance types that are known, by name."""
-    text = (specs.ROLES / "platform" / "instance_types.yml").read_text(encoding="utf-8")
-    return yaml.load(text, Loader=specs.LOADER)  # noqa: S506 (a safe loader)
+    return specs.catalogue("platform", "instance_types")
 
 
 def allocatable(vcpus: int, memory: int, max_pods: int) -> dict[str, str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import layers, quantization
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.layers import Part
@@ -85,11 +83,9 @@ class Model:
         return self.given or sum(part.size for part in self.parts)
 
 
-@functools.cache
 def architectures() -> dict[str, dict]:
     """Give what a config.json leaves out, by ``model_type``."""
-    text = (specs.ROLES / "vllm" / "architectures.yml").read_text(encoding="utf-8")
-    return yaml.load(text, Loader=specs.LOADER)  # noqa: S506 (a safe loader)
+    return specs.catalogue("vllm", "architectures")
 
 
 def read(config: Mapping, weight_bytes: float = 0, quantize: str = "", whole: int = 16, capable: int = 0) -> Model:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import amount_of, pod_requests
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import names, quantity
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.formats import format_error
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest, problem
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import present
@@ -73,14 +73,7 @@ def _check_parts(settings: Settings, item: Mapping, volumes: set[str], *keys: ob
 
 def _container(settings: Settings, platform: Mapping, item: Mapping, *keys: object) -> dict:
     """Point a container at its image's mirror, and give it what it leaves out: it may no more than the server's own."""
-    image = item.get("image")
-    match = names.IMAGE.fullmatch(image) if isinstance(image, str) else None
-    if not match:
-        settings.wrong(image, "must be an image reference such as registry.example.com/team/tool:1.2", *keys, "image")
-    elif not (match["tag"] or match["digest"]):
-        settings.wrong(image, "must have a tag or a digest", *keys, "image")
-    else:
-        image = names.mirrored(image, platform["image_registry_mirrors"])
+    image = workload.mirrored(settings, platform, item.get("image"), *keys, "image")
     result: dict[str, Any] = {"imagePullPolicy": settings["image_pull_policy"], **item, "image": image}
     if item.get("env"):
         result["env"] = workload.variables(settings, item["env"], *keys, "env")

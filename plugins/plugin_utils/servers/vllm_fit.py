@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
@@ -43,11 +41,9 @@ UNCHECKED = "not checked"
 SIZES = ("gpus", "weights_bytes", "lora_bytes", "reserve_bytes", "kv_bytes", "tokens", "requests")
 
 
-@functools.cache
 def known_models() -> dict[str, dict]:
     """Give the facts of the models that the role knows, by name."""
-    text = (specs.ROLES / "vllm" / "models.yml").read_text(encoding="utf-8")
-    return yaml.load(text, Loader=specs.LOADER)  # noqa: S506 (a safe loader)
+    return specs.catalogue("vllm", "models")
 
 
 def read_model(settings: Settings, values: argparse.Namespace | None, platform: Mapping, pool: Mapping) -> Model | None:

@@ -84,12 +84,24 @@ def image(settings: Settings, platform: Mapping, key: str = "image", tag_key: st
         reference = f"{value}@{tag}" if tag.startswith("sha256:") else f"{value}:{tag}"
     else:
         reference = value
+    return mirrored(settings, platform, reference, key)
+
+
+def mirrored(settings: Settings, platform: Mapping, reference: object, *keys: object) -> str:
+    """Point an image reference at its mirror; note it when it is none, or names no version.
+
+    Args:
+        settings: where what is wrong is noted.
+        platform: ``image_registry_mirrors``.
+        reference: as the inventory has it.
+        keys: of it.
+    """
     match = names.IMAGE.fullmatch(reference) if isinstance(reference, str) else None
     if not match:
-        settings.wrong(reference, "must be an image reference such as registry.example.com/team/server:1.2", key)
+        settings.wrong(reference, "must be an image reference such as registry.example.com/team/server:1.2", *keys)
         return str(reference)
     if not (match["tag"] or match["digest"]):
-        settings.wrong(reference, "must have a tag or a digest", key)
+        settings.wrong(reference, "must have a tag or a digest", *keys)
     return names.mirrored(reference, platform["image_registry_mirrors"])
 
 
