@@ -3,7 +3,7 @@
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import writes
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import own
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import RELEASE, own
 from delivering import ARGOCD, NAMESPACE, act, deliver, local
 
 PLACE = f"/namespaces/{NAMESPACE}"
@@ -26,9 +26,9 @@ def claim():
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "cache"}, "spec": spec}
 
 
-def record(number="0001"):
-    item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"modelyard-release-{number}"}}
-    return own([item], "release", "local", NAMESPACE)[0]
+def record():
+    item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "modelyard-release-9999"}}
+    return own([item], RELEASE, "local", NAMESPACE)[0]
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_everything_of_the_cluster_goes_in_order_and_what_stays_is_told(deployed
     order = places(
         said,
         *("CronJob ml-models/night", "Deployment ml-models/vllm", "Service ml-models/vllm"),
-        *("RoleBinding ", "Role ", "ServiceAccount ", "ConfigMap ml-models/modelyard-release-0001"),
+        *("RoleBinding ", "Role ", "ServiceAccount ", "ConfigMap ml-models/modelyard-release-9999"),
     )
     assert order == sorted(order)
     assert [line for line in foretold if line.startswith("would remove ")] == [

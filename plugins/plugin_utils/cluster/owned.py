@@ -79,7 +79,7 @@ def _places(cluster: Cluster, rendered: Mapping, leases: Mapping[str, dict | Non
     gitops, settings = delivery.is_gitops(rendered), rendered["settings"]["apply"]
     own, argocd = rendered["cluster"]["namespace"], rendered["cluster"]["argocd_namespace"]
     wanted = [item for part in rendered["parts"] for item in part["objects"]]
-    likely = {own: [*delivery.KINDS, *settings["prune_kinds"]], argocd: [*delivery.GITOPS_KINDS]}
+    likely = {own: [*delivery.KINDS, *settings["prune_kinds"]], argocd: [*delivery.GITOPS_KINDS, CONFIG_MAP]}
     if gitops:
         likely[own] = [] if own != argocd else likely[argocd]
     elif own != argocd:

@@ -16,7 +16,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     readable,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import COMPONENT
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import COMPONENT, RELEASE
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import TRACKING_ID, Change, generated
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
 
@@ -38,13 +38,12 @@ OTHERS = STEPS.index(())
 PLACE = {kind: place for place, step in enumerate(STEPS) for kind in step}
 # What it makes is gone before it is.
 FOREGROUND = (*STEPS[3], *STEPS[4])
-RECORD = "release"
 TELL_EVERY, RENEW_EVERY = 30, 10
 
 
 def step_of(item: Mapping) -> int:
     """Give the step in which an object goes; the records of releases are the last ConfigMaps."""
-    is_record = item["kind"] == "ConfigMap" and (item["metadata"].get("labels") or {}).get(COMPONENT) == RECORD
+    is_record = item["kind"] == "ConfigMap" and (item["metadata"].get("labels") or {}).get(COMPONENT) == RELEASE
     return len(STEPS) - 1 if is_record else PLACE.get(item["kind"], OTHERS)
 
 
