@@ -19,16 +19,16 @@ def test_what_is_written_is_read():
     assert parking.read(deployment(parking.write(SAID))) == SAID
 
 
-def scaled(replicas: int, **entry) -> dict:
-    entry = {"manager": parking.MANAGER, "subresource": "scale", "time": "2026-11-27T20:00:00Z", **entry}
-    entry["fieldsV1"] = {"f:spec": {"f:replicas": {}}}
-    return {"metadata": {"managedFields": [entry]}, "spec": {"replicas": replicas}}
-
-
 def test_a_schedule_parks_without_a_note():
-    since = {"by": parking.SCHEDULE, "since": "2026-11-27T20:00:00Z", "until": "", "reason": "", "replicas": 0}
-    assert parking.read(scaled(0)) == since
-    assert parking.read(scaled(1)) == parking.read(scaled(0, manager="kubectl")) == {}
+    live = {"metadata": {"annotations": {parking.SCHEDULE: "park 0 20 * * *"}}, "spec": {"replicas": 0}}
+    assert parking.read(live) == {
+        "by": "its schedule",
+        "since": "",
+        "until": "",
+        "reason": "park 0 20 * * *",
+        "replicas": 0,
+    }
+    assert parking.read({**live, "spec": {"replicas": 1}}) == {}
 
 
 def test_a_server_that_somebody_has_started_is_not_parked():

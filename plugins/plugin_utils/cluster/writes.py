@@ -35,7 +35,7 @@ def create_namespace(cluster: Cluster, namespace: dict) -> bool:
     return True
 
 
-def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) -> None:
+def adopt(cluster: Cluster, change: Change, manager: str) -> None:
     """Make the fields of adoptable managers ours, so that applying the object removes what it does not set; let go of replicas.
 
     Raises:
@@ -50,7 +50,7 @@ def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) 
             {
                 "op": "replace",
                 "path": "/metadata/managedFields",
-                "value": fields.absorbed(live, change.item, manager, adoptable),
+                "value": fields.absorbed(live, change.item, manager, change.adoptable),
             },
         ]
         try:
