@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import extract, switching
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import extract, parking, switching
 
 OURS = {
     "f:metadata": {"f:labels": {"f:app": {}}, "f:annotations": {"f:modelyard/switch": {}}},
@@ -82,6 +82,12 @@ def test_a_judge_whose_switch_was_cut_off_is_remembered_with_its_pods():
     note = json.dumps({"by": "ann", "replicas": 2, "since": "now", "to": "judge-large"})
     found = switching.as_it_was(live(0, **{"modelyard/switch": note}), "modelyard")
     assert (found["spec"]["replicas"], found["metadata"]["annotations"]) == (2, {})
+
+
+def test_a_judge_without_pods_for_the_sake_of_another_is_not_parked_by_its_schedule():
+    scheduled = {parking.SCHEDULE: "from 20:00"}
+    assert parking.read(live(0, **scheduled))
+    assert not parking.read(live(0, **scheduled, **{switching.NOTE: "{}"}))
 
 
 def test_an_autoscaled_server_gets_its_pods_back_and_another_one_no_number():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import extract, rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import extract, parking, rollout
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     ApiError,
     Cluster,
@@ -18,8 +18,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership i
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.parked import PAUSED
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
-# On a Deployment whose pods were ended for another's sake: by, since, to, and replicas, which going back brings back.
-NOTE = "modelyard/switch"
+# The annotation, a JSON object: by, since, to, and replicas, which going back brings back.
+NOTE = parking.SWITCH
 # Others hold no GPU any more, and stay until somebody deletes them.
 LIVING = ("Pending", "Running", "Unknown")
 
