@@ -86,7 +86,7 @@ def _row(part: Mapping, rendered: Mapping, live: Live) -> dict:
         "verdict": sizing["verdict"],
         "verdict_why": sizing["why"],
         "shares": _shares(needs, [live.nodes.get(pod["spec"].get("nodeName", "")) for pod in pods]),
-        "cost": _cost(name, part, live, note.get("replicas") or needs["pods"] or 1),
+        "cost": _cost(name, part, live, note.get("replicas") or needs["awake"] or 1),
         "adapters": loaded(deployment, live.loaded.get(name)) if deployment else [],
         "account": {key: part["account"][key] for key in ("namespace", "name", "role_arn")} if part["account"] else {},
     }

@@ -25,7 +25,8 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
 
     Returns:
         of its hardware profile ``profile``, ``instance_type``, ``capacity_type``, ``gpu_resource``, ``price_per_hour`` (None for unknown) and ``room``
-        (what a node gives: resource to amount); ``gpu_bytes`` (memory of one GPU, None for unknown); ``pods`` (the fewest, where an autoscaler counts them), of one pod ``gpus``,
+        (what a node gives: resource to amount); ``gpu_bytes`` (memory of one GPU, None for unknown); ``pods`` (the fewest, where an autoscaler counts them), ``awake`` (also
+        those of a server that the inventory parks, when it is woken), of one pod ``gpus``,
         ``requests`` (resource to amount), ``disk`` (a quantity, ``""`` for none) and ``claims`` (name to size, ``""`` for unknown);
         ``sizing`` as ``vllm_fit.check`` gives it, and ``wrong``.
     """
@@ -44,7 +45,8 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
         "price_per_hour": pool.get("price_per_hour"),
         "room": _amounts(lambda given: _left(given, platform["daemonset_requests"]), {**node.room(pool), **most}),
         "gpu_bytes": _gpu_bytes(pool),
-        "pods": _pods(server),
+        "pods": pods(server),
+        "awake": server.get("awake", pods(server)),
         "gpus": node.gpus(server["resources"], pool),
         "requests": requests,
         "disk": quantity.total(int(requests[DISK])) if requests.get(DISK) else "",
@@ -73,7 +75,8 @@ def _gpu_bytes(pool: Mapping) -> float | None:
     return float(size) * quantity.GIB if isinstance(size, (int, float)) and size > 0 else None
 
 
-def _pods(server: Mapping) -> int:
+def pods(server: Mapping) -> int:
+    """Count the pods of a server as its kind computed it; the fewest, where an autoscaler counts them."""
     if server["replicas"] is not None:
         return server["replicas"]
     least = [
