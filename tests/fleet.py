@@ -115,9 +115,20 @@ def fleet(clusters: int = CLUSTERS) -> list[dict]:
         )
     }
     releases = [
-        {"number": number, "time": ago(days=10 - number), "by": "anna", "commit": "4f2d9c81aa07e3", "clean": True, "result": result, "versions": {}, "changes": []}
+        {
+            "number": number,
+            "time": ago(days=10 - number),
+            "by": "anna",
+            "commit": "4f2d9c81aa07e3",
+            "clean": "yes",
+            "result": result,
+            "reason": "",
+            "rollback_to": 0,
+            "changes": number % 4 + 1,
+            "inventory": "inventories/eks",
+        }
         for number, result in ((9, "succeeded"), (8, "rolled back"), (7, "succeeded"))
-    ]  # fmt: skip
+    ]
     slots = [
         {"event": "loaded", "slot": "production", "version": "14"},
         {"event": "refused", "slot": "candidate", "reason": "a rank of 128"},

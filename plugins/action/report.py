@@ -14,9 +14,13 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options 
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.observed import observe
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.report import Reporter
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, releases
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster, Unreachable
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
+    Cluster,
+    Unreachable,
+    readable,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.rollout import redact
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from ansible_collections.modelyard.core.plugins.plugin_utils.report import findings, live, rows
@@ -31,6 +35,7 @@ CREDENTIALS = (
 )
 # A cluster that takes longer is one that does not answer: a page of many clusters waits for the slowest.
 ANSWERS_SECONDS = 30
+RELEASES, RELEASE = 5, ("number", "time", "by", "inventory", "commit", "clean", "result", "reason", "rollback_to")
 NOT_LOOKED_AT = "not looked at: there are no AWS credentials"
 
 
@@ -43,12 +48,13 @@ class ActionModule(Action):
         report = _empty(rendered, task_vars.get("inventory_hostname") or rendered["cluster"]["name"])
         now = datetime.now(UTC)
         try:
-            cluster, seen = within(ANSWERS_SECONDS, lambda: _look(options["connection"], rendered))
+            cluster, seen, listed = within(ANSWERS_SECONDS, lambda: _look(options["connection"], rendered))
         except Failure as error:
             report["why"] = redact(str(error))
         else:
             now = seen.now
-            report |= _looked_at(rendered, seen)
+            report |= _looked_at(rendered, seen) | listed
+            report["unread"] = [*seen.unread, *listed["unread"]]
             report |= _identity(cluster, rendered, options["identity"])
         report["findings"] = findings.of(report, now)
         self.tell(_told(report))
@@ -80,10 +86,20 @@ def within(seconds: float, look: Callable[[], Any]) -> Any:
         raise Unreachable(f"the API server does not answer within {seconds:g} s") from None
 
 
-def _look(connection: dict, rendered: Mapping) -> tuple[Cluster, live.Live]:
+def _look(connection: dict, rendered: Mapping) -> tuple[Cluster, live.Live, dict]:
     cluster = Cluster(connection)
     planning.check_cluster(cluster, delivery.identity(rendered))
-    return cluster, live.read(cluster, rendered)
+    return cluster, live.read(cluster, rendered), _releases(cluster, rendered)
+
+
+def _releases(cluster: Cluster, rendered: Mapping) -> dict:
+    """Give the last releases, and what stands against reading them all."""
+    damaged: list[str] = []
+    found = readable(releases.listed, cluster, rendered, damaged)
+    if found is None:
+        return {"releases": [], "unread": ["the records of releases"]}
+    kept = [{key: one[key] for key in RELEASE} | {"changes": len(one["changes"])} for one in found[:RELEASES]]
+    return {"releases": kept, "unread": damaged}
 
 
 def _empty(rendered: Mapping, host: str) -> dict:

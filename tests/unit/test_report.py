@@ -242,6 +242,22 @@ def test_a_broken_chain_and_an_inventory_that_a_run_would_refuse(found):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("result", "reason", "text"),
+    [
+        ("succeeded", "", ""),
+        ("running", "", ""),
+        ("failed", "Deployment vllm is not rolled out\n  its log", ", 4, failed: Deployment vllm is not rolled out"),
+        ("rolled back", "", ", 4, failed and was rolled back"),
+        ("interrupted", "", ", 4, was interrupted"),
+    ],
+)
+def test_a_last_release_that_did_not_succeed_is_broken(found, result, reason, text):
+    last = [{"number": 4, "result": result, "reason": reason}, {"number": 3, "result": "failed", "reason": ""}]
+    one = report(found, live(found, parked(found), {"judge-vllm": []}), releases=last)
+    assert told(one) == ([("broken", "", f"the last release{text}")] if text else [])
+
+
 def test_a_cluster_that_does_not_answer_is_broken_and_nothing_else_is_said_of_it(found):
     one = report(found, None, "https://10.0.0.1 does not answer: timed out")
     assert told(one) == [("broken", "", "https://10.0.0.1 does not answer: timed out")]
@@ -316,7 +332,16 @@ def test_whatever_a_cluster_says_is_text(found):
     one = report(
         found, live(found, {"vllm": vllm, "judge-vllm": judge}, {"vllm": [bad], "judge-vllm": []}), host=HOSTILE
     )
-    release = {"number": 1, "time": HOSTILE, "by": HOSTILE, "commit": HOSTILE, "result": HOSTILE}
+    release = {
+        "number": 1,
+        "time": HOSTILE,
+        "by": HOSTILE,
+        "commit": HOSTILE,
+        "result": HOSTILE,
+        "changes": 1,
+        "clean": "no",
+        "rollback_to": 0,
+    }
     away = {"host": HOSTILE, "cluster": HOSTILE, "answers": False, "why": HOSTILE}
     html = page.render([{**one, "releases": [release], "unread": [HOSTILE], "identity": HOSTILE}, away])
     assert html.count("&lt;script&gt;alert(1)") > 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import archive
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.fit import amount_of
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.report import rows
@@ -17,6 +18,13 @@ KINDS = (BROKEN, DRIFTED, LIMIT, IDLE)
 CLOSE = 0.9
 RESTARTS = 3
 JUDGE = "vllm_judge"
+ENDED = {
+    archive.FAILED: "failed",
+    archive.ROLLED_BACK: "failed and was rolled back",
+    archive.INTERRUPTED: "was interrupted",
+}
+# Of a reason, which may tell a whole log.
+LONGEST = 200
 HEALTH = ("Degraded", "Missing")
 
 
@@ -61,6 +69,10 @@ def _cluster(report: Mapping) -> list[dict]:
             found.append(_finding(BROKEN, "", f"Application {one['application']}: {state}{why}"))
         elif one["sync"] == "OutOfSync":
             found.append(_finding(DRIFTED, "", f"Application {one['application']} is out of sync with Git"))
+    last = next(iter(report["releases"]), None)
+    if last and last["result"] not in (archive.RUNNING, archive.SUCCEEDED):
+        why = f": {last['reason'].splitlines()[0][:LONGEST]}" if last["reason"] else ""
+        found.append(_finding(BROKEN, "", f"the last release, {last['number']}, {ENDED[last['result']]}{why}"))
     for chain in report["chains"]:
         if chain.get("broken"):
             why = f"{chain['broken']}: {chain['reason']}"
