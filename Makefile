@@ -46,7 +46,7 @@ specs: env ## Write roles/*/meta/argument_specs.yml, which ansible-doc reads, fr
 bench: env build ## Time a run with nothing to change beside kubectl apply -k, and runs over several clusters; prints JSON
 	@$(BIN)/python tools/bench.py
 
-pictures: deploy ## Draw docs/images, a plan and a refusal, from runs on the local cluster
+pictures: deploy ## Draw docs/images: a plan and a refusal from runs on the local cluster, and a report of made-up clusters (Chromium)
 	@MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/python tools/pictures.py
 
 vendor: env ## Fetch the libraries of the report's page, as pinned, and check them

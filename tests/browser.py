@@ -79,9 +79,10 @@ class Page:
             self.send("Input.dispatchKeyEvent", type="keyDown", key=letter, text=letter)
             self.send("Input.dispatchKeyEvent", type="keyUp", key=letter)
 
-    def picture(self, whole: bool = False) -> bytes:
-        """Give a PNG of the window, or of the whole page."""
-        return base64.b64decode(self.send("Page.captureScreenshot", captureBeyondViewport=whole)["data"])
+    def picture(self, quality: int = 0) -> bytes:
+        """Give a picture of the window: a PNG, or a WebP of a quality up to 100."""
+        given = {"format": "webp", "quality": quality} if quality else {"format": "png"}
+        return base64.b64decode(self.send("Page.captureScreenshot", **given)["data"])
 
     def printed(self) -> bytes:
         """Give the page as it is printed, a PDF."""

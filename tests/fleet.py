@@ -130,8 +130,8 @@ def fleet(clusters: int = CLUSTERS) -> list[dict]:
         for number, result in ((9, "succeeded"), (8, "rolled back"), (7, "succeeded"))
     ]
     slots = [
-        {"event": "loaded", "slot": "production", "version": "14"},
-        {"event": "refused", "slot": "candidate", "reason": "a rank of 128"},
+        {"event": "loaded", "slot": "aws-rag-qa-live", "version": "14"},
+        {"event": "refused", "slot": "aws-rag-qa-candidate", "reason": "a rank of 128"},
     ]
     states = {
         1: live(found, {"vllm": deployment(found, "vllm", 1, 0), **judge}, {"vllm": [pod("vllm", waiting="CrashLoopBackOff", restarts=7, ended="OOMKilled")], "judge-vllm": []}),

@@ -438,7 +438,7 @@ def test_a_report_says_how_a_deployed_platform_is_and_leaves_it_alone(platform):
     assert (vllm["cost"]["now"], vllm["shares"]["gpu"], vllm["memory"]["total"]) == (1.006, 1, 22 * 2**30)
     assert 0 < vllm["age"] < 3600
     # Simulated pods have no log.
-    assert {one["state"] for one in vllm["adapters"]} == {"not known"}
+    assert {one["state"] for one in vllm["adapters"]} == {"version not known"}
     assert [(one["kind"], one["server"]) for one in found["findings"]] == [("idle", "judge-vllm")]
     assert said == ["4 of 4 servers ready; 1 idle"]
     # Another cluster than the one that is meant is not looked at.

@@ -293,7 +293,7 @@ def test_what_a_loader_put_into_each_slot(found):
         "slot": first,
         "source": f"mistral-7b-lora@{slots[first]}",
         "version": "",
-        "state": "not known",
+        "state": "version not known",
     }
     assert [(one["version"], one["state"]) for one in rows.loaded(vllm, events)] == [
         ("14", "loaded"),

@@ -219,7 +219,7 @@ def loaded(deployment: Mapping, events: list[dict] | None) -> list[dict]:
         events: of the loader's log; None where it can't be read.
 
     Returns:
-        of each slot ``slot``, ``source`` (a model and its alias, or a URI), ``version`` (``""`` for none known) and ``state``: ``loaded``, ``not known``, or why not.
+        of each slot ``slot``, ``source`` (a model and its alias, or a URI), ``version`` (``""`` for none known) and ``state``: ``loaded``, ``version not known``, or why not.
     """
     _, wanted, model = reading.slots(deployment)
     sources = {slot: _source(source, model) for slot, source in wanted.items()}
@@ -233,7 +233,7 @@ def _source(source: Any, model: str) -> str:
 
 
 def _content(slot: str, source: str, events: list[dict] | None) -> dict[str, str]:
-    found = {"version": "", "state": "not known"}
+    found = {"version": "", "state": "version not known"}
     for event in events or []:
         kind = event.get("event")
         if kind == "alias_missing" and f"{event.get('model')}@{event.get('alias')}" == source:
