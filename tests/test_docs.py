@@ -277,10 +277,10 @@ def deployer(clean_platform):
     own_token = clean_platform.kubectl("-n", "modelyard", "create", "token", "deployer").stdout.strip()
     own_ca = config["clusters"][0]["cluster"]["certificate-authority"]
 
-    def run(*args, token=own_token, ca=own_ca, **more):
+    def run(*args, token=own_token, ca=own_ca, playbook="site", **more):
         variables = ["-e", json.dumps({"platform_connection": {}})]
         env = {"K8S_AUTH_HOST": clean_platform.url, "K8S_AUTH_API_KEY": token, "K8S_AUTH_SSL_CA_CERT": str(ca)}
-        return clean_platform.playbook("site", *variables, *args, env=env, **more)
+        return clean_platform.playbook(playbook, *variables, *args, env=env, **more)
 
     return run
 
@@ -288,6 +288,12 @@ def deployer(clean_platform):
 def test_the_listed_rights_deploy_the_platform(clean_platform, deployer):
     assert "failed=0" in deployer().stdout
     assert "nothing to change" in deployer().stdout
+    servers = (
+        "-e",
+        json.dumps({"park_servers": "triton-inference, vllm", "park_until": "1d", "wake_servers": ["vllm"]}),
+    )
+    assert "vllm: its pods are gone, which frees 1 GPU" in deployer(*servers, playbook="park").stdout
+    assert "wake vllm: 1 pod (parked by" in deployer(*servers, playbook="wake").stdout
     assert "prune Deployment ml-models/judge-vllm" in deployer("-e", "vllm_judge_variant=none").stdout
     assert {item["metadata"]["name"] for item in clean_platform.get("-n", "ml-models", "deployments")["items"]} == {
         "triton-inference",
