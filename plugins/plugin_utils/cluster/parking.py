@@ -17,6 +17,8 @@ NOTE = "modelyard/parked"
 MANAGER = "modelyard-park"
 # The annotation of a server with a schedule, in words.
 SCHEDULE = "modelyard/schedule"
+# Of one whose pods are ended for those of another in its place (cluster/switching.py): whoever applies it next starts it.
+SWITCH = "modelyard/switch"
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 # At least one of the three, each of few digits.
@@ -40,6 +42,8 @@ def read(deployment: Mapping | None) -> dict:
     if not deployment or deployment.get("spec", {}).get("replicas", 0):
         return {}
     annotations = deployment["metadata"].get("annotations") or {}
+    if SWITCH in annotations:
+        return {}
     text, times = annotations.get(NOTE), annotations.get(SCHEDULE)
     if not text:
         return {"by": "its schedule", "since": "", "until": "", "reason": times, "replicas": 0} if times else {}

@@ -309,6 +309,10 @@ class Planner:
             (verb, "coordination.k8s.io", "leases", self.options["lock_namespace"])
             for verb in ("get", "create", "update")
         ]
+        entries += [
+            (verb, "", "configmaps", self.options["lock_namespace"])
+            for verb in ("get", "list", "create", "patch", "delete")
+        ]
         helpful = self.leftovers.rights()
         denied: dict[tuple, list[str]] = {}
         for verb, *place in self.cluster.denied(sorted({*entries, *helpful})):
@@ -603,6 +607,7 @@ class Planner:
         keep = {identity(item) for item in wanted} | {name for item in wanted for name in generated(item)}
         plan.notices += self.leftovers.others(found, keep)
         gone = [item for item in self.leftovers.mine(found, self.options["components"]) if identity(item) not in keep]
+        gone = [item for item in gone if identity(item)[:2] not in self.options["untouched"]]
         asked = {kinds.key(kind) for kind in self.options["prune"]}
         stays = [item for item in gone if identity(item)[:2] in kinds.LEFT - asked]
         plan.notices += [
