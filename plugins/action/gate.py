@@ -36,6 +36,10 @@ class ActionModule(Action):
         part = self._part(rendered, options)
         cluster = Cluster(options["connection"])
         check_cluster(cluster, delivery.identity(rendered))
+        if not options["url"] and (denied := cluster.denied(delivery.proxying(rendered))):
+            may_not = ", ".join(verb for verb, *_ in denied)
+            what = f"must be set, or the rights be granted: this credential may not {may_not} services/proxy (docs/rbac.yaml)"
+            raise Refused([problem("gate_url", options["url"], what)])
         lock = Lock(cluster, delivery.scope(rendered), delivery.lock(rendered)["lock_name"], os.getppid())
         settings = {
             "by": lock.holder,
