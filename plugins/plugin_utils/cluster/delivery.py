@@ -81,7 +81,8 @@ def options(rendered: Mapping) -> dict:
         ``holds`` (name of a claim that exists to the bytes that a server downloads into it),
         ``autoscaled_pools`` (names of Deployments whose nodes an autoscaler adds), ``namespaces``, ``prune`` and ``release`` (where to look for what goes; with a
         ``name`` only that object is read), ``parts`` and ``cascade`` (what becomes of what an Application deployed), the
-        settings of the role apply, ``recorded`` (the kinds that earlier runs applied, to be filled in from the lock), and what
+        settings of the role apply, ``recorded`` (the kinds that earlier runs applied, to be filled in from the lock),
+        ``untouched`` (groups and kinds of which nothing goes), and what
         ``identity`` and ``lock`` give.
     """
     gitops, settings = is_gitops(rendered), rendered["settings"]["apply"]
@@ -115,6 +116,8 @@ def options(rendered: Mapping) -> dict:
         "namespaces": rendered["namespaces"],
         "prune": [{**kind, "namespace": scope(rendered)} for kind in prune] if settings["prune"] else [],
         "recorded": [],
+        # What was deleted or enlarged since stays so: a claim goes, or comes, with its data.
+        "untouched": kinds.LEFT if "rollback_to" in rendered else set(),
         "release": [{**kind, "namespace": argocd} for kind in [*GITOPS_KINDS, *secrets]] if moves_back else [],
         "parts": rendered["wanted"],
         "cascade": rendered["settings"]["argocd_apps"]["cascade"],

@@ -17,6 +17,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership i
     GITOPS,
     MANAGED_BY,
     PROJECT,
+    RELEASE,
     controlled,
     identity,
 )
@@ -124,9 +125,9 @@ class Leftovers:
 
         def find(kind: dict) -> list[dict]:
             if "name" not in kind:
-                return self.cluster.list(
-                    kind["api_version"], kind["kind"], kind["namespace"], f"{MANAGED_BY}={PROJECT}"
-                )
+                # Not the records of releases, which stay.
+                selector = f"{MANAGED_BY}={PROJECT},{COMPONENT}!={RELEASE}"
+                return self.cluster.list(kind["api_version"], kind["kind"], kind["namespace"], selector)
             named = {"apiVersion": kind["api_version"], "kind": kind["kind"]}
             named["metadata"] = {"namespace": kind["namespace"], "name": kind["name"]}
             # Whoever may not read it did not write it.

@@ -23,6 +23,8 @@ COMPONENT = "modelyard/component"
 CLUSTER = "modelyard/cluster"
 # The component of what makes Argo CD deliver the others.
 GITOPS = "argocd-apps"
+# That of the records of releases, which no run prunes.
+RELEASE = "release"
 
 
 def identity(item: Mapping) -> tuple[str, str, str, str]:
