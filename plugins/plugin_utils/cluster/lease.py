@@ -47,7 +47,7 @@ def process_id(pid: int) -> str:
         return ""
 
 
-def _is_gone(process: str) -> bool:
+def is_gone(process: str) -> bool:
     """Tell whether a process that ran on this very machine has ended; in doubt, it has not."""
     mine, theirs = process_id(os.getpid()).split("/"), process.split("/")
     return len(mine) == len(theirs) == 5 and mine[:3] == theirs[:3] and process_id(int(theirs[3])) != process
@@ -115,7 +115,7 @@ class Lock:
         spec = (lease or {}).get("spec") or {}
         annotations = (lease or {"metadata": {}})["metadata"].get("annotations") or {}
         process = annotations.get(PROCESS, "")
-        if not spec.get("holderIdentity") or process == self.identity or _is_gone(process):
+        if not spec.get("holderIdentity") or process == self.identity or is_gone(process):
             return ""
         ends = datetime.strptime(spec["renewTime"], SINCE_FORMAT).replace(tzinfo=UTC) + timedelta(
             seconds=spec["leaseDurationSeconds"]
