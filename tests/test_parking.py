@@ -260,6 +260,9 @@ def test_the_judge_is_parked_until_it_is_woken_and_vllm_is_not_touched(cluster, 
     assert "nothing to change" in run.text
     assert f"since {since} until" in run.text
     assert "saved $48.29" in run.text
+    said.clear()
+    act("preflight", said, cluster=True, quota=False, **judge)
+    assert f"judge-vllm: {parking.told(done['servers'][0] | {'since': since})} ($1.01 per hour, saved $48.29)" in said
 
     said.clear()
     assert act("wake", said, check_mode=True, **judge)["changed"]
