@@ -17,7 +17,9 @@ from pathlib import Path
 import model_servers
 import pytest
 import services
+import urllib3
 from ansible.errors import AnsibleActionFail
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, forward, gating
 from conftest import BIN
 from delivering import act, deliver, local, rendering
 from hugging_face import HuggingFace
@@ -598,8 +600,20 @@ def test_a_real_node_is_asked_through_the_api_server(clean_platform):
     with StandIn(vllm_answers(), host=address) as stand_in:
         serve_as_pod(clean_platform, "stand-in", address, stand_in.server_port)
         right, said = ask(clean_platform, asked)
+        # A program of this machine reaches it the same way, without a credential.
+        api, path = (
+            client.Cluster({"kubeconfig": str(clean_platform.kubeconfig)}),
+            gating.path(asked, asked["parts"][0]),
+        )
+        with forward.forwarded(api, path, 10) as url:
+            answer = urllib3.request("POST", f"{url}/v1/completions", json={"model": MISTRAL})
+            assert (answer.status, answer.json()) == vllm_answers()["/v1/completions"]
+            assert urllib3.request("GET", f"{url}/nothing").json() == {"error": "no such page"}
+            # Others of this machine do not know the path.
+            assert urllib3.request("GET", f"{url[:-1]}/v1/models").status == 404
     assert right, said
-    assert [(method, path) for method, path, _ in stand_in.asked if path != READY] == [
+    assert [one[:2] for one in stand_in.asked[-2:]] == [("POST", "/v1/completions"), ("GET", "/nothing")]
+    assert [(method, path) for method, path, _ in stand_in.asked[:-2] if path != READY] == [
         ("GET", "/v1/models"),
         ("POST", "/v1/completions"),
     ]
