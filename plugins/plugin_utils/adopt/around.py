@@ -67,9 +67,7 @@ def fill(found: Adopted, deployment: Mapping, objects: Iterable[Mapping], role: 
             extra.append(item)
     settings = found.settings
     # The role's own would stand beside those that are there.
-    settings["network_policy_enabled"] = settings["monitoring_enabled"] = False
-    if role != "triton":
-        settings["alerts_enabled"] = False
+    settings["network_policy_enabled"] = settings["monitoring_enabled"] = settings["alerts_enabled"] = False
     settings["extra_objects"] = [manifest(item) for item in extra]
     return [*taken, *extra]
 
