@@ -31,7 +31,7 @@ BROUGHT = {
 # Loaded by the first who asks: not by two threads at once.
 ACTIONS = {
     name: action_loader.get(f"modelyard.core.{name}", class_only=True)
-    for name in ("gate", "plan", "preflight", "rollout", "smoke", "switch", "teardown")
+    for name in ("gate", "park", "plan", "preflight", "rollout", "smoke", "switch", "teardown", "wake")
 }
 NAMESPACE, ARGOCD = "ml-models", "argocd"
 

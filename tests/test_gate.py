@@ -129,6 +129,12 @@ def test_a_judge_that_does_not_start_is_parked(cluster, found, judge):
 def test_without_a_command_it_stays_awake_until_the_cluster_parks_it(cluster, found, judge):
     done = evaluate(cluster, found)
     assert (done["url"], replicas(cluster)) == (f"http://judge-vllm-service.{NAMESPACE}.svc:8000", 1)
+    # A deploy leaves it so, also where the inventory has none of its pods.
+    direct = {"kubeconfig": str(cluster.kubeconfig)}
+    assert deliver(found, direct).plan["changes"] == []
+    assert not deliver(local(cluster, vllm_judge_parked=True), direct).failed
+    assert replicas(cluster) == 1
+    deliver(found, direct)
     told = evaluate(cluster, found, command="exit 9")
     assert (
         f"is awake for another evaluation, of {json.loads(live(cluster)['metadata']['annotations'][gating.NOTE])['by']}"
@@ -180,6 +186,17 @@ def test_a_judge_that_somebody_else_woke_stays_awake_unless_asked(cluster, found
     assert parking.read(live(cluster))["reason"] == "after an evaluation"
 
 
+def test_whoever_parks_or_wakes_it_ends_the_deadline(cluster, found, judge):
+    direct = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found}
+    for action in ("wake", "park"):
+        evaluate(cluster, found)
+        act(action, [], **direct)
+        assert gating.NOTE not in live(cluster)["metadata"]["annotations"]
+        assert cluster.api("GET", CRON_JOBS)["items"] == []
+        assert replicas(cluster) == (action == "wake")
+        act("park", [], **direct)
+
+
 def test_what_can_not_be_evaluated_is_refused_before_anything_starts(cluster, found, judge):
     before = cluster.resource_versions()
     said: list[str] = []
@@ -190,6 +207,8 @@ def test_what_can_not_be_evaluated_is_refused_before_anything_starts(cluster, fo
     assert "gate_server is 'jugde-vllm': unknown, did you mean 'judge-vllm'?" in evaluate(
         cluster, found, server="jugde-vllm"
     )
+    by_git = {**found, "cluster": {**found["cluster"], "delivery": "gitops"}}
+    assert "would be started again by Argo CD" in evaluate(cluster, by_git, command="true")
     assert cluster.resource_versions() == before
 
 

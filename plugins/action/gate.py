@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator
 
 from ansible_collections.modelyard.core.plugins.plugin_utils import command, worker
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, forward, gating, parking, rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    delivery,
+    forward,
+    gating,
+    parked,
+    parking,
+    rollout,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, process_id
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import check_cluster
@@ -81,6 +88,11 @@ class ActionModule(Action):
                     "is scaled by KEDA, which would wake it again: give it minReplicaCount 0",
                 )
             )
+        item = parked.deployment(part)
+        scheduled = parking.SCHEDULE in (item["metadata"].get("annotations") or {})
+        if delivery.is_gitops(rendered) and item["spec"].get("replicas") and not scheduled:
+            what = "would be started again by Argo CD when the cluster parks it at the deadline: let Git have it parked (vllm_judge_parked)"
+            wrong.append(problem("gate_server", part["name"], what))
         if any(asked.get("key") for asked in part["questions"]) and not options["url"]:
             what = "must be set: the server asks for an API key, which the API server's proxy removes"
             wrong.append(problem("gate_url", options["url"], what))

@@ -17,10 +17,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Unreachable,
     describe,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import RENEWED_EVERY, Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.writes import remove
-
-RENEWED_EVERY = 10
 
 
 class ActionModule(Action):
