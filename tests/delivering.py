@@ -31,7 +31,20 @@ BROUGHT = {
 # Loaded by the first who asks: not by two threads at once.
 ACTIONS = {
     name: action_loader.get(f"modelyard.core.{name}", class_only=True)
-    for name in ("gate", "park", "plan", "preflight", "rollout", "smoke", "switch", "teardown", "wake")
+    for name in (
+        "gate",
+        "history",
+        "park",
+        "plan",
+        "preflight",
+        "report",
+        "rollback",
+        "rollout",
+        "smoke",
+        "switch",
+        "teardown",
+        "wake",
+    )
 }
 NAMESPACE, ARGOCD = "ml-models", "argocd"
 
@@ -182,8 +195,7 @@ def _deliver(run: Run, these: dict, check_mode: bool) -> None:
         for item in run.plan["apply"]:
             cluster.apply(item, settings["field_manager"], settings["force"], dry_run=False)
     except ApiError as error:
-        act("rollout", run.said, plan={**run.plan, "prune": []}, wait=False, **these)
-        raise AnsibleActionFail(str(error)) from None
+        raise AnsibleActionFail(act("rollout", run.said, plan=run.plan, cause=str(error), **these)["told"]) from None
     run.changed += bool(run.plan["apply"])
     run.rollout = act("rollout", run.said, plan=run.plan, **these)
     run.changed += run.rollout["changed"]

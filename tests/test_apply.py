@@ -99,8 +99,9 @@ def namespace(cluster, clean_platform):
 
 
 def config_maps(cluster) -> dict[str, dict]:
-    """{name: data} of what a run or a person made."""
-    items = {item["metadata"]["name"]: item.get("data") for item in cluster.api("GET", CONFIG_MAPS)["items"]}
+    """{name: data} of what a run or a person made, but for the records of releases."""
+    found = cluster.api("GET", f"{CONFIG_MAPS}?labelSelector=modelyard/component!=release")["items"]
+    items = {item["metadata"]["name"]: item.get("data") for item in found}
     return {name: data for name, data in items.items() if name != "kube-root-ca.crt"}
 
 
@@ -431,14 +432,16 @@ def test_a_claim_below_what_is_downloaded_into_it_is_told_in_the_plan(run, clust
 
 def test_what_a_quota_has_no_room_for_together_is_refused_before_the_first_write(run, cluster, namespace):
     quotas = f"/api/v1{PLACE}/resourcequotas"
-    hard = {"count/configmaps": "2", "requests.cpu": "3"}
+    # The record of the release is one, too.
+    hard = {"count/configmaps": "3", "requests.cpu": "3"}
     cluster.api("POST", quotas, {"metadata": {"name": "few"}, "spec": {"hard": hard}})
     wait_until(lambda: "used" in cluster.api("GET", f"{quotas}/few")["status"])
     item = deployment(replicas=2)
     item["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": 2}}
     before = cluster.resource_versions()
-    done = run(config_map("one", k="v"), config_map("two", k="v"), item, check=False)
-    assert "this run needs 2: ConfigMap one 1, ConfigMap two 1" in done.failed
+    several = [config_map(name, k="v") for name in ("one", "two", "zoo")]
+    done = run(*several, item, check=False)
+    assert "this run needs 3: ConfigMap one 1, ConfigMap two 1, ConfigMap zoo 1" in done.failed
     assert "has room for 3 requests.cpu (0 of 3 used), and this run needs 4: Deployment d 4" in done.failed
     assert cluster.resource_versions() == before
     run(config_map("one", k="v"))
@@ -450,7 +453,7 @@ def test_a_rollout_that_finds_no_node_is_explained_and_the_lock_freed(play, clus
     assert "cluster local: Deployment ml-models/d is not rolled out: no node took its pod in 1 s" in done.text
     assert "(apply_capacity_timeout)" in done.text
     assert "pod d-" in done.text
-    assert "rollout undo deployment/d" in done.text
+    assert "kubectl -n ml-models describe deployment d" in done.text
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
 
 
@@ -1026,7 +1029,7 @@ def test_a_container_that_will_not_start_is_explained_at_once(run, cluster, monk
         *told,
         "(no log: ",
         "Nothing serves now",
-        "kubectl -n ml-models rollout undo deployment/d",
+        "kubectl -n ml-models describe deployment d",
     ]:
         assert words in done.failed
 

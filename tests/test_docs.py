@@ -327,7 +327,10 @@ def test_a_private_repository_needs_the_rights_in_the_comment(clean_platform, de
     assert "modelyard-repository in namespace argocd could not be written, so nothing was applied" in said
     assert "very-secret" not in said
     after = clean_platform.resource_versions()
-    assert {key for key in after if after[key] != before.get(key)} <= {"Lease/argocd/modelyard"}
+    assert {key for key in after if after[key] != before.get(key)} <= {
+        "Lease/argocd/modelyard",
+        "ConfigMap/argocd/modelyard-release-0001",
+    }
 
     comment = text_of(RIGHTS).split("# A private repository")[1].split("\n", 1)[1].split("  #\n")[0]
     role = role_of("argocd")

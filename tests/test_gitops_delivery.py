@@ -15,8 +15,13 @@ PATHS = {
     "ml-models-shared": "infra/k8s/shared",
 }
 TRACKING = "argocd.argoproj.io/tracking-id"
-# What a run itself leaves: its lock, and what controllers put into a new namespace.
-BESIDE = ("Lease/", "ConfigMap/ml-models/kube-root-ca.crt", "ServiceAccount/ml-models/default")
+# What a run itself leaves: its lock and its record, and what controllers put into a new namespace.
+BESIDE = (
+    "Lease/",
+    "ConfigMap/ml-models/modelyard-release-",
+    "ConfigMap/ml-models/kube-root-ca.crt",
+    "ServiceAccount/ml-models/default",
+)
 
 
 @pytest.fixture
@@ -55,7 +60,8 @@ def test_only_the_applications_are_applied_and_a_second_run_changes_nothing(deli
 
     deliver("gitops")
     after = cluster.resource_versions()
-    assert {key for key in after if after[key] != before.get(key)} == {f"Application/argocd/{name}" for name in PATHS}
+    made = {*(f"Application/argocd/{name}" for name in PATHS), "ConfigMap/argocd/modelyard-release-0001"}
+    assert {key for key in after if after[key] != before.get(key)} == made
     assert not before.keys() - after.keys()
     assert NAMESPACE not in cluster.namespaces()
     found = applications(cluster)

@@ -6,10 +6,17 @@ import difflib
 import os
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, writes
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    archive,
+    delivery,
+    provenance,
+    releases,
+    writes,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, recorded
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
@@ -32,17 +39,17 @@ class ActionModule(Action):
         seen = lock.read()
         planner = planning.Planner(cluster, {**settings, "recorded": recorded(seen)})
         plan = planner.make()
-        prepared = False
+        prepared, record = False, 0
         if (plan.changes or plan.prune or plan.release) and not self._task.check_mode:
             created = [item for item in plan.namespaces if writes.create_namespace(cluster, item)]
             if lock.acquire(seen, settings["lock_wait"], self.tell, plan.kinds) or plan.namespaces:
                 plan = self._again(planner, lock)
                 plan.namespaces += created
-            prepared = self._prepare(cluster, lock, plan, settings)
+            record = self._begin(cluster, lock, plan, rendered, task_vars)
+            prepared = self._prepare(cluster, lock, plan, rendered, record)
         elif not self._task.check_mode:
             lock.clear(seen)
-        made = [planning.Change("create", {"kind": "Namespace", "metadata": item}) for item in plan.namespaces]
-        found = [*made, *plan.release, *plan.changes, *plan.prune]
+        found = _changes(plan)
         # Of what comes or goes as a whole the list says enough.
         diffs = [change.diff() for change in found if change.action == "update" or self._display.verbosity]
         for change in found:
@@ -60,6 +67,7 @@ class ActionModule(Action):
             ],
             "changes": [change.summary() for change in found],
             "kinds": plan.kinds,
+            "record": record,
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,
             "diff": diffs,
@@ -81,16 +89,43 @@ class ActionModule(Action):
             lock.release()
             raise
 
-    def _prepare(self, cluster: Cluster, lock: Lock, plan: planning.Plan, settings: dict) -> bool:
+    def _begin(self, cluster: Cluster, lock: Lock, plan: planning.Plan, rendered: dict, task_vars: dict) -> int:
+        """Write the record of this release; 0 where there is nothing to change any more."""
+        if not (plan.changes or plan.prune or plan.release):
+            return 0
+        missing = {identity(item) for item in plan.missing}
+        items = delivery.objects(rendered, delivery.is_gitops(rendered))
+        about = {**provenance.of(task_vars, lock.holder), "process": lock.identity}
+        try:
+            return releases.begin(
+                cluster,
+                rendered,
+                about,
+                [change.summary() for change in _changes(plan)],
+                [item for item in items if identity(item) not in missing],
+            )
+        except BaseException:
+            lock.release()
+            raise
+
+    def _prepare(self, cluster: Cluster, lock: Lock, plan: planning.Plan, rendered: dict, record: int) -> bool:
         """Adopt what others hold; tells whether anything was written."""
-        adopted = [change for change in plan.changes if change.takeover]
+        adopted, settings = [change for change in plan.changes if change.takeover], rendered["settings"]["apply"]
         try:
             released = [writes.remove(cluster, change.item, change.cascade) for change in plan.release]
             for change in adopted:
                 writes.adopt(cluster, change, settings["field_manager"])
             if not plan.changes and not plan.prune:
+                releases.finish(cluster, rendered, record, archive.SUCCEEDED)
                 lock.release()
-        except BaseException:
+        except BaseException as error:
+            releases.finish(cluster, rendered, record, archive.FAILED, str(error))
             lock.release()
             raise
         return bool(adopted or plan.namespaces or any(released))
+
+
+def _changes(plan: planning.Plan) -> list[planning.Change]:
+    """Give all that a plan does, in the order in which a run does it."""
+    made = [planning.Change("create", {"kind": "Namespace", "metadata": item}) for item in plan.namespaces]
+    return [*made, *plan.release, *plan.changes, *plan.prune]

@@ -6,10 +6,19 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Callable
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import handover
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, rollout, summary
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    archive,
+    delivery,
+    kinds,
+    releases,
+    rollback,
+    rollout,
+    summary,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     ApiError,
@@ -17,8 +26,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Unreachable,
     describe,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import RENEWED_EVERY, Lock
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import RENEWED_EVERY, Held, Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.writes import remove
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 
 class ActionModule(Action):
@@ -31,13 +41,24 @@ class ActionModule(Action):
         # A change that the plan has made itself (a namespace, an Application that goes first) is no reason to keep the lock.
         held = (plan["apply"] or plan["prune"]) and not check
         lock = Lock(cluster, place["lock_namespace"], place["lock_name"], os.getppid()) if held else None
+        record, noted = plan["record"] if held else 0, plan["kinds"]
         try:
             if options["cause"]:
-                return _stopped(cluster, rendered, plan, options["cause"])
+                written, told = _stopped(cluster, rendered, plan, options["cause"])
+                after, noted = self._fail(cluster, rendered, plan, lock, told)
+                after = after or "What is written stays, and the next run goes on from there."
+                return {"changed": bool(written), "told": f"{told}. {after}"}
             pruned = [] if check else [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
             live = _as_it_is(cluster, rendered) if check else self._wait(cluster, rendered, lock)
+            self._finish(cluster, rendered, record, archive.SUCCEEDED)
+        except (Held, Unreachable):
+            # Another run's business, or nobody's for now: the record is that of an interrupted run.
+            raise
+        except Failure as error:
+            after, noted = self._fail(cluster, rendered, plan, lock, str(error))
+            raise Failure("\n".join(filter(None, (str(error), after)))) from None
         finally:
-            self._release(lock, plan["kinds"])
+            self._release(lock, noted)
         result = {"changed": bool(pruned), "workloads": rollout.table(cluster, live)}
         if delivery.is_gitops(rendered):
             result["applications"] = _applications(cluster, rendered)
@@ -46,6 +67,27 @@ class ActionModule(Action):
         self._close(rendered, plan, result, options["connection"])
         return result
 
+    def _finish(self, cluster: Cluster, rendered: dict, record: int, result: str, reason: str = "") -> None:
+        if problem := releases.finish(cluster, rendered, record, result, reason):
+            self._display.warning(f"{self.cluster}{problem}")
+
+    def _fail(self, cluster: Cluster, rendered: dict, plan: dict, lock: Lock | None, reason: str) -> tuple[str, list]:
+        """Note the failure, and bring back the last release where that is asked for.
+
+        Returns:
+            what more there is to tell, and the kinds that this run has applied.
+        """
+        record, kept = plan["record"] if lock else 0, plan["kinds"]
+        if not record:
+            return rollback.advice(cluster, rendered), kept
+        self._finish(cluster, rendered, record, archive.FAILED, reason)
+        if not rendered["settings"]["apply"]["rollback_on_failure"]:
+            return rollback.advice(cluster, rendered, record), kept
+        alive = self._renewing(lock)
+        done, told, made = rollback.bring_back(cluster, rendered, record, lock, self.tell, alive)
+        self._finish(cluster, rendered, record, archive.ROLLED_BACK if done else archive.FAILED, f"{reason}\n{told}")
+        return told, kinds.union(kept, made)
+
     def _close(self, rendered: dict, plan: dict, result: dict, connection: dict) -> None:
         counted = summary.counted(len(plan["changes"]), self._task.check_mode)
         rows = result.get("applications", result["workloads"])
@@ -53,18 +95,25 @@ class ActionModule(Action):
         for line in summary.closing(rendered, rows, connection, self.width):
             if line or not self.cluster:
                 self.tell(line)
+        for line in [] if self._task.check_mode else rollback.closing(rendered):
+            self.tell(line)
 
     def _wait(self, cluster: Cluster, rendered: dict, lock: Lock | None) -> list[dict]:
-        settings, renewed = rendered["settings"]["apply"], [0.0]
+        settings = rendered["settings"]["apply"]
         if not settings["wait"]:
             return []
+        return rollout.Watch(cluster, settings, self.tell, self._renewing(lock)).wait(_deployments(rendered))
+
+    @staticmethod
+    def _renewing(lock: Lock | None) -> Callable[[], None]:
+        renewed = [0.0]
 
         def alive() -> None:
             if lock and time.monotonic() - renewed[0] > RENEWED_EVERY:
                 renewed[0] = time.monotonic()
                 lock.renew()
 
-        return rollout.Watch(cluster, settings, self.tell, alive).wait(_deployments(rendered))
+        return alive
 
     def _hand_over(self, cluster: Cluster, rendered: dict, result: dict) -> dict:
         """Wait until Argo CD has applied the objects, and let go of their fields."""
@@ -123,8 +172,8 @@ def _applications(cluster: Cluster, rendered: dict) -> list[dict]:
     return rows
 
 
-def _stopped(cluster: Cluster, rendered: dict, plan: dict, cause: str) -> dict:
-    """Say what an apply had written when it stopped."""
+def _stopped(cluster: Cluster, rendered: dict, plan: dict, cause: str) -> tuple[list[str], str]:
+    """Say what an apply had written when it stopped: the objects, and all in words."""
     planner = planning.Planner(cluster, delivery.options(rendered))
     states = dict(zip(map(describe, plan["apply"]), cluster.parallel(planner.holds, plan["apply"]), strict=True))
     written = [name for name, holds in states.items() if holds]
@@ -133,5 +182,4 @@ def _stopped(cluster: Cluster, rendered: dict, plan: dict, cause: str) -> dict:
     with contextlib.suppress(ValueError, LookupError):
         # kubernetes.core gives the API server's answer as it came.
         cause = before + json.loads(brace + answer)["message"]
-    told = f"{cause}. Written before that: {', '.join(written) or 'nothing'}. Not written: {rest or 'nothing'}"
-    return {"changed": bool(written), "told": f"{told}. What is written stays, and the next run goes on from there."}
+    return written, f"{cause}. Written before that: {', '.join(written) or 'nothing'}. Not written: {rest or 'nothing'}"

@@ -144,8 +144,8 @@ def _checked(rendered: dict, variant: str) -> dict:
             ]
         )
     rendered = copy.deepcopy(rendered)
-    # Whether the new one starts decides whether the old one comes back.
-    rendered["settings"]["apply"]["wait"] = True
+    # Whether the new one starts decides whether the old one comes back, and that is done here, its pods first.
+    rendered["settings"]["apply"].update(wait=True, rollback_on_failure=False)
     return rendered
 
 

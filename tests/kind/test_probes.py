@@ -1,5 +1,7 @@
 """Probes and failed starts in real containers: what recovers, and what the deploy reports for what does not."""
 
+import re
+
 import pytest
 
 # A liveness probe that alone would kill what has not answered after two seconds.
@@ -40,7 +42,8 @@ def test_never_ready_while_the_old_pods_serve(platform):
     assert "Deployment ml-models/triton-inference is not rolled out" in done.stdout
     assert "Startup probe failed" in done.stdout or "Readiness probe failed" in done.stdout
     assert "2 replica(s) still serve" in done.stdout
-    assert "kubectl -n ml-models rollout undo deployment/triton-inference" in done.stdout
+    assert "kubectl -n ml-models describe deployment triton-inference" in done.stdout
+    assert "Go back: playbooks/rollback.yml -e release=" in done.stdout
     assert before <= {pod["metadata"]["uid"] for pod in platform.pods("triton-inference")}
     platform.deploy("smoke", triton_enabled_profiles=["cpu"], vllm_enabled=False, vllm_judge_variant="none")
     platform.deploy("triton")
@@ -60,10 +63,9 @@ def test_never_ready_where_the_old_pod_had_to_go_first(platform):
     assert "Deployment ml-models/vllm is not rolled out" in done.stdout
     assert "Startup probe failed" in done.stdout
     assert "Nothing serves now." in done.stdout
-    assert "rollout undo deployment/vllm" in done.stdout
-    platform.kubectl("rollout", "undo", "deployment/vllm")
-    platform.kubectl("rollout", "status", "deployment/vllm", "--timeout=120s")
-    assert "changed=" in platform.deploy("vllm").stdout
+    back = re.search(r"Go back: playbooks/rollback.yml -e release=(\d+)", done.stdout)
+    platform.deploy("rollback", release=back[1])
+    assert "changed=0" in platform.deploy("vllm").stdout
 
 
 FAILURES = {

@@ -50,7 +50,7 @@ def begin(cluster: Cluster, rendered: Mapping, about: Mapping, changes: list[str
         the record's number.
 
     Raises:
-        Failure: it can't be written.
+        Refused: it can't be written.
     """
     packed = archive.pack(objects)
     record = {
@@ -72,10 +72,9 @@ def begin(cluster: Cluster, rendered: Mapping, about: Mapping, changes: list[str
                 _delete_old(cluster, rendered, number, stored)
                 return number
     except ApiError as error:
-        raise Failure(
-            f"the record of this release can't be written to namespace {delivery.scope(rendered)}: {error}"
-        ) from None
-    raise Failure("the record of this release can't be written: others take each number first")
+        problem = f"the record of this release can't be written to namespace {delivery.scope(rendered)}: {error}"
+        raise Refused([problem]) from None
+    raise Refused(["the record of this release can't be written: others take each number first"])
 
 
 def finish(cluster: Cluster, rendered: Mapping, number: int, result: str, reason: str = "") -> str:
@@ -179,6 +178,8 @@ def rendering(rendered: Mapping, objects: Iterable[Mapping], components: Iterabl
         **rendered,
         "roles": [name.replace("-", "_") for name in names],
         "parts": [*({**part, **nothing} for part in rendered["parts"]), *back],
+        # What the inventory's examples left to be set is not what comes back.
+        "placeholders": [],
         "settings": {**rendered["settings"], "apply": {**rendered["settings"]["apply"], "handover": False}},
         "rollback_to": number,
     }

@@ -257,9 +257,7 @@ class Watch:
         name = deployment["metadata"]["name"]
         serving = status.get("availableReplicas", 0)
         lines.append(f"  {serving} replica(s) still serve." if serving else "  Nothing serves now.")
-        lines.append(
-            f"  Look: kubectl -n {namespace} describe deployment {name}; go back: kubectl -n {namespace} rollout undo deployment/{name} (then set the inventory back, too)"
-        )
+        lines.append(f"  Look: kubectl -n {namespace} describe deployment {name}")
         return "\n".join(lines)
 
     def _pod_lines(self, pod: dict) -> list[str]:

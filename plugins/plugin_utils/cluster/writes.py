@@ -13,7 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Cluster,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import MANAGED_BY, PROJECT
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change, generated
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change, Plan, generated
 
 # For one object, a tenth of a second apart.
 TRIES = 20
@@ -94,3 +94,24 @@ def remove(cluster: Cluster, item: dict, cascade: bool | None = None, foreground
             raise
         return False
     return True
+
+
+def carry_out(cluster: Cluster, plan: Plan, settings: dict) -> None:
+    """Carry out a whole plan, as the role apply does in its tasks; no namespace is made.
+
+    Args:
+        cluster: where; the caller holds the lock.
+        plan: what to do.
+        settings: of the role apply.
+
+    Raises:
+        ApiError: the rest is not written.
+    """
+    for change in plan.release:
+        remove(cluster, change.item, change.cascade)
+    for change in plan.changes:
+        if change.takeover:
+            adopt(cluster, change, settings["field_manager"], settings["adopt_managers"])
+        cluster.apply(change.item, settings["field_manager"], settings["force"], dry_run=False)
+    for change in plan.prune:
+        remove(cluster, change.item, change.cascade)
