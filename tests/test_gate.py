@@ -17,7 +17,6 @@ JUDGE = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/judge-vllm"
 CRON_JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/cronjobs"
 ACCOUNTS = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-IMAGE = "registry.example/kubectl:1"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def assert_parked(cluster) -> None:
 
 def evaluate(cluster, found, said=None, check_mode=False, **options):
     """Call the action; a failure is given as its message."""
-    given = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found, "image": IMAGE, **options}
+    given = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found, **options}
     try:
         return act("gate", [] if said is None else said, check_mode, **given)
     except AnsibleActionFail as error:
@@ -178,7 +177,7 @@ def test_a_judge_that_somebody_else_woke_stays_awake_unless_asked(cluster, found
     parked.wake(client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), judge)
     wait_until(lambda: live(cluster)["status"].get("readyReplicas") == 1)
     before, said = cluster.resource_versions(), []
-    assert not evaluate(cluster, found, said, image="", command="true")["changed"]
+    assert not evaluate(cluster, found, said, command="true")["changed"]
     assert said[-1] == "judge-vllm was awake before, and stays so"
     after = cluster.resource_versions()
     assert {key for key in after if after[key] != before.get(key)} <= {f"Lease/{NAMESPACE}/modelyard"}
@@ -203,7 +202,6 @@ def test_what_can_not_be_evaluated_is_refused_before_anything_starts(cluster, fo
     evaluate(cluster, found, said, check_mode=True, command="true")
     assert "would wake judge-vllm, parked by ann@laptop" in said[0]
     assert said[0].endswith("run true, and park it")
-    assert "gate_image is ''" in evaluate(cluster, found, image="", command="true")
     assert "gate_server is 'jugde-vllm': unknown, did you mean 'judge-vllm'?" in evaluate(
         cluster, found, server="jugde-vllm"
     )
@@ -216,7 +214,7 @@ def test_cut_off_at_any_moment_the_judge_is_parked_or_will_be(cluster, found, ju
     """By Ctrl-C, by a kill of the playbook, of which its worker learns, and by one of everything: then the CronJob is there."""
     seed = int(os.environ.get("INTERRUPT_SEED") or random.randrange(2**32))
     source = random.Random(seed)
-    command = ["-e", f"gate_image={IMAGE}", "-e", json.dumps({"gate_command": "sleep 99"})]
+    command = ["-e", json.dumps({"gate_command": "sleep 99"})]
     for how in ("SIGINT", "SIGKILL", "everything"):
         process = cluster.start_playbook("gate", *command)
         wait_until(lambda: cluster.api("GET", CRON_JOBS)["items"])

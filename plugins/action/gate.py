@@ -52,14 +52,11 @@ class ActionModule(Action):
             "by": lock.holder,
             # The URL that is left is used by others, after the end of this run.
             "process": process_id(os.getppid()) if options["command"] else "",
-            "image": options["image"],
+            "image": options["image"] or part["schedule_image"],
             "timeout": options["timeout"],
             "always": options["park"] == "always",
         }
         gate = gating.Gate(cluster, rendered, part, settings, self.tell)
-        if gate.ours and not options["image"]:
-            what = "must be an image with kubectl: the cluster itself parks the server at its deadline, should this run be cut off"
-            raise Refused([problem("gate_image", options["image"], what)])
         result = {"url": options["url"] or gating.inner_url(rendered, part), "model": gating.model(part)}
         if self._task.check_mode:
             self.tell(self._foretold(gate, options["command"]))
