@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 from ansible.errors import AnsibleActionFail
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, parked, parking
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, lease, parked, parking
 from delivering import NAMESPACE, act, deliver, local, rendering
 
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/d"
@@ -291,6 +291,12 @@ def test_what_can_not_be_parked_is_told_and_nothing_is_written(cluster, judge):
             "there is no Deployment ml-models/triton-inference: deploy the server first",
         ),
     ]
+    # Another run is under way.
+    now = datetime.now(UTC).strftime(lease.SINCE_FORMAT)
+    spec = {"holderIdentity": "bob@laptop", "acquireTime": now, "renewTime": now, "leaseDurationSeconds": 120}
+    cluster.api("PATCH", f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/modelyard", {"spec": spec})
+    judge["rendered"]["settings"]["apply"]["lock_wait"] = 0
+    cases.append(({}, "another run holds the lock (Lease modelyard): bob@laptop"))
     for arguments, message in cases:
         with pytest.raises(AnsibleActionFail, match=re.escape(message)):
             act("park", [], **{**judge, **arguments})
