@@ -31,7 +31,7 @@ BROUGHT = {
 # Loaded by the first who asks: not by two threads at once.
 ACTIONS = {
     name: action_loader.get(f"modelyard.core.{name}", class_only=True)
-    for name in ("history", "plan", "preflight", "rollback", "rollout", "smoke")
+    for name in ("history", "plan", "preflight", "rollback", "rollout", "smoke", "switch", "teardown")
 }
 NAMESPACE, ARGOCD = "ml-models", "argocd"
 

@@ -22,6 +22,7 @@ from rendering import rendered
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 RIGHTS = ROOT / "docs" / "rbac.yaml"
+OURS = "app.kubernetes.io/managed-by=modelyard"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
@@ -277,10 +278,10 @@ def deployer(clean_platform):
     own_token = clean_platform.kubectl("-n", "modelyard", "create", "token", "deployer").stdout.strip()
     own_ca = config["clusters"][0]["cluster"]["certificate-authority"]
 
-    def run(*args, token=own_token, ca=own_ca, **more):
+    def run(*args, token=own_token, ca=own_ca, play="site", **more):
         variables = ["-e", json.dumps({"platform_connection": {}})]
         env = {"K8S_AUTH_HOST": clean_platform.url, "K8S_AUTH_API_KEY": token, "K8S_AUTH_SSL_CA_CERT": str(ca)}
-        return clean_platform.playbook("site", *variables, *args, env=env, **more)
+        return clean_platform.playbook(play, *variables, *args, env=env, **more)
 
     return run
 
@@ -294,11 +295,18 @@ def test_the_listed_rights_deploy_the_platform(clean_platform, deployer):
         "triton-inference-gpu",
         "vllm",
     }
+    confirmed = deployer("-e", "teardown_confirm=local", play="teardown").stdout
+    assert "remove Lease ml-models/modelyard" in confirmed
+    assert clean_platform.get("-n", "ml-models", "all,leases,configmaps,roles", "-l", OURS)["items"] == []
+    assert "nothing to remove" in deployer("-e", "teardown_confirm=local", play="teardown").stdout
 
 
 def test_the_listed_rights_deploy_by_gitops(clean_platform, deployer):
     assert "failed=0" in deployer("-e", "platform_delivery=gitops").stdout
     assert clean_platform.get("-n", "argocd", "applications.argoproj.io")["items"]
+    given = ["-e", "platform_delivery=gitops", "-e", "teardown_confirm=local"]
+    assert "remove Application argocd/vllm-inference" in deployer(*given, play="teardown").stdout
+    assert clean_platform.get("-n", "argocd", "applications.argoproj.io,leases")["items"] == []
 
 
 def test_a_private_repository_needs_the_rights_in_the_comment(clean_platform, deployer, tmp_path):

@@ -114,7 +114,7 @@ class ActionModule(Action):
         try:
             released = [writes.remove(cluster, change.item, change.cascade) for change in plan.release]
             for change in adopted:
-                writes.adopt(cluster, change, settings["field_manager"], settings["adopt_managers"])
+                writes.adopt(cluster, change, settings["field_manager"])
             if not plan.changes and not plan.prune:
                 releases.finish(cluster, rendered, record, archive.SUCCEEDED)
                 lock.release()

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import time
-
-import urllib3
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, questions
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import check_cluster
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import (
-    HIDDEN,
-    Failure,
-    Refused,
-    nearest,
-    problem,
-)
-
-SIMULATED = "kwok.x-k8s.io/node"
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
 
 
 class ActionModule(Action):
@@ -26,133 +14,23 @@ class ActionModule(Action):
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
-        rendered = checked(options["rendered"])
-        servers = [part for part in rendered["parts"] if part["enabled"] and part["questions"]]
-        names = [server["name"] for server in servers]
-        wrong = _unknown_urls(names, options["urls"]) + _unusable_keys(names, options["keys"], options["urls"])
-        if wrong:
+        rendered, urls, keys = checked(options["rendered"]), options["urls"], options["keys"]
+        if wrong := questions.unusable(rendered, urls, keys):
             raise Refused(wrong)
         cluster = Cluster(options["connection"])
         check_cluster(cluster, delivery.identity(rendered))
-        answers = [answer for server in servers for answer in _ask(cluster, server, options, rendered)]
+        answers = [
+            answer
+            for server in rendered["parts"]
+            if server["enabled"] and server["questions"]
+            for answer in questions.ask(cluster, server, rendered, urls.get(server["name"]), keys.get(server["name"]))
+        ]
         failed = [answer for answer in answers if not answer["ok"]]
         for answer in answers:
             if answer["ok"]:
-                self.tell(_line(answer))
-        self.tell(counted(answers))
+                self.tell(questions.line(answer))
+        self.tell(questions.counted(answers))
         if failed:
-            lines = "".join(f"\n{_line(answer)}" for answer in failed)
+            lines = "".join(f"\n{questions.line(answer)}" for answer in failed)
             raise Failure(f"{len(failed)} of {len(answers)} questions got no right answer:{lines}")
         return {"changed": False, "answers": answers}
-
-
-def _line(answer: dict) -> str:
-    return ": ".join(answer[key] for key in ("server", "question", "answer") if answer[key])
-
-
-def counted(answers: list[dict]) -> str:
-    """Count the servers that were asked, those of them that gave no wrong answer, and the questions."""
-    asked = [answer for answer in answers if answer["question"] or not answer["ok"]]
-    servers = {answer["server"] for answer in asked}
-    silent = {answer["server"] for answer in answers} - servers
-    right = servers - {answer["server"] for answer in asked if not answer["ok"]}
-    text = f"{len(right)} of {len(servers)} servers answered right" if servers else "no server was asked"
-    text += f" ({len(asked)} question{'s'[: len(asked) != 1]})" if asked else ""
-    return text + (f", {len(silent)} not asked: {', '.join(sorted(silent))}" if silent and servers else "")
-
-
-def _unknown_urls(names: list[str], urls: dict) -> list[str]:
-    return [problem(f"smoke_urls.{name}", url, nearest(name, names)) for name, url in urls.items() if name not in names]
-
-
-def _unusable_keys(names: list[str], keys: dict, urls: dict) -> list[str]:
-    """Refuse a key of no server, and one that would not arrive: the API server's proxy removes the header."""
-    wrong = [problem(f"smoke_keys.{name}", HIDDEN, nearest(name, names)) for name in keys if name not in names]
-    return wrong + [
-        problem(
-            f"smoke_keys.{name}", HIDDEN, f"can't be sent through the API server's proxy: set smoke_urls.{name} too"
-        )
-        for name in keys
-        if name in names and name not in urls
-    ]
-
-
-def _ask(cluster: Cluster, server: dict, options: dict, rendered: dict) -> list[dict]:
-    """Put all questions to one server."""
-    url, key = options["urls"].get(server["name"]), options["keys"].get(server["name"])
-    silence = "" if url else _silent(cluster, server["name"], rendered["cluster"]["namespace"])
-    if silence:
-        return [{"server": server["name"], "question": "", "ok": silence != "no pod runs", "answer": silence}]
-    return [_answer(cluster, server, question, url, rendered, key) for question in server["questions"]]
-
-
-def _silent(cluster: Cluster, name: str, namespace: str) -> str:
-    """Say why nothing can answer, or ``''``."""
-    live = cluster.get(
-        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": namespace, "name": name}}
-    )
-    if live and live["spec"].get("replicas") == 0:
-        return "parked, not asked"
-    nodes = {pod["spec"].get("nodeName") for pod in cluster.list("v1", "Pod", namespace, f"app={name}")} - {None}
-    if not nodes:
-        return "no pod runs"
-    try:
-        found = [cluster.request("GET", f"/api/v1/nodes/{node}") for node in sorted(nodes)]
-    except ApiError as error:
-        if error.status != 403:
-            raise
-        return ""
-    return (
-        "its nodes are simulated: nothing answers there"
-        if all(SIMULATED in node["metadata"].get("annotations", {}) for node in found)
-        else ""
-    )
-
-
-def _answer(
-    cluster: Cluster, server: dict, question: dict, url: str | None, rendered: dict, key: str | None = None
-) -> dict:
-    """Put one question. Without the key that it needs, the right answer is that it is refused."""
-    method, path = ("POST" if question.get("body") else "GET"), question["path"]
-    row = {"server": server["name"], "question": f"{method} {path}"}
-    started = time.monotonic()
-    try:
-        if url:
-            answer = _by_url(method, url.rstrip("/") + path, question.get("body"), key if question.get("key") else None)
-        else:
-            proxy = delivery.proxied(rendered, server["service"], path)
-            answer = cluster.request(method, proxy, body=question.get("body"))
-    except (ApiError, Unreachable) as error:
-        if question.get("key") and not key and _asks_for_key(error):
-            return {**row, "ok": True, "answer": "refused without the key, as it should be"}
-        return {**row, "ok": False, "answer": f"failed: {error}"}
-    if question.get("key") and not key:
-        return {
-            **row,
-            "ok": False,
-            "answer": "answered without the key of its Secret: whoever reaches the port can ask",
-        }
-    text = answer if isinstance(answer, str) else json.dumps(answer)
-    expected = question.get("expect", "")
-    # JSON may be written with or without spaces.
-    if "".join(expected.split()) not in "".join(text.split()):
-        return {**row, "ok": False, "answer": f"{expected} is not in the answer: {text[:300]}"}
-    return {**row, "ok": True, "answer": f"right, after {time.monotonic() - started:.1f} s"}
-
-
-def _asks_for_key(error: ApiError | Unreachable) -> bool:
-    """Tell whether the model server refused, and not the API server, whose answer is a Status."""
-    if not isinstance(error, ApiError) or error.status != 401:
-        return False
-    return not (isinstance(error.details, dict) and error.details.get("kind") == "Status")
-
-
-def _by_url(method: str, url: str, body: dict | None, key: str | None) -> str:
-    headers = {"Authorization": f"Bearer {key}"} if key else None
-    try:
-        answer = urllib3.request(method, url, json=body, headers=headers, timeout=60, retries=False)
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Unreachable(f"{url} does not answer: {error}") from error
-    if answer.status >= 400:
-        raise ApiError(answer.status, answer.data)
-    return answer.data.decode(errors="replace")

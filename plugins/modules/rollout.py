@@ -41,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 workloads:
-  description: A row for each Deployment, with workload, profile, model, ready, node, gpus, and whether it answers.
+  description: A row for each Deployment, with workload, profile, model, ready, node, gpus, whether it answers, and by whom it is parked.
   returned: success
   type: list
   elements: dict

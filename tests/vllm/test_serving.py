@@ -1,7 +1,7 @@
 """The built-in server `vllm`: it starts as it is rendered, and serves the model and its adapters."""
 
 import yaml
-from ansible_collections.modelyard.core.plugins.action import smoke
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import questions
 from model_servers import ROOT
 from vllm.server import LIVE, STAGED, said
 
@@ -33,7 +33,7 @@ def test_each_adapter_answers_otherwise_than_the_base(server):
 def test_smoke_gets_right_answers(server):
     assert len(server.questions) == 2
     for question in server.questions:
-        answer = smoke._answer(None, {"name": "vllm"}, question, server.url, {})
+        answer = questions._answer(None, {"name": "vllm"}, question, server.url, {})
         assert answer["ok"], answer
 
 

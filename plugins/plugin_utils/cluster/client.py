@@ -25,6 +25,7 @@ from kubernetes.dynamic.exceptions import DynamicApiError
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
+ACCEPTED = "application/json, */*"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
@@ -111,6 +112,7 @@ class Cluster:
         body=None,
         content_type: str = JSON,
         patient: bool = True,
+        accept: str = ACCEPTED,
     ):
         """Send one request.
 
@@ -121,6 +123,7 @@ class Cluster:
             body: object to send as JSON.
             content_type: of the body.
             patient: wait long, and try again. Not for what only helps to explain: a node that is gone never answers.
+            accept: media types of the answer.
 
         Returns:
             the decoded JSON answer, or the text when it isn't JSON (logs).
@@ -129,11 +132,11 @@ class Cluster:
             ApiError: an answer with a status of 400 or more.
             Unreachable: no answer.
         """
-        answer = self._send(method, path, query, body, content_type, patient)
+        answer = self._send(method, path, query, body, content_type, patient, accept)
         if answer.status == 401:
             # Tokens from an exec plugin (EKS: 15 minutes) end during a long wait: read the settings anew, once.
             self._connect()
-            answer = self._send(method, path, query, body, content_type, patient)
+            answer = self._send(method, path, query, body, content_type, patient, accept)
         if "Date" in answer.headers:
             self.now = parsedate_to_datetime(answer.headers["Date"])
         for warning in answer.headers.getlist("Warning") if hasattr(answer.headers, "getlist") else []:
@@ -148,9 +151,9 @@ class Cluster:
             else answer.data.decode(errors="replace")
         )
 
-    def _send(self, method, path, query, body, content_type, patient):
+    def _send(self, method, path, query, body, content_type, patient, accept):
         configuration = self._api.configuration
-        headers = {"Accept": "application/json, */*", "Content-Type": content_type, **self._api.default_headers}
+        headers = {"Accept": accept, "Content-Type": content_type, **self._api.default_headers}
         for auth in configuration.auth_settings().values():
             headers[auth["key"]] = auth["value"]
         url = self.url + path + (f"?{urlencode(query)}" if query else "")

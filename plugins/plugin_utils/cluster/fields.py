@@ -169,7 +169,7 @@ def remove(value, trie: dict):
     if isinstance(value, list):
         kept = []
         for item in value:
-            below = next((sub for key, sub in trie.items() if _addresses(key, item)), None)
+            below = next((sub for key, sub in trie.items() if addresses(key, item)), None)
             if below is None:
                 kept.append(item)
             elif below and "." not in below:
@@ -219,7 +219,7 @@ def unset(trie: dict, item, held: dict) -> dict:
         elif key == "." or not isinstance(item, list):
             continue
         else:
-            found = [one for one in item if _addresses(key, one, defaulted=True)]
+            found = [one for one in item if addresses(key, one, defaulted=True)]
         rest = unset(below, found[0], held.get(key, {})) if found else {} if whole else below
         if not found or rest:
             left[key] = rest
@@ -247,7 +247,7 @@ def merge(live, item, trie: dict):
         for one in item:
             same = [all(one.get(name, other.get(name)) == other.get(name) for name in names) for other in rest]
             other = rest.pop(same.index(True)) if True in same else {}
-            below = next((sub for key, sub in trie.items() if _addresses(key, other)), {})
+            below = next((sub for key, sub in trie.items() if addresses(key, other)), {})
             merged.append(merge(other, one, below))
         return [*merged, *rest]
     if isinstance(live, list) and isinstance(item, list) and any(key.startswith("v:") for key in trie):
@@ -255,11 +255,12 @@ def merge(live, item, trie: dict):
     return item
 
 
-def _addresses(key: str, item, defaulted: bool = False) -> bool:
+def addresses(key: str, item, defaulted: bool = False) -> bool:
+    """Tell whether a key of a trie means an item of a list; ``defaulted`` where the item is not live yet, but what is applied."""
     if key.startswith("v:"):
         return json.loads(key[2:]) == item
     if key.startswith("k:") and isinstance(item, dict):
-        # What is applied may leave a part of a key to its default: a port's protocol.
+        # A part of a key may be left to its default: a port's protocol.
         return all(
             item.get(name, wanted if defaulted else None) == wanted for name, wanted in json.loads(key[2:]).items()
         )

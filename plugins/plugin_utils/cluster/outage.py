@@ -21,6 +21,9 @@ def notes(change: Any, start_seconds: int | None = None) -> list[str]:
     if change.item["kind"] != "Deployment" or not before or not (before.get("status") or {}).get("availableReplicas"):
         return []
     replicas = after["spec"].get("replicas", 1) if after else 0
+    if not replicas and before["spec"].get("replicas") == 0:
+        # Parked already; its last pods are on their way out.
+        return []
     if not replicas:
         return ["stops serving"]
     if before["spec"]["template"] == after["spec"]["template"]:

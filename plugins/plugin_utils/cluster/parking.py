@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
 
 # The annotation, a JSON object: by, since, until, reason, replicas.
 NOTE = "modelyard/parked"
 MANAGER = "modelyard-park"
+# The annotation of a server with a schedule, in words.
+SCHEDULE = "modelyard/schedule"
+# Of one whose pods are ended for those of another in its place (cluster/switching.py): whoever applies it next starts it.
+SWITCH = "modelyard/switch"
 
 
 def read(deployment: Mapping | None) -> dict:
@@ -21,19 +28,74 @@ def read(deployment: Mapping | None) -> dict:
 
     Returns:
         ``by`` (who), ``since`` and ``until`` (RFC 3339, UTC, whole seconds; ``until`` is ``""`` for no end), ``reason``, and
-        ``replicas`` (its pods before, which waking brings back). Empty for a server that is not parked. A note that can't be read
-        is one of which only the text is known, as ``reason``.
+        ``replicas`` (its pods before, which waking brings back; 0 where that is not known). Empty for a server that is not parked,
+        also where somebody else has started it since. A note that can't be read is one of which only the text is known, as ``reason``.
+        A schedule writes no note, since it may change nothing but the number of pods; and of who makes that zero through the
+        subresource ``scale`` the API server keeps no record (Kubernetes 1.37). So a server with a schedule and without pods is
+        parked by that.
     """
-    annotations = (deployment or {"metadata": {}})["metadata"].get("annotations") or {}
-    text = annotations.get(NOTE)
-    if not text:
+    if not deployment or deployment.get("spec", {}).get("replicas", 0):
         return {}
+    annotations = deployment["metadata"].get("annotations") or {}
+    if SWITCH in annotations:
+        return {}
+    text, times = annotations.get(NOTE), annotations.get(SCHEDULE)
+    if not text:
+        return {"by": "its schedule", "since": "", "until": "", "reason": times, "replicas": 0} if times else {}
     try:
         found = json.loads(text)
         replicas = int(found.get("replicas", 1))
         return {key: str(found.get(key) or "") for key in ("by", "since", "until", "reason")} | {"replicas": replicas}
     except (ValueError, TypeError, AttributeError):
         return {"by": "", "since": "", "until": "", "reason": text, "replicas": 1}
+
+
+def told(note: Mapping) -> str:
+    """Say who parked a server, since when, until when and why: ``parked by ann@laptop since ... until ...: no evaluation``."""
+    by = f" by {note['by']}" if note["by"] else ""
+    times = "".join(f" {word} {note[word]}" for word in ("since", "until") if note[word])
+    return f"parked{by}{times}" + (f": {note['reason']}" if note["reason"] else "")
+
+
+def overdue(note: Mapping, now: datetime | None) -> bool:
+    """Tell whether a parked server was to be woken by now; never where the note has no end, or none that can be read."""
+    try:
+        return datetime.fromisoformat(note["until"]) < (now or datetime.now(UTC))
+    except (KeyError, ValueError, TypeError):
+        return False
+
+
+def left(item: dict, live: Mapping | None, manager: str, adoptable: list[str]) -> tuple[dict, list[str]]:
+    """Give an object as a run applies it: a parked server stays parked, and the number of pods to whom it belongs.
+
+    Args:
+        item: the object.
+        live: what there is of it, or none.
+        manager: our field manager.
+        adoptable: patterns of managers whose fields a run takes over.
+
+    Returns:
+        the object, and those patterns: what parking left behind is taken over where it stands against the inventory.
+    """
+    if item["kind"] != "Deployment" or not live:
+        return item, adoptable
+    there, noted = live["spec"]["replicas"], NOTE in (live["metadata"].get("annotations") or {})
+    scheduled = SCHEDULE in item["metadata"].get("annotations", {})
+    ours = "f:replicas" in fields.split(live, manager, [])[0].get("f:spec", {})
+    # A schedule that goes leaves nobody who would wake it.
+    parked = bool(read(live)) and (noted or scheduled)
+    if not parked and not entries(live) and not (scheduled and not ours):
+        return item, adoptable
+    if not parked and (noted or item["spec"].get("replicas") != there):
+        return item, [*adoptable, MANAGER]
+    spec = {key: value for key, value in item["spec"].items() if key != "replicas"}
+    # Of a field that is left out, what we hold would go.
+    return {**item, "spec": {**spec, "replicas": there} if ours else spec}, adoptable
+
+
+def entries(item: Mapping) -> list[dict]:
+    """Give what of an object's ``managedFields`` those hold who park and wake."""
+    return [entry for entry in item["metadata"].get("managedFields") or [] if entry["manager"] == MANAGER]
 
 
 def write(note: Mapping) -> str:

@@ -18,6 +18,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     fields,
     kinds,
     outage,
+    parking,
     quota,
     room,
     unmet,
@@ -67,6 +68,8 @@ class Change:
     before: dict | None = None
     after: dict | None = None
     takeover: bool = False
+    # Patterns of managers whose fields the run takes over before it applies.
+    adoptable: list[str] = field(default_factory=list)
     # Of an Application that goes: whether Argo CD removes what it deployed.
     cascade: bool | None = None
     # What else an operator should know of it, a line each.
@@ -422,16 +425,17 @@ class Planner:
 
     def _examine(self, item: dict, roles: set[str], released: set[str]) -> tuple[list[str], Change | None, list[str]]:
         """Compare one object with the live one; returns problems, the change (or none) and notices."""
-        live = None
+        live, adoptable = None, self.adoptable
         try:
             live = self.live.get(identity(item))
             if not live or live["apiVersion"] != item["apiVersion"]:
                 live = self.cluster.get(item)
+            item, adoptable = parking.left(item, live, self.manager, adoptable)
             try:
-                result = self._rehearsed(item, live, self.options["force"])
+                result = self._rehearsed(item, live, self.options["force"], adoptable)
             except ApiError as error:
                 conflicts = _conflicts(error)
-                foreign = {name: paths for name, paths in conflicts.items() if not self._adopts(name)}
+                foreign = {name: paths for name, paths in conflicts.items() if not self._adopts(name, adoptable)}
                 if not conflicts:
                     raise
                 if foreign:
@@ -443,12 +447,12 @@ class Planner:
                         None,
                         [],
                     )
-                result = self._rehearsed(item, live, force=True)
+                result = self._rehearsed(item, live, True, adoptable)
             if not live:
                 return [], Change("create", item, None, result), []
             if (live["metadata"].get("deletionTimestamp")) is not None:
                 return [f"{describe(item)} is being deleted: wait until it is gone, then run again"], None, []
-            return self._compare(item, live, result, released)
+            return self._compare(item, live, result, released, adoptable)
         except ApiError as error:
             if _waits_for_role(item, error, roles):
                 return [], Change("create", item, None, item), []
@@ -465,11 +469,11 @@ class Planner:
             "which takes them back"
         )
 
-    def _adopts(self, manager: str) -> bool:
+    def _adopts(self, manager: str, adoptable: list[str]) -> bool:
         # Ours, where kubectl wrote under our name: an update, which for the API server is another manager.
-        return manager == self.manager or fields.matches(manager, self.adoptable)
+        return manager == self.manager or fields.matches(manager, adoptable)
 
-    def _rehearsed(self, item: dict, live: dict | None, force: bool) -> dict:
+    def _rehearsed(self, item: dict, live: dict | None, force: bool, adoptable: list[str]) -> dict:
         """Apply an object as a dry run.
 
         What a run takes over goes before it applies, but a dry run of the apply still meets it, and of some fields there can
@@ -478,31 +482,28 @@ class Planner:
         try:
             return self.cluster.apply(item, self.manager, force, dry_run=True)
         except ApiError as error:
-            if error.status != 422 or not live or not fields.split(live, self.manager, self.adoptable)[1]:
+            if error.status != 422 or not live or not fields.split(live, self.manager, adoptable)[1]:
                 raise
-        taken = fields.absorbed(live, item, self.manager, self.adoptable)
+        taken = fields.absorbed(live, item, self.manager, adoptable)
         answer = self._replaced(item, live, fields.applied(live, item, taken, self.manager))
         answer["metadata"]["managedFields"] = taken
         return answer
 
     def _compare(
-        self, item: dict, live: dict, result: dict, released: set[str]
+        self, item: dict, live: dict, result: dict, released: set[str], adoptable: list[str]
     ) -> tuple[list[str], Change | None, list[str]]:
-        own, absorb, _ = fields.split(live, self.manager, self.adoptable)
-        rest = fields.leftover(result, item, self.manager, self.adoptable)
+        own, absorb, _ = fields.split(live, self.manager, adoptable)
+        rest = fields.leftover(result, item, self.manager, adoptable)
         if rest:
             result = self._without(item, result, rest)
         takeover = bool(absorb)
         if fields.handed_over(item, own):
             takeover, result["spec"]["replicas"] = True, live["spec"]["replicas"]
-        problems, notices = [*self._argocd_problems(live, released), *_kept(item, live)], _sync_notices(live)
-        if (
-            shown(live) == shown(result)
-            and not takeover
-            and own == fields.split(result, self.manager, self.adoptable)[0]
-        ):
+        problems = [*self._argocd_problems(live, released), *_kept(item, live)]
+        notices = [*_sync_notices(live), *self._overdue(live)]
+        if shown(live) == shown(result) and not takeover and own == fields.split(result, self.manager, adoptable)[0]:
             return problems, None, notices
-        change = Change("update", item, live, result, takeover)
+        change = Change("update", item, live, result, takeover, adoptable)
         for entry in absorb:
             taken = [
                 difference.flat(lines)
@@ -516,6 +517,16 @@ class Planner:
             elif not own:
                 notices.append(f"{describe(item)}: adopting it from {when}")
         return problems, change, notices
+
+    def _overdue(self, live: dict) -> list[str]:
+        """Say of a server that was to be woken by now that it is still parked."""
+        note = parking.read(live) if live["kind"] == "Deployment" else {}
+        if not parking.overdue(note, self.cluster.now):
+            return []
+        name = live["metadata"]["name"]
+        return [
+            f"{describe(live)}: {parking.told(note)}. It is left parked, though that is over: wake it with playbooks/wake.yml -e wake_servers={name}"
+        ]
 
     def _without(self, item: dict, result: dict, rest: dict) -> dict:
         """What the server would make of an object once the fields of ``rest`` are gone (it fills defaults in again)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import volumes
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import parking, volumes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     ApiError,
     Cluster,
@@ -334,8 +334,8 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
         deployments: live ones, or as they are to be.
 
     Returns:
-        a row for each: workload, profile, model, ready (``ready/wanted``), node (names without their domain, joined by ``,``), gpus (of all its pods), and
-        answers: whether a pod is ready whose containers really run, which a simulated node's do not.
+        a row for each: workload, profile, model, ready (``ready/wanted``), node (names without their domain, joined by ``,``), gpus (of all its pods), answers (whether
+        a pod is ready whose containers really run, which a simulated node's do not), and parked: who parked it, since when and why, or ''.
     """
 
     def row(deployment):
@@ -362,6 +362,7 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
             "node": ",".join(sorted({pod["spec"].get("nodeName", "").partition(".")[0] for pod in pods} - {""})) or "-",
             "gpus": str(gpus),
             "answers": any(_runs(pod) for pod in pods),
+            "parked": parking.told(note) if (note := parking.read(deployment)) else "",
         }
 
     return cluster.parallel(row, deployments)

@@ -43,6 +43,7 @@ def closing(rendered: Mapping, rows: list[dict], connection: Mapping, width: int
             kubectl += [f"--{option}", connection[option]]
     asked = [] if gitops else question(rendered, {row["workload"] for row in rows if row["answers"]}, kubectl)
     kind = "applications" if gitops else "pods"
+    lines += [f"{row['workload']}: {row['parked']}" for row in rows if row.get("parked")]
     return [*lines, "", *asked, shlex.join([*kubectl, "-n", delivery.scope(rendered), "get", kind])]
 
 

@@ -35,7 +35,7 @@ def create_namespace(cluster: Cluster, namespace: dict) -> bool:
     return True
 
 
-def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) -> None:
+def adopt(cluster: Cluster, change: Change, manager: str) -> None:
     """Make the fields of adoptable managers ours, so that applying the object removes what it does not set; let go of replicas.
 
     Raises:
@@ -50,7 +50,7 @@ def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) 
             {
                 "op": "replace",
                 "path": "/metadata/managedFields",
-                "value": fields.absorbed(live, change.item, manager, adoptable),
+                "value": fields.absorbed(live, change.item, manager, change.adoptable),
             },
         ]
         try:
@@ -64,13 +64,14 @@ def adopt(cluster: Cluster, change: Change, manager: str, adoptable: list[str]) 
             return
 
 
-def remove(cluster: Cluster, item: dict, cascade: bool | None = None) -> bool:
+def remove(cluster: Cluster, item: dict, cascade: bool | None = None, foreground: bool = False) -> bool:
     """Delete exactly the object that the plan saw.
 
     Args:
         cluster: where it is.
         item: the object, with its UID.
         cascade: of an Application, whether Argo CD is to remove what it deployed.
+        foreground: whether it stays until what it made is gone.
 
     Returns:
         ``False`` when it is gone or is another one by now.
@@ -79,7 +80,7 @@ def remove(cluster: Cluster, item: dict, cascade: bool | None = None) -> bool:
         "apiVersion": "v1",
         "kind": "DeleteOptions",
         # The Applications of a set outlive it: what becomes of each is for the plan to say.
-        "propagationPolicy": "Orphan" if generated(item) else "Background",
+        "propagationPolicy": "Orphan" if generated(item) else "Foreground" if foreground else "Background",
         "preconditions": {"uid": item["metadata"]["uid"]},
     }
     path = cluster.object_path(item)
@@ -110,7 +111,7 @@ def carry_out(cluster: Cluster, plan: Plan, settings: dict) -> None:
         remove(cluster, change.item, change.cascade)
     for change in plan.changes:
         if change.takeover:
-            adopt(cluster, change, settings["field_manager"], settings["adopt_managers"])
+            adopt(cluster, change, settings["field_manager"])
         cluster.apply(change.item, settings["field_manager"], settings["force"], dry_run=False)
     for change in plan.prune:
         remove(cluster, change.item, change.cascade)

@@ -25,7 +25,8 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
 
     Returns:
         of its hardware profile ``profile``, ``instance_type``, ``capacity_type``, ``gpu_resource``, ``price_per_hour`` (None for unknown) and ``room``
-        (what a node gives: resource to amount); ``pods`` (the fewest, where an autoscaler counts them), of one pod ``gpus``,
+        (what a node gives: resource to amount); ``pods`` (the fewest, where an autoscaler counts them), ``awake`` (also
+        those of a server that the inventory parks, when it is woken), of one pod ``gpus``,
         ``requests`` (resource to amount), ``disk`` (a quantity, ``""`` for none) and ``claims`` (name to size, ``""`` for unknown);
         ``sizing`` as ``vllm_fit.check`` gives it, and ``wrong``.
     """
@@ -43,7 +44,8 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
         "gpu_resource": node.gpu_resource(server["resources"], pool),
         "price_per_hour": pool.get("price_per_hour"),
         "room": _amounts(lambda given: _left(given, platform["daemonset_requests"]), {**node.room(pool), **most}),
-        "pods": _pods(server),
+        "pods": pods(server),
+        "awake": server.get("awake", pods(server)),
         "gpus": node.gpus(server["resources"], pool),
         "requests": requests,
         "disk": quantity.total(int(requests[DISK])) if requests.get(DISK) else "",
@@ -66,7 +68,8 @@ def _amounts(read, given: Mapping) -> dict[str, float]:
         return {}
 
 
-def _pods(server: Mapping) -> int:
+def pods(server: Mapping) -> int:
+    """Count the pods of a server as its kind computed it; the fewest, where an autoscaler counts them."""
     if server["replicas"] is not None:
         return server["replicas"]
     least = [

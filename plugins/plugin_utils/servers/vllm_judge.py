@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import kinds, scaling, vllm, vllm_flags, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    kinds,
+    needs,
+    scaling,
+    vllm,
+    vllm_flags,
+    workload,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 
@@ -23,7 +30,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         # An autoscaler would start it again.
         idle = ("poddisruptionbudget.yaml.j2", *scaling.TEMPLATES)
         templates = [name for name in server["templates"] if name not in idle]
-        server.update(replicas=0, templates=templates)
+        server.update(replicas=0, templates=templates, awake=needs.pods(server))
     return server
 
 

@@ -1,0 +1,182 @@
+"""Action ``modelyard.core.switch``: see plugins/modules/switch.py for its arguments."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Mapping
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, parking, switching
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import SINCE_FORMAT, Lock, recorded
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import component_of
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, problem, where
+
+ROLE, VARIABLE, NONE = "vllm_judge", "vllm_judge_variant", "none"
+# In an annotation of the Deployment.
+MODEL = "modelyard/model"
+RENEWED_EVERY = 10
+
+
+class ActionModule(Action):
+    """Let the judge's pods go before those of another variant come."""
+
+    untouched = "Nothing was applied."
+
+    def perform(self, options: dict, task_vars: dict) -> dict:
+        """See Action."""
+        if options["back"]:
+            return self._go_back(options)
+        rendered, variant = _checked(options["rendered"], options["variant"]), options["variant"]
+        planner, plan, lock, seen = self._planned(options["connection"], rendered)
+        live = switching.live_objects(planner, plan)
+        saved = [switching.as_it_was(item, planner.manager, planner.adoptable) for item in live]
+        switching.start(saved, _pods(live))
+        result = {
+            "rendered": rendered,
+            "before": _described(live),
+            "saved": saved,
+            "told": _told(options["inventory"], where(task_vars.get(VARIABLE)), variant),
+        }
+        deployments = switching.replaced(plan)
+        if self._task.check_mode:
+            for item in deployments:
+                name = f"Deployment {item['metadata']['namespace']}/{item['metadata']['name']}"
+                self.tell(f"would scale {name} to 0, and wait until its pods are gone, before anything else changes")
+            return {**result, "changed": bool(deployments)}
+        if not deployments:
+            return {**result, "changed": False}
+        if lock.acquire(seen, planner.options["lock_wait"], self.tell, plan.kinds):
+            plan = self._again(planner, lock)
+            deployments = switching.replaced(plan)
+        self._empty(planner, lock, deployments, variant, rendered["settings"]["apply"])
+        for part in rendered["parts"]:
+            switching.start(part["objects"], dict.fromkeys(_pods(deployments), part["needs"]["awake"]))
+        return {**result, "changed": True}
+
+    def _planned(self, connection: dict, rendered: dict) -> tuple[planning.Planner, planning.Plan, Lock, dict | None]:
+        settings = delivery.options(rendered)
+        cluster = Cluster(connection)
+        planning.check_cluster(cluster, settings)
+        lock = Lock(cluster, settings["lock_namespace"], settings["lock_name"], os.getppid())
+        seen = lock.read()
+        planner = planning.Planner(cluster, {**settings, "recorded": recorded(seen)})
+        return planner, planner.make(), lock, seen
+
+    def _again(self, planner: planning.Planner, lock: Lock) -> planning.Plan:
+        try:
+            return planner.make()
+        except BaseException:
+            lock.release()
+            raise
+
+    def _empty(
+        self, planner: planning.Planner, lock: Lock, deployments: list[dict], variant: str, settings: Mapping
+    ) -> None:
+        """Scale to zero and wait; the lock stays with this run, whose rollout frees it."""
+        renewed = time.monotonic()
+
+        def alive() -> None:
+            nonlocal renewed
+            if time.monotonic() - renewed > RENEWED_EVERY:
+                renewed = time.monotonic()
+                lock.renew()
+
+        emptying = switching.Emptying(planner.cluster, settings, self.tell, alive)
+        since = planner.cluster.now.strftime(SINCE_FORMAT)
+        scaled = switching.scalers(planner.live.values(), deployments)
+        try:
+            emptying.empty(deployments, scaled, {"by": lock.holder, "since": since, "to": variant})
+        except BaseException:
+            lock.release()
+            raise
+
+    def _go_back(self, options: dict) -> dict:
+        """Let the pods of what did not start go, and give what was there before as a rendering."""
+        back, name = options["back"], options["rendered"]["cluster"]["name"]
+        cause, before = options["cause"].removeprefix(f"cluster {name}: "), options["back"]["before"]
+        rendered = _as_before(options["rendered"], back["saved"])
+        try:
+            planner, plan, lock, seen = self._planned(options["connection"], rendered)
+            if deployments := switching.replaced(plan):
+                lock.acquire(seen, planner.options["lock_wait"], self.tell, plan.kinds)
+                self._empty(planner, lock, deployments, before, rendered["settings"]["apply"])
+        except Failure as error:
+            raise Failure(
+                f"{cause}\nGoing back to {before} failed, too: {error}\n"
+                "playbooks/site.yml makes what the inventory says, whatever is there now."
+            ) from None
+        return {"rendered": rendered, "changed": bool(deployments), "cause": cause, "before": before}
+
+
+def _checked(rendered: dict, variant: str) -> dict:
+    """Refuse what is wrong with the new variant, and what does not lead to it."""
+    rendered["problems"] = [
+        f"switch_variant{line.removeprefix(VARIABLE)}" if line.startswith(f"{VARIABLE} is ") else line
+        for line in rendered["problems"]
+    ]
+    checked(rendered)
+    if rendered["placeholders"]:
+        raise Refused(placeholders.refusal(rendered["placeholders"]))
+    if delivery.is_gitops(rendered):
+        raise Refused(
+            [
+                problem(
+                    "platform_delivery",
+                    "gitops",
+                    f"Argo CD applies the judge, so Git says which: set {VARIABLE}, render, push (docs/gitops.md), then run playbooks/site.yml",
+                )
+            ]
+        )
+    chosen = [part["profile"] for part in rendered["parts"] if part["role"] == ROLE and part["enabled"]]
+    if chosen != ([] if variant == NONE else [variant]):
+        raise Refused(
+            [
+                problem(
+                    "switch_variant", variant, f"is not what is rendered: leave {VARIABLE} out of the extra variables"
+                )
+            ]
+        )
+    rendered = copy.deepcopy(rendered)
+    # Whether the new one starts decides whether the old one comes back.
+    rendered["settings"]["apply"]["wait"] = True
+    return rendered | {"recovers": True}
+
+
+def _pods(live: list[dict]) -> dict[str, int]:
+    """Give the numbers of pods, by name, of the Deployments that are not parked."""
+    found = [item for item in live if item["kind"] == "Deployment" and not parking.read(item)]
+    return {item["metadata"]["name"]: item["spec"].get("replicas", 1) or 1 for item in found}
+
+
+def _described(live: list[dict]) -> str:
+    """Name the servers that there are, and their models."""
+    found = [item["metadata"] for item in live if item["kind"] == "Deployment"]
+    return ", ".join(f"{item['name']} ({(item.get('annotations') or {}).get(MODEL, '-')})" for item in found) or NONE
+
+
+def _as_before(rendered: Mapping, saved: list[dict]) -> dict:
+    name = next((item["metadata"]["name"] for item in saved if item["kind"] == "Deployment"), ROLE)
+    part = {
+        "role": ROLE,
+        "component": component_of(ROLE),
+        "enabled": True,
+        "name": name,
+        "objects": saved,
+        "questions": [],
+        "misfits": [],
+        "holds": {},
+    }
+    return {**rendered, "parts": [part]}
+
+
+def _told(inventory: str, place: str, variant: str) -> str:
+    """Say which line of the inventory to change; nothing where it has the variant already."""
+    if inventory == variant:
+        return ""
+    at = f" (set at {place})" if place else ""
+    return f"The inventory has {VARIABLE}: {inventory}{at}. Set it to {variant}, or the next run of site.yml brings {inventory} back."

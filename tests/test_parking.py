@@ -1,0 +1,205 @@
+"""Parking and waking a server, on a real API server: the note and the number of pods, deploys in between, cut off anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+import pytest
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, parked, parking
+from delivering import NAMESPACE, deliver, rendering
+
+DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/d"
+
+
+def server(replicas: int | None = 2, image: str = "registry.example/a:1", schedule: str = "") -> dict:
+    """Give a server's Deployment."""
+    labels = {"app": "d"}
+    pod = {
+        "nodeSelector": {"workload": "cpu-compute"},
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [{"name": "c", "image": image}],
+    }
+    spec = {
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": pod},
+        **({} if replicas is None else {"replicas": replicas}),
+    }
+    metadata = {"name": "d", **({"annotations": {parking.SCHEDULE: schedule}} if schedule else {})}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+@pytest.fixture
+def run(cluster, clean_platform):
+    """Do what the role apply does."""
+
+    def run_(*objects: dict, **variables):
+        connection = {"kubeconfig": str(cluster.kubeconfig)}
+        found = rendering(*objects, api_server=cluster.url, component="vllm-judge", **variables)
+        found["parts"][0]["needs"] = {"awake": 1}
+        done = deliver(found, connection)
+        assert not done.failed, done.failed
+        return done, found["parts"][0]
+
+    return run_
+
+
+@pytest.fixture
+def api(cluster):
+    """Give the project's own connection."""
+    return client.Cluster({"kubeconfig": str(cluster.kubeconfig)})
+
+
+def owners(live: dict) -> set[str]:
+    """Name those who hold the number of pods."""
+    entries = live["metadata"]["managedFields"]
+    return {entry["manager"] for entry in entries if "f:replicas" in entry["fieldsV1"].get("f:spec", {})}
+
+
+def test_parking_notes_and_scales_and_waking_leaves_nothing_behind(run, api, cluster):
+    _, part = run(server())
+    before = cluster.api("GET", DEPLOYMENT)
+    live, changed = parked.park(api, part, "ann@laptop", "weekend", "2099-01-01T00:00:00Z")
+    note = parking.read(live)
+    assert changed
+    assert (note["by"], note["reason"], note["until"], note["replicas"]) == (
+        "ann@laptop",
+        "weekend",
+        "2099-01-01T00:00:00Z",
+        2,
+    )
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", note["since"])
+    assert owners(live) == {parking.MANAGER}
+    # Once more: nothing; with another reason only that.
+    assert parked.park(api, part, "bob")[1] is False
+    again = parking.read(parked.park(api, part, "bob", "holiday")[0])
+    assert again == {**note, "by": "bob", "reason": "holiday"}
+    woken, changed = parked.wake(api, part)
+    assert changed
+    assert woken["spec"] == before["spec"]
+    assert parking.NOTE not in woken["metadata"]["annotations"]
+    assert owners(woken) == {"modelyard"}
+    assert parked.wake(api, part)[1] is False
+    assert "nothing to change" in run(server())[0].text
+
+
+def test_a_deploy_leaves_a_parked_server_parked_and_changes_everything_else(run, api, cluster):
+    _, part = run(server())
+    parked.park(api, part, "ann@laptop", "weekend", "2026-01-01T00:00:00Z")
+    note = parking.read(cluster.api("GET", DEPLOYMENT))
+    done, part = run(server(replicas=3, image="registry.example/a:2"))
+    live = cluster.api("GET", DEPLOYMENT)
+    assert parking.read(live) == note
+    assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/a:2"
+    assert "update Deployment ml-models/d: spec.template.spec.containers[c].image" in done.text
+    assert "stops serving" not in done.text
+    assert "replicas" not in done.plan["changes"][0]
+    (row,) = done.rollout["workloads"]
+    assert (row["ready"], row["parked"]) == ("0/0 parked", parking.told(note))
+    assert f"d: parked by ann@laptop since {note['since']} until 2026-01-01T00:00:00Z: weekend" in done.said
+    assert "It is left parked, though that is over: wake it with playbooks/wake.yml -e wake_servers=d" in done.text
+    assert "nothing to change" in run(server(replicas=3, image="registry.example/a:2"))[0].text
+    # As many as before; what the inventory has since comes with the next run.
+    assert parked.wake(api, part)[0]["spec"]["replicas"] == 2
+    assert "spec.replicas 2 -> 3" in run(server(replicas=3, image="registry.example/a:2"))[0].text
+    assert owners(cluster.api("GET", DEPLOYMENT)) == {"modelyard"}
+
+
+def test_a_server_that_the_inventory_parks_can_be_woken_until_the_next_deploy(run, api, cluster):
+    _, part = run(server(replicas=0))
+    assert parked.wake(api, part)[0]["spec"]["replicas"] == 1
+    # Argo CD leaves what this manager holds.
+    assert owners(cluster.api("GET", DEPLOYMENT)) == {parking.MANAGER}
+    live, _ = parked.park(api, part, "ann@laptop")
+    assert (live["spec"]["replicas"], parking.read(live)["replicas"]) == (0, 1)
+    assert "nothing to change" in run(server(replicas=0))[0].text
+    parked.wake(api, part)
+    assert "taking back what modelyard-park" in run(server(replicas=0))[0].text
+    live = cluster.api("GET", DEPLOYMENT)
+    assert (live["spec"]["replicas"], parking.read(live), owners(live)) == (0, {}, {"modelyard"})
+
+
+def test_a_schedule_that_parks_and_wakes_is_left_to_it(run, api, cluster):
+    def scheduled(**more):
+        return server(**more, schedule="park 0 20 * * 1-5")
+
+    def scale(replicas):
+        cluster.api("PATCH", f"{DEPLOYMENT}/scale?fieldManager={parking.MANAGER}", {"spec": {"replicas": replicas}})
+
+    _, part = run(scheduled())
+    scale(0)
+    done, _ = run(scheduled())
+    assert "nothing to change" in done.text
+    assert "d: parked by its schedule: park 0 20 * * 1-5" in done.text
+    scale(2)
+    assert "nothing to change" in run(scheduled())[0].text
+    # What the inventory says anew counts, also under a schedule.
+    assert "spec.replicas 2 -> 3" in run(scheduled(replicas=3))[0].text
+    # A person parks what the schedule has parked. Whoever starts it then has the note removed by the next run.
+    scale(0)
+    live, _ = parked.park(api, part, "ann@laptop")
+    assert parking.read(live)["by"] == "ann@laptop"
+    scale(3)
+    assert "modelyard/parked" in run(scheduled(replicas=3))[0].text
+    assert parking.NOTE not in cluster.api("GET", DEPLOYMENT)["metadata"]["annotations"]
+    assert "nothing to change" in run(scheduled(replicas=3))[0].text
+    # Without its schedule nobody would wake it.
+    scale(0)
+    assert "spec.replicas 0 -> 3" in run(server(replicas=3))[0].text
+
+
+def test_an_autoscaled_server_has_its_fewest_pods_when_it_is_woken(run, api, cluster):
+    _, part = run(server(replicas=None))
+    cluster.api("PATCH", f"{DEPLOYMENT}?fieldManager=kube-controller-manager", {"spec": {"replicas": 5}})
+    scaler = {"kind": "HorizontalPodAutoscaler"}
+    parked.park(api, part, "ann@laptop")
+    assert "nothing to change" in run(server(replicas=None))[0].text
+    woken, _ = parked.wake(api, {**part, "objects": [*part["objects"], scaler], "needs": {"awake": 2}})
+    assert woken["spec"]["replicas"] == 2
+    assert owners(woken) == set()
+    assert "nothing to change" in run(server(replicas=None))[0].text
+
+
+class Cut(Exception):
+    """The run ends here."""
+
+
+def test_cut_off_anywhere_a_server_is_parked_with_its_note_or_awake(run, api, cluster, monkeypatch):
+    spec = {"scaleTargetRef": {"name": "d"}, "triggers": [{"type": "cpu", "metadata": {"value": "80"}}]}
+    scaler = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "spec": spec}
+    scaler["metadata"] = {"name": "d", "namespace": NAMESPACE}
+    _, part = run(server())
+    part = {**part, "objects": [*part["objects"], scaler], "needs": {"awake": 2}}
+    cluster.api("POST", f"/apis/keda.sh/v1alpha1/namespaces/{NAMESPACE}/scaledobjects", scaler)
+    request, left = api.request, 0
+
+    def cut(method, *args, **more):
+        nonlocal left
+        left -= method == "PATCH"
+        if left < 0:
+            raise Cut
+        return request(method, *args, **more)
+
+    def state():
+        live = cluster.api("GET", DEPLOYMENT)
+        paused = (api.get(scaler)["metadata"].get("annotations") or {}).get(parked.PAUSED)
+        return live["spec"]["replicas"], bool(parking.read(live)), paused
+
+    acts = [
+        (lambda: parked.park(api, part, "ann@laptop"), (0, True, "0")),
+        (lambda: parked.wake(api, part), (2, False, None)),
+    ]
+    seen = set()
+    for writes in range(4):
+        for act, there in acts:
+            left = writes
+            monkeypatch.setattr(api, "request", cut)
+            with contextlib.suppress(Cut):
+                act()
+            monkeypatch.setattr(api, "request", request)
+            seen.add(state())
+            act()
+            assert state() == there
+    # Half-way: still awake, parked and not yet held, parked and held no more.
+    assert seen == {(2, False, None), (0, True, None), (0, True, "0")}
+    assert owners(cluster.api("GET", DEPLOYMENT)) == {"modelyard"}
