@@ -18,7 +18,7 @@ SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard 
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke image render specs bench pictures kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
+.PHONY: help deploy destroy check smoke image render specs bench pictures vendor kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,8 +46,11 @@ specs: env ## Write roles/*/meta/argument_specs.yml, which ansible-doc reads, fr
 bench: env build ## Time a run with nothing to change beside kubectl apply -k, and runs over several clusters; prints JSON
 	@$(BIN)/python tools/bench.py
 
-pictures: deploy ## Draw docs/images, a plan and a refusal, from runs on the local cluster
+pictures: deploy ## Draw docs/images: a plan and a refusal from runs on the local cluster, and a report of made-up clusters (Chromium)
 	@MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/python tools/pictures.py
+
+vendor: env ## Fetch the libraries of the report's page, as pinned, and check them
+	@$(BIN)/python tools/vendor.py
 
 destroy: ## Remove the local cluster; only the cache is kept
 	@$(CONTROL) down

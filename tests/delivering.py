@@ -31,7 +31,20 @@ BROUGHT = {
 # Loaded by the first who asks: not by two threads at once.
 ACTIONS = {
     name: action_loader.get(f"modelyard.core.{name}", class_only=True)
-    for name in ("history", "plan", "preflight", "rollback", "rollout", "smoke", "switch", "teardown")
+    for name in (
+        "gate",
+        "history",
+        "park",
+        "plan",
+        "preflight",
+        "report",
+        "rollback",
+        "rollout",
+        "smoke",
+        "switch",
+        "teardown",
+        "wake",
+    )
 }
 NAMESPACE, ARGOCD = "ml-models", "argocd"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import re
 import subprocess
 import time
@@ -16,6 +17,22 @@ from services import ROOT, free_port, stop, wait_for
 # The label that says which of a Service's ports a target is, and the others that prometheus-operator makes of what it discovers.
 PORT = "__meta_kubernetes_endpointslice_port_name"
 DISCOVERED = {"namespace": "namespace", "service_name": "service", "pod_name": "pod", "pod_container_name": "container"}
+
+
+def program(name: str) -> Path:
+    """Where Prometheus, or its promtool, is; built when it is asked for the first time, which takes minutes."""
+    found = subprocess.run(
+        [ROOT / "controlplane/cluster", "prometheus"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+    return Path(found).with_name(name)
+
+
+def published() -> set[str]:
+    """The names of all samples that the servers, and what else is asked of a cluster, are known to have."""
+    lists = [source["metrics"] for source in yaml.safe_load((ROOT / "tests/metrics.yml").read_text()).values()]
+    lists.append(json.loads((ROOT / "tests/vllm/facts/0.14.1.json").read_text())["metrics"])
+    ends = {"histogram": ("_bucket", "_count", "_sum"), "summary": ("", "_count", "_sum")}
+    return {f"{name}{end}" for found in lists for name, kind in found.items() for end in ends.get(kind, ("",))}
 
 
 def shortened(groups: list[dict], window: int, pending: int) -> list[dict]:
@@ -125,10 +142,6 @@ class Prometheus:
 @contextlib.contextmanager
 def running(folder: Path, scrape: dict, groups: list[dict], seconds: int = 1):
     """Run Prometheus with a scrape configuration and groups of rules, evaluated every SECONDS; its data and log are in FOLDER."""
-    # Built when it is asked for the first time, which takes minutes.
-    program = subprocess.run(
-        [ROOT / "controlplane/cluster", "prometheus"], stdout=subprocess.PIPE, text=True, check=True
-    ).stdout.strip()
     config = {
         "global": {"evaluation_interval": f"{seconds}s"},
         "rule_files": ["rules.yml"],
@@ -137,7 +150,12 @@ def running(folder: Path, scrape: dict, groups: list[dict], seconds: int = 1):
     (folder / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{free_port()}"
-    command = [program, "--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
+    command = [
+        program("prometheus"),
+        "--config.file=prometheus.yml",
+        "--storage.tsdb.path=data",
+        f"--web.listen-address={address}",
+    ]
     log = folder / "prometheus.log"
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, start_new_session=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from ansible.errors import AnsibleActionFail
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, parked, parking
-from delivering import NAMESPACE, deliver, rendering
+from delivering import NAMESPACE, act, deliver, local, rendering
 
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/d"
 
@@ -36,7 +38,7 @@ def run(cluster, clean_platform):
     def run_(*objects: dict, **variables):
         connection = {"kubeconfig": str(cluster.kubeconfig)}
         found = rendering(*objects, api_server=cluster.url, component="vllm-judge", **variables)
-        found["parts"][0]["needs"] = {"awake": 1}
+        found["parts"][0]["needs"] = {"awake": 1, "room": {}, "price_per_hour": None}
         done = deliver(found, connection)
         assert not done.failed, done.failed
         return done, found["parts"][0]
@@ -191,15 +193,100 @@ def test_cut_off_anywhere_a_server_is_parked_with_its_note_or_awake(run, api, cl
     ]
     seen = set()
     for writes in range(4):
-        for act, there in acts:
+        for work, there in acts:
             left = writes
             monkeypatch.setattr(api, "request", cut)
             with contextlib.suppress(Cut):
-                act()
+                work()
             monkeypatch.setattr(api, "request", request)
             seen.add(state())
-            act()
+            work()
             assert state() == there
     # Half-way: still awake, parked and not yet held, parked and held no more.
     assert seen == {(2, False, None), (0, True, None), (0, True, "0")}
     assert owners(cluster.api("GET", DEPLOYMENT)) == {"modelyard"}
+
+
+# --- The actions, and the playbooks ----------------------------------------------------------------
+
+
+@pytest.fixture
+def judge(cluster, clean_platform):
+    """Deploy vLLM and the judge; returns what the actions take."""
+    found = local(cluster, ("vllm", "vllm_judge"), vllm_judge_variant="judge")
+    these = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found}
+    assert not deliver(found, these["connection"]).failed
+    return these
+
+
+def pods(cluster, app: str) -> set[str]:
+    """Give the UIDs of a server's pods."""
+    items = cluster.api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{app}")["items"]
+    return {item["metadata"]["uid"] for item in items}
+
+
+def test_the_judge_is_parked_until_it_is_woken_and_vllm_is_not_touched(cluster, judge, monkeypatch):
+    monkeypatch.setenv("JOB_ID", "7")
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+    vllm, said = pods(cluster, "vllm"), []
+    versions = cluster.resource_versions()
+    assert act("park", said, check_mode=True, **judge)["changed"]
+    assert said == ["would park judge-vllm: 1 pod ($1.01 per hour)"]
+    assert cluster.resource_versions() == versions
+
+    said.clear()
+    done = act("park", said, reason="weekend", until="3d", **judge)
+    (row,) = done["servers"]
+    assert (row["server"], row["by"], row["reason"], row["replicas"]) == ("judge-vllm", "ann (AWX job 7)", "weekend", 1)
+    assert said[0] == "park judge-vllm: 1 pod ($1.01 per hour)"
+    assert re.fullmatch(r"judge-vllm: its pods are gone, which frees 1 GPU on gpu-vllm-\d", said[1])
+    assert pods(cluster, "judge-vllm") == set()
+    # Two days ago: what that saved.
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/judge-vllm"
+    since = (datetime.now(UTC) - timedelta(days=2)).strftime(parking.TIME)
+    note = parking.write({**parking.read(cluster.api("GET", path)), "since": since})
+    cluster.api("PATCH", f"{path}?fieldManager={parking.MANAGER}", {"metadata": {"annotations": {parking.NOTE: note}}})
+    said.clear()
+    assert not act("park", said, **judge)["changed"]
+    (line,) = [text for text in said if "parked by" in text]
+    assert line.startswith(f"judge-vllm is parked by ann (AWX job 7) since {since} until ")
+    assert line.endswith(": weekend ($1.01 per hour, saved $48.29)")
+    said.clear()
+    act("smoke", said, **judge)
+    assert any(text.startswith("judge-vllm: parked by ann") and text.endswith("not asked") for text in said)
+    run = deliver(judge["rendered"], judge["connection"])
+    assert "nothing to change" in run.text
+    assert f"since {since} until" in run.text
+    assert "saved $48.29" in run.text
+
+    said.clear()
+    assert act("wake", said, check_mode=True, **judge)["changed"]
+    assert pods(cluster, "judge-vllm") == set()
+    said.clear()
+    assert act("wake", said, **judge)["changed"]
+    assert said[0].startswith("wake judge-vllm: 1 pod (parked by ann (AWX job 7)")
+    assert "judge-vllm: its nodes are simulated: nothing answers there" in said
+    assert len(pods(cluster, "judge-vllm")) == 1
+    said.clear()
+    assert not act("wake", said, **judge)["changed"]
+    assert said[0] == "judge-vllm is awake ($1.01 per hour)"
+    assert pods(cluster, "vllm") == vllm
+    assert "nothing to change" in deliver(judge["rendered"], judge["connection"]).text
+
+
+def test_what_can_not_be_parked_is_told_and_nothing_is_written(cluster, judge):
+    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/judge-vllm"
+    version = cluster.api("GET", path)["metadata"]["resourceVersion"]
+    absent = local(cluster, ("vllm_judge", "triton"), vllm_judge_variant="judge")
+    cases = [
+        ({"servers": ["judge"]}, "park_servers is 'judge': unknown, did you mean"),
+        ({"until": "2020-01-01T00:00:00Z"}, "park_until is '2020-01-01T00:00:00Z': must be later than now, 20"),
+        (
+            {"rendered": absent, "servers": ["judge-vllm", "triton-inference"]},
+            "there is no Deployment ml-models/triton-inference: deploy the server first",
+        ),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(AnsibleActionFail, match=re.escape(message)):
+            act("park", [], **{**judge, **arguments})
+    assert cluster.api("GET", path)["metadata"]["resourceVersion"] == version

@@ -17,7 +17,9 @@ from pathlib import Path
 import model_servers
 import pytest
 import services
+import urllib3
 from ansible.errors import AnsibleActionFail
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, forward, gating
 from conftest import BIN
 from delivering import act, deliver, local, rendering
 from hugging_face import HuggingFace
@@ -423,6 +425,54 @@ def test_a_preflight_asks_the_cluster_as_a_plan_does_and_leaves_it_alone(platfor
     assert platform.resource_versions() == before
 
 
+# --- report.yml -------------------------------------------------------------------------------------
+
+
+def test_a_report_says_how_a_deployed_platform_is_and_leaves_it_alone(platform):
+    before = platform.resource_versions()
+    connection, said = {"kubeconfig": str(platform.kubeconfig)}, []
+    found = act("report", said, connection=connection, rendered=local(platform), identity=False)["report"]
+    servers = {row["server"]: row for row in found["servers"]}
+    assert servers.keys() == set(SERVERS)
+    assert {(row["state"], row["ready"] == row["wanted"] > 0) for row in servers.values()} == {("ready", True)}
+    vllm = servers["vllm"]
+    assert (len(vllm["nodes"]), vllm["model"], vllm["restarts"]) == (1, MISTRAL, 0)
+    assert (vllm["cost"]["now"], vllm["shares"]["gpu"], vllm["memory"]["total"]) == (1.006, 1, 22 * 2**30)
+    assert 0 < vllm["age"] < 3600
+    # Simulated pods have no log.
+    assert {one["state"] for one in vllm["adapters"]} == {"version not known"}
+    assert [(one["kind"], one["server"]) for one in found["findings"]] == [("idle", "judge-vllm")]
+    assert said == ["4 of 4 servers ready; 1 idle"]
+    # Another cluster than the one that is meant is not looked at.
+    other = local(platform, platform_api_server="https://127.0.0.1:9")
+    wrong = act("report", said, connection=connection, rendered=other, identity=False)["report"]
+    assert (wrong["answers"], wrong["servers"], len(wrong["expected"])) == (False, [], 4)
+    assert "but the connection (platform_connection or K8S_AUTH_*) leads to" in wrong["why"]
+    assert platform.resource_versions() == before
+
+
+def test_a_page_has_every_host_whatever_becomes_of_it(tmp_path):
+    hosts = {
+        "away": {"platform_connection": {"host": "https://127.0.0.1:9", "api_key": "not-to-be-shown"}},
+        "unreadable": {"platform_connection": "{{ 1 / 0 }}"},
+        "refused": {"vllm_replica": 3, "platform_connection": {"host": "https://127.0.0.1:9", "api_key": "none"}},
+    }
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(json.dumps({"clusters": {"hosts": hosts, "vars": HERE}}))
+    done = playbook("report", inventory, "-e", "report_json=report.json", PWD=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    html = (tmp_path / "modelyard-report.html").read_text()
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert "127.0.0.1:9 does not answer" in found["away"]["why"]
+    assert "division by zero" in found["unreadable"]["why"]
+    assert "vllm_replica" in found["refused"]["problems"][0]
+    for host in hosts:
+        assert f'id="c-{host}"' in html
+    assert "not-to-be-shown" not in html + done.stdout + json.dumps(found)
+    nowhere = playbook("report", inventory, "-e", "report_html=/proc/page.html", "--limit", "away", PWD=str(tmp_path))
+    assert "report_html is /proc/page.html: can't be written: " in text(nowhere)
+
+
 # --- A role's own playbook -------------------------------------------------------------------------
 
 
@@ -550,8 +600,20 @@ def test_a_real_node_is_asked_through_the_api_server(clean_platform):
     with StandIn(vllm_answers(), host=address) as stand_in:
         serve_as_pod(clean_platform, "stand-in", address, stand_in.server_port)
         right, said = ask(clean_platform, asked)
+        # A program of this machine reaches it the same way, without a credential.
+        api, path = (
+            client.Cluster({"kubeconfig": str(clean_platform.kubeconfig)}),
+            gating.path(asked, asked["parts"][0]),
+        )
+        with forward.forwarded(api, path, 10) as url:
+            answer = urllib3.request("POST", f"{url}/v1/completions", json={"model": MISTRAL})
+            assert (answer.status, answer.json()) == vllm_answers()["/v1/completions"]
+            assert urllib3.request("GET", f"{url}/nothing").json() == {"error": "no such page"}
+            # Others of this machine do not know the path.
+            assert urllib3.request("GET", f"{url[:-1]}/v1/models").status == 404
     assert right, said
-    assert [(method, path) for method, path, _ in stand_in.asked if path != READY] == [
+    assert [one[:2] for one in stand_in.asked[-2:]] == [("POST", "/v1/completions"), ("GET", "/nothing")]
+    assert [(method, path) for method, path, _ in stand_in.asked[:-2] if path != READY] == [
         ("GET", "/v1/models"),
         ("POST", "/v1/completions"),
     ]

@@ -13,9 +13,17 @@ import time
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, lease, releases, rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    client,
+    lease,
+    parked,
+    parking,
+    releases,
+    rollout,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
-from delivering import act, deliver, local, rendering
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS
+from delivering import ARGOCD, act, deliver, local, rendering
 
 PLACE = "/namespaces/ml-models"
 CONFIG_MAPS, PODS = f"/api/v1{PLACE}/configmaps", f"/api/v1{PLACE}/pods"
@@ -327,6 +335,36 @@ def test_a_credential_in_a_text_comes_back_as_it_is_now(place):
     assert place.data() == {"one": {"url": "https://u:new2@a/1"}}
     place.run(config_map("two", k="v"))
     assert "ConfigMap ml-models/one had a credential in 'https://(hidden by modelyard)@a/1'" in place.refused(1)
+
+
+def test_a_parked_server_stays_parked(place):
+    place.run(deployment(replicas=2), config_map("one", k="1"))
+    newer = (deployment(image="registry.example/a:2", replicas=3), config_map("one", k="2"))
+    place.run(*newer)
+    parked.park(Cluster(place.connection), place.rendering(*newer)["parts"][0], "ann", "weekend")
+    assert place.back(1, *newer).failed == ""
+    live = place.cluster.api("GET", DEPLOYMENT)
+    assert (live["spec"]["replicas"], place.image()) == (0, "registry.example/a:1")
+    assert parking.read(live)["reason"] == "weekend"
+
+
+def test_by_gitops_the_applications_come_back_and_git_is_named(place, cluster):
+    def application(name: str, revision: str) -> dict:
+        source = {"repoURL": "https://git.internal/x", "path": name, "targetRevision": revision}
+        destination = {"server": "https://kubernetes.default.svc", "namespace": "ml-models"}
+        spec = {"project": "default", "source": source, "destination": destination}
+        return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": name}, "spec": spec}
+
+    gitops = {"component": GITOPS}
+    place.run(application("vllm", "one"), **gitops)
+    newer = (application("vllm", "two"), application("triton", "two"))
+    place.run(*newer, **gitops)
+    done = place.back(1, *newer, **gitops)
+    assert done.failed == ""
+    found = cluster.api("GET", f"/apis/argoproj.io/v1alpha1/namespaces/{ARGOCD}/applications")["items"]
+    assert [(one["metadata"]["name"], one["spec"]["source"]["targetRevision"]) for one in found] == [("vllm", "one")]
+    assert "prune Application argocd/triton; what it deployed stays" in done.said
+    assert "What the Applications deliver comes from Git, and is rolled back there: git revert, then push" in done.said
 
 
 @pytest.mark.parametrize(

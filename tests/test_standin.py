@@ -191,7 +191,7 @@ def test_metrics_count(vllm) -> None:
 
 
 def test_every_metric_of_our_alerts_is_served(vllm) -> None:
-    rules = (ROOT / "roles/vllm/templates/prometheusrule.yaml.j2").read_text()
+    rules = (ROOT / "roles/vllm/templates/alerts.yaml.j2").read_text()
     used = set(re.findall(r"vllm:\w+|http_\w+", rules))
     assert len(used) > 3
     vllm.ask("/v1/models")

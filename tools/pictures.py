@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Draws what README shows: a plan and a refusal, as the local cluster's runs print them: pictures (after make deploy)."""
+"""Draws what README shows: a plan and a refusal, as the local cluster's runs print them (after make deploy), and a report of the tests' fleet.
+
+pictures         all of them
+pictures report  that of the report alone, in Chromium, which needs no cluster
+"""
 
 import io
 import os
@@ -17,6 +21,8 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "images"
 COLUMNS = 100
+# Pixels of the report's picture.
+WINDOW = (1440, 1060)
 # Who reads the picture sees an inventory of their own, and no path of this machine.
 INVENTORY = "clusters"
 # rich's, without the font that it would fetch: a page shows a picture without it.
@@ -61,8 +67,11 @@ PICTURES = {
 
 
 def main() -> int:
-    """Draw both."""
+    """Draw them."""
     FOLDER.mkdir(exist_ok=True)
+    report(FOLDER / "report.webp")
+    if sys.argv[1:] == ["report"]:
+        return 0
     for name, (title, options, changes) in PICTURES.items():
         with tempfile.TemporaryDirectory() as home:
             shutil.copytree(ROOT / "inventories" / "local", Path(home, INVENTORY))
@@ -73,6 +82,23 @@ def main() -> int:
             command = ["ansible-playbook", "-i", INVENTORY, "playbooks/site.yml", *options]
             draw(FOLDER / f"{name}.svg", title, " ".join(command), run(home, command))
     return 0
+
+
+def report(file: Path) -> None:
+    """Write a picture of the report's page, of clusters that the tests make up."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    # Found in tests, and the collection through the first of them.
+    import conftest  # noqa: F401, I001
+    import browser
+    import fleet
+    from ansible_collections.modelyard.core.plugins.plugin_utils.report import page
+
+    with tempfile.TemporaryDirectory() as home, browser.opened() as tab:
+        path = Path(home, "report.html")
+        path.write_text(page.render(fleet.fleet(8), fleet.NOW), encoding="utf-8")
+        tab.look(*WINDOW)
+        tab.open(path)
+        file.write_bytes(tab.picture(quality=85))
 
 
 def run(home: str, command: list[str]) -> str:

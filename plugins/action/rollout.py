@@ -26,11 +26,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Unreachable,
     describe,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Held, Lock
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import RENEWED_EVERY, Held, Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.writes import remove
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
-
-RENEWED_EVERY = 10
 
 
 class ActionModule(Action):

@@ -40,6 +40,7 @@ class ActionModule(Action):
             "rendered": rendered,
             "before": _described(live),
             "saved": saved,
+            "asked": not planner.cluster.denied(delivery.proxying(rendered)),
             "told": _told(options["inventory"], where(task_vars.get(VARIABLE)), variant),
         }
         deployments = switching.replaced(plan)
@@ -110,7 +111,8 @@ class ActionModule(Action):
                 f"{cause}\nGoing back to {before} failed, too: {error}\n"
                 "playbooks/site.yml makes what the inventory says, whatever is there now."
             ) from None
-        return {"rendered": rendered, "changed": bool(deployments), "cause": cause, "before": before}
+        told = f"{cause}\nSo it was taken back, and what runs is what ran before: {before}."
+        return {"rendered": rendered, "changed": bool(deployments), "cause": cause, "told": told}
 
 
 def _checked(rendered: dict, variant: str) -> dict:

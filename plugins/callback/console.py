@@ -29,7 +29,9 @@ extends_documentation_fragment:
 
 OURS = "modelyard.core."
 # They show lines while they work.
-TELLING = tuple(f"{OURS}{name}" for name in ("aws", "facts", "plan", "preflight", "rollout", "smoke", "switch", "tree"))
+TELLING = tuple(
+    f"{OURS}{name}" for name in ("aws", "facts", "gate", "plan", "preflight", "rollout", "smoke", "switch", "tree")
+)
 
 
 class CallbackModule(Default):

@@ -50,17 +50,21 @@ rendered:
   returned: success
   type: dict
 before:
-  description: The variant that was there before, or V(none).
-  returned: success
+  description: The server that was there before, with its model, or V(none).
+  returned: without C(back)
   type: str
 saved:
   description: Its objects, as they would be applied.
   returned: without C(back)
   type: list
   elements: dict
-told:
-  description: Which line of the inventory is to be changed; empty where it has the variant already.
+asked:
+  description: Whether this credential may ask servers through the API server's proxy.
   returned: without C(back)
+  type: bool
+told:
+  description: Which line of the inventory is to be changed, empty where it has the variant already; with C(back), why it failed and what runs.
+  returned: success
   type: str
 cause:
   description: Why the new variant failed.

@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h; the signal is not inherited by what a worker starts
@@ -43,3 +44,21 @@ def outliving() -> Iterator[None]:
         _signal_at_parents_death(signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM, so that what is under way ends first, and nothing stops what is to be done after it."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {
+        number: signal.signal(number, lambda got, _frame: received.append(got))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -238,12 +238,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def metrics(families: Mapping[str, tuple[str, list[tuple[Mapping[str, Any], float]]]]) -> Answer:
-    """Write Prometheus' text format: name to type and samples (labels, value); of a histogram its count alone."""
+    """Write Prometheus' text format: name to type and samples (labels, value); of a histogram its count, and the bucket of all."""
     lines = []
     for name, (kind, samples) in families.items():
         lines += [f"# HELP {name} {name}", f"# TYPE {name} {kind}"]
         for labels, value in samples:
             inside = ",".join(f'{key}="{escape(text)}"' for key, text in labels.items())
+            if kind == "histogram":
+                lines.append(f'{name}_bucket{{{inside},le="+Inf"}} {float(value)}')
             lines.append(f"{name}{'_count' if kind == 'histogram' else ''}{{{inside}}} {float(value)}")
     return Answer(body="\n".join(lines) + "\n", kind="text/plain; version=0.0.4; charset=utf-8")
 

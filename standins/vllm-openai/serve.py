@@ -357,6 +357,7 @@ class Api:
                 "vllm:prompt_tokens_total": ("counter", [(own, self.prompt_tokens)]),
                 "vllm:generation_tokens_total": ("counter", [(own, self.generated_tokens)]),
                 "vllm:time_to_first_token_seconds": ("histogram", [(own, self.begun)]),
+                "vllm:e2e_request_latency_seconds": ("histogram", [(own, sum(self.finished.values()))]),
                 "vllm:request_success_total": (
                     "counter",
                     [({**own, "finished_reason": reason}, count) for reason, count in self.finished.items()],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import parking
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
@@ -49,6 +51,49 @@ def test_without_a_note_nothing_is_parked(live):
 @pytest.mark.parametrize("text", ["yes", "[]", '{"replicas": "many"}'])
 def test_a_note_that_somebody_else_wrote_still_parks(text):
     assert parking.read(deployment(text)) == {"by": "", "since": "", "until": "", "reason": text, "replicas": 1}
+
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("", ""),
+        ("12h", "2026-11-30T00:00:00Z"),
+        ("1d12h", "2026-12-01T00:00:00Z"),
+        ("90m", "2026-11-29T13:30:00Z"),
+        ("2026-12-01T07:00:00Z", "2026-12-01T07:00:00Z"),
+        # As YAML's own times are written when they become text.
+        ("2026-12-01 08:00:00+01:00", "2026-12-01T07:00:00Z"),
+    ],
+)
+def test_the_end_is_a_time_or_how_long(text, time):
+    assert parking.until(text, NOW) == time
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("2026-11-29T12:00:00Z", "later than now, 2026-11-29T12:00:00Z"),
+        ("0h", "later than now"),
+        ("2026-12-01T07:00:00", "time zone"),
+        ("2026-12-01", "time zone"),
+        ("9999-12-31T23:59:59-14:00", "or how long"),
+        *((text, "or how long") for text in ("Monday", "12", "3w", "h", "-3d", "12h3d", "9999999d")),
+    ],
+)
+def test_an_end_that_is_none_is_refused(text, why):
+    with pytest.raises(ValueError, match=why):
+        parking.until(text, NOW)
+
+
+def test_it_is_known_for_how_long_a_server_is_parked_and_that_it_is_over():
+    assert parking.hours({"since": "2026-11-28T09:00:00Z"}, NOW) == 27
+    assert [parking.hours({"since": text}, NOW) for text in ("", "yesterday", "2026-12-01T00:00:00Z")] == [0, 0, 0]
+    assert parking.hours({}, NOW) == 0
+    times = ("2026-11-29T11:59:59Z", "2026-11-29T12:00:01Z", "", "Monday")
+    assert [parking.overdue({"until": text}, NOW) for text in times] == [True, False, False, False]
 
 
 def names(*asked: str, **variables) -> list[str]:

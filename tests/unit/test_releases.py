@@ -83,7 +83,9 @@ def test_a_record_whose_objects_are_gone_or_no_archive_is_damaged(text):
 
 
 @pytest.mark.parametrize(
-    "packed", [b"", b"x", gzip.compress(b"x"), gzip.compress(b"[]"), gzip.compress(b'{"items":[1]}')]
+    "packed",
+    [b"", b"x", gzip.compress(b"x"), gzip.compress(b"[]"), gzip.compress(b'{"items":[1]}')],
+    ids=["nothing", "no archive", "no JSON", "a list", "no object"],  # an archive has the time in it
 )
 def test_what_is_no_list_of_objects_is_damaged(packed):
     with pytest.raises(archive.Damaged):

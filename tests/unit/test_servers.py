@@ -571,10 +571,6 @@ VLLM = [
     ),
     ({"hf_token_secret": {"name": "hf"}}, "hf_token_secret.key is None: must be set"),
     (
-        {"alert_thresholds": {"waiting": 5, "kv_cache_usage": 0.9, "aborted_share": 0.2, "errors_per_second": 1}},
-        "alert_thresholds.preemptions_per_second is None: must be set",
-    ),
-    (
         {"extra_args": {"api_key": "hush"}},
         "extra_args.api_key is (hidden): would be in the rendered files: name its Secret in vllm_api_key_secret",
     ),

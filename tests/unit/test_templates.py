@@ -98,9 +98,9 @@ def test_what_is_no_text_stays_what_it_is(value):
 
 
 def placed(tree, inside=False):
-    """Find what a template writes from variables, where it is not collected into a variable first."""
+    """Find what a template writes from variables, where it is not collected into a variable, or for a macro, first."""
     for node in tree.iter_child_nodes():
-        if isinstance(node, jinja2.nodes.AssignBlock):
+        if isinstance(node, (jinja2.nodes.AssignBlock, jinja2.nodes.CallBlock)):
             continue
         if isinstance(node, jinja2.nodes.Output):
             yield from (child for child in node.nodes if not isinstance(child, jinja2.nodes.TemplateData))
@@ -304,7 +304,7 @@ def test_the_documentation_of_the_variables_is_made_from_their_statement():
 
 def test_the_servers_variables_are_stated_once():
     files = [ROOT / "roles" / role / "meta/inputs.yml" for role in ("model_server", "model_loader", *ROLES)]
-    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 1200
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) < 1250
     # Nothing states them a second time.
     assert [path.name for path in ROOT.glob("roles/*/*") if path.name in ("defaults", "vars")] == ["vars"]
     assert not [name for name in yaml.safe_load((ROOT / "roles/apply/vars/main.yml").read_text()) if name[:2] != "__"]

@@ -77,10 +77,10 @@ def ours() -> set[str]:
 
 def named() -> set[str]:
     """The metrics that alerts and the drain ask for."""
-    files = [ROOT / "roles/vllm/templates" / name for name in ("prometheusrule.yaml.j2", "container.yaml.j2")]
+    files = [ROOT / "roles/vllm/templates" / name for name in ("alerts.yaml.j2", "container.yaml.j2")]
     text = "".join(file.read_text() for file in files)
-    # Histograms are asked for their count.
-    return {name.removesuffix("_count") for name in re.findall(r"vllm:\w+|http_\w+_total", text)}
+    # Histograms are asked for their count and buckets.
+    return {re.sub("_(count|bucket)$", "", name) for name in re.findall(r"vllm:\w+|http_\w+_total", text)}
 
 
 def table(what: str, rows: dict[str, tuple]) -> list[str]:

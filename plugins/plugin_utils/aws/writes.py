@@ -5,13 +5,12 @@ A request whose answer was lost may have done its work, so what it was to make i
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import worker
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import ABSENT, DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import tags_of
@@ -46,7 +45,7 @@ def written(account: Account, writes: list[Write]) -> None:
         AwsError: a write failed. The text says whether everything is as it was.
     """
     done: list[Write] = []
-    with _signals() as received:
+    with worker.signals() as received:
         for write in writes:
             try:
                 if received:
@@ -98,24 +97,6 @@ def _renewed(account: Account, write: Write) -> str:
         if new != write.role_id
         else ""
     )
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM: the request that is under way ends first, so that its outcome is known, and nothing stops the taking back."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {
-        number: signal.signal(number, lambda got, _frame: received.append(got))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _created(done: list[Write]) -> bool:

@@ -171,6 +171,47 @@ class Cluster:
             reason = getattr(error, "reason", None) or error
             raise Unreachable(f"{self.url} does not answer: {reason}") from error
 
+    def stream(self, method: str, path: str, headers: dict, body: bytes, seconds: float) -> urllib3.BaseHTTPResponse:
+        """Pass one request on, and give the answer as it comes, whatever its status.
+
+        Args:
+            method: HTTP method.
+            path: on the API server, with its query.
+            headers: beside those of the connection.
+            body: as it was sent.
+            seconds: how long the next part of the answer may take.
+
+        Returns:
+            the answer, of which nothing is read yet.
+
+        Raises:
+            Unreachable: no answer.
+        """
+
+        def send() -> urllib3.BaseHTTPResponse:
+            configuration = self._api.configuration
+            auth = {entry["key"]: entry["value"] for entry in configuration.auth_settings().values()}
+            timeout = urllib3.Timeout(connect=10, read=seconds)
+            try:
+                return self._pool.request(
+                    method,
+                    self.url + path,
+                    body=body,
+                    headers={**headers, **self._api.default_headers, **auth},
+                    timeout=timeout,
+                    retries=False,
+                    preload_content=False,
+                )
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise Unreachable(f"{self.url} does not answer: {error}") from error
+
+        answer = send()
+        if answer.status == 401:
+            answer.release_conn()
+            self._connect()
+            answer = send()
+        return answer
+
     def parallel(self, function, items: list) -> list:
         """Call ``function`` with every item, several at a time, and return the results in the items' order."""
         with ThreadPoolExecutor(PARALLEL) as pool:

@@ -44,6 +44,11 @@ def proxied(rendered: Mapping, service: str, path: str) -> str:
     return f"/api/v1/namespaces/{rendered['cluster']['namespace']}/services/{service}:http/proxy{path}"
 
 
+def proxying(rendered: Mapping) -> list[tuple[str, str, str, str]]:
+    """Give the rights without which nobody gets that way, as ``Cluster.denied`` takes them."""
+    return [(verb, "", "services/proxy", rendered["cluster"]["namespace"]) for verb in ("get", "create")]
+
+
 def objects(rendered: Mapping, gitops: bool) -> list[dict]:
     """Give the objects of what is on: the Applications, or all but those."""
     return [

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import kinds
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 # A killed run's lock is free after this; a living one renews it in far less. It must outlast the one call
 # in which nothing can renew it: kubernetes.core.k8s applying every object of a cluster (seconds).
 DURATION_SECONDS = 120
+RENEWED_EVERY = 10
 PROCESS = "modelyard/process"
 SINCE_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -45,10 +47,21 @@ def process_id(pid: int) -> str:
         return ""
 
 
-def _is_gone(process: str) -> bool:
+def is_gone(process: str) -> bool:
     """Tell whether a process that ran on this very machine has ended; in doubt, it has not."""
     mine, theirs = process_id(os.getpid()).split("/"), process.split("/")
     return len(mine) == len(theirs) == 5 and mine[:3] == theirs[:3] and process_id(int(theirs[3])) != process
+
+
+def person(known: Mapping) -> str:
+    """Say who works here, for what is noted on a cluster: ``ann@laptop``, or AWX's user and job.
+
+    Args:
+        known: the variables of the task, AWX's own among them.
+    """
+    job = os.environ.get("JOB_ID") or os.environ.get("AWX_JOB_ID")
+    user = known.get("awx_user_name") or getpass.getuser()
+    return f"{user} (AWX job {job})" if job else f"{user}@{socket.gethostname()}"
 
 
 def recorded(lease: dict | None) -> list[dict]:
@@ -102,7 +115,7 @@ class Lock:
         spec = (lease or {}).get("spec") or {}
         annotations = (lease or {"metadata": {}})["metadata"].get("annotations") or {}
         process = annotations.get(PROCESS, "")
-        if not spec.get("holderIdentity") or process == self.identity or _is_gone(process):
+        if not spec.get("holderIdentity") or process == self.identity or is_gone(process):
             return ""
         ends = datetime.strptime(spec["renewTime"], SINCE_FORMAT).replace(tzinfo=UTC) + timedelta(
             seconds=spec["leaseDurationSeconds"]
@@ -188,6 +201,36 @@ class Lock:
         if other:
             raise Held(f"this run was silent for over {DURATION_SECONDS} s and lost the lock to {other}")
         self._write(lease)
+
+    @contextlib.contextmanager
+    def held(self, wait_seconds: float, tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+        """Hold the lock meanwhile.
+
+        Args:
+            wait_seconds: how long to wait for another run.
+            tell: called with a line of text while waiting.
+
+        Yields:
+            what is called again and again, so that the lock stays this run's.
+
+        Raises:
+            Held: another run holds it.
+        """
+        self.acquire(self.read(), wait_seconds, tell)
+        renewed = time.monotonic()
+
+        def alive() -> None:
+            nonlocal renewed
+            if time.monotonic() - renewed > RENEWED_EVERY:
+                renewed = time.monotonic()
+                self.renew()
+
+        try:
+            yield alive
+        finally:
+            # Otherwise it frees itself.
+            with contextlib.suppress(ApiError, Unreachable):
+                self.release()
 
     def _end_with_the_run(self) -> None:
         """Stop this worker when its ansible-playbook was killed: nobody else does, and it would keep the lock for ever."""

@@ -82,8 +82,7 @@ def park(
         if note is None:
             break
         try:
-            said = {"metadata": {"annotations": {parking.NOTE: parking.write(note)}}, "spec": {"replicas": 0}}
-            live, changed = _apply(cluster, live, said, dry_run), True
+            live, changed = _apply(cluster, live, note, dry_run), True
             break
         except ApiError as error:
             live = _again(cluster, part, error, tries_left)
@@ -111,8 +110,11 @@ def wake(cluster: Cluster, part: Mapping, dry_run: bool = False) -> tuple[dict, 
         if live["spec"]["replicas"] and parking.NOTE not in (live["metadata"].get("annotations") or {}):
             break
         try:
-            said = {"spec": {"replicas": live["spec"]["replicas"] or awake(part, live)}}
-            live, changed = _apply(cluster, live, said, dry_run), True
+            # Whoever wrote the note.
+            metadata = {"resourceVersion": live["metadata"]["resourceVersion"], "annotations": {parking.NOTE: None}}
+            patch = {"metadata": metadata, "spec": {"replicas": live["spec"]["replicas"] or awake(part, live)}}
+            path, query = cluster.object_path(live), _query(dry_run)
+            live, changed = cluster.request("PATCH", path, query, patch, MERGE_PATCH), True
             break
         except ApiError as error:
             live = _again(cluster, part, error, tries_left)
@@ -129,15 +131,19 @@ def awake(part: Mapping, live: Mapping) -> int:
 
 
 def _now(cluster: Cluster) -> str:
-    return (cluster.now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (cluster.now or datetime.now(UTC)).strftime(parking.TIME)
 
 
-def _apply(cluster: Cluster, live: Mapping, said: Mapping, dry_run: bool) -> dict:
-    """Server-side apply what is said of exactly the Deployment that was read; what was said before and no more goes."""
+def _apply(cluster: Cluster, live: Mapping, note: Mapping, dry_run: bool) -> dict:
+    """Server-side apply the note, and no pods, to exactly the Deployment that was read: both are held, also where they were so before."""
     metadata = {key: live["metadata"][key] for key in ("name", "namespace", "resourceVersion")}
-    item = {"apiVersion": live["apiVersion"], "kind": live["kind"], **said}
-    item["metadata"] = {**metadata, **said.get("metadata", {})}
+    item = {key: live[key] for key in ("apiVersion", "kind")} | {"spec": {"replicas": 0}}
+    item["metadata"] = {**metadata, "annotations": {parking.NOTE: parking.write(note)}}
     return cluster.apply(item, parking.MANAGER, force=True, dry_run=dry_run)
+
+
+def _query(dry_run: bool) -> dict:
+    return {"fieldManager": parking.MANAGER, **({"dryRun": "All"} if dry_run else {})}
 
 
 def _again(cluster: Cluster, part: Mapping, error: ApiError, tries_left: int) -> dict:
@@ -149,16 +155,19 @@ def _again(cluster: Cluster, part: Mapping, error: ApiError, tries_left: int) ->
 
 
 def _hold(cluster: Cluster, part: Mapping, parked: bool, dry_run: bool) -> None:
-    """Stop what would start a parked server, or set it going again: KEDA. (At zero a HorizontalPodAutoscaler does nothing.)"""
-    query = {"fieldManager": parking.MANAGER, **({"dryRun": "All"} if dry_run else {})}
+    """Stop what would start a parked server, or set it going again: KEDA, and its schedule. (At zero a HorizontalPodAutoscaler does nothing.)"""
+    waker = f"{part['name']}-wake"
     for item in part["objects"]:
-        if item["kind"] != "ScaledObject" or not cluster.resource(item["apiVersion"], item["kind"]):
+        scheduled = item["kind"] == "CronJob" and item["metadata"]["name"] == waker
+        if not (scheduled or item["kind"] == "ScaledObject") or not cluster.resource(item["apiVersion"], item["kind"]):
             continue
-        live = cluster.get(item)
-        paused = ((live or {}).get("metadata", {}).get("annotations") or {}).get(PAUSED)
-        if live and (paused == "0") != parked:
-            patch = {"metadata": {"annotations": {PAUSED: "0" if parked else None}}}
-            cluster.request("PATCH", cluster.object_path(item), query, patch, MERGE_PATCH)
+        live = cluster.get(item) or {}
+        paused = (live.get("metadata", {}).get("annotations") or {}).get(PAUSED) == "0"
+        held = live.get("spec", {}).get("suspend", False) if scheduled else paused
+        if live and held != parked:
+            pause = {"metadata": {"annotations": {PAUSED: "0" if parked else None}}}
+            patch = {"spec": {"suspend": parked}} if scheduled else pause
+            cluster.request("PATCH", cluster.object_path(item), _query(dry_run), patch, MERGE_PATCH)
 
 
 def _let_go(cluster: Cluster, part: Mapping, live: dict) -> dict:

@@ -6,8 +6,9 @@ Whoever parks and wakes writes under a field manager of its own, so that a run, 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
 
@@ -18,6 +19,10 @@ MANAGER = "modelyard-park"
 SCHEDULE = "modelyard/schedule"
 # Of one whose pods are ended for those of another in its place (cluster/switching.py): whoever applies it next starts it.
 SWITCH = "modelyard/switch"
+
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+# At least one of the three, each of few digits.
+SPAN = re.compile(r"(?=\d)(?:(?P<days>\d{1,4})d)?(?:(?P<hours>\d{1,5})h)?(?:(?P<minutes>\d{1,6})m)?")
 
 
 def read(deployment: Mapping | None) -> dict:
@@ -55,6 +60,47 @@ def told(note: Mapping) -> str:
     by = f" by {note['by']}" if note["by"] else ""
     times = "".join(f" {word} {note[word]}" for word in ("since", "until") if note[word])
     return f"parked{by}{times}" + (f": {note['reason']}" if note["reason"] else "")
+
+
+def hours(note: Mapping, now: datetime | None) -> float:
+    """Give for how many hours a server has been parked; 0 where that is not known."""
+    try:
+        return max(0.0, ((now or datetime.now(UTC)) - datetime.fromisoformat(note["since"])).total_seconds() / 3600)
+    except (KeyError, ValueError, TypeError):
+        return 0.0
+
+
+def until(text: str, now: datetime | None) -> str:
+    """Read when a server is to be woken.
+
+    Args:
+        text: a time with its zone (RFC 3339), or how long from now: ``12h``, ``3d``, ``1d12h``; ``""`` for no end.
+        now: by the API server's clock.
+
+    Returns:
+        the time as it is noted.
+
+    Raises:
+        ValueError: it is none of these, or in the past; with what would be right.
+    """
+    if not text:
+        return ""
+    now = now or datetime.now(UTC)
+    try:
+        span = SPAN.fullmatch(text)
+        end = datetime.fromisoformat(text) if not span else now + timedelta(**_whole(span.groupdict()))
+        utc = end.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("must be a time such as 2026-12-01T07:00:00Z, or how long: 12h, 3d, 1d12h") from None
+    if end.tzinfo is None:
+        raise ValueError("must have its time zone, as in 2026-12-01T07:00:00Z or 2026-12-01T07:00:00+01:00")
+    if utc <= now:
+        raise ValueError(f"must be later than now, {now.astimezone(UTC).strftime(TIME)}")
+    return utc.strftime(TIME)
+
+
+def _whole(parts: Mapping[str, str | None]) -> dict[str, int]:
+    return {unit: int(number) for unit, number in parts.items() if number}
 
 
 def overdue(note: Mapping, now: datetime | None) -> bool:

@@ -335,7 +335,7 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
 
     Returns:
         a row for each: workload, profile, model, ready (``ready/wanted``), node (names without their domain, joined by ``,``), gpus (of all its pods), answers (whether
-        a pod is ready whose containers really run, which a simulated node's do not), and parked: who parked it, since when and why, or ''.
+        a pod is ready whose containers really run, which a simulated node's do not), parked: who parked it, since when and why, or '', and for how many hours it has been.
     """
 
     def row(deployment):
@@ -363,6 +363,7 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
             "gpus": str(gpus),
             "answers": any(_runs(pod) for pod in pods),
             "parked": parking.told(note) if (note := parking.read(deployment)) else "",
+            "hours": parking.hours(note, cluster.now),
         }
 
     return cluster.parallel(row, deployments)

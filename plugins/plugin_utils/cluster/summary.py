@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils import table
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import preflight
 
 COLUMNS = ("workload", "profile", "model", "ready", "node", "gpus")
 APPLICATIONS = ("application", "sync", "health", "revision")
@@ -43,8 +44,24 @@ def closing(rendered: Mapping, rows: list[dict], connection: Mapping, width: int
             kubectl += [f"--{option}", connection[option]]
     asked = [] if gitops else question(rendered, {row["workload"] for row in rows if row["answers"]}, kubectl)
     kind = "applications" if gitops else "pods"
-    lines += [f"{row['workload']}: {row['parked']}" for row in rows if row.get("parked")]
+    lines += parked(rendered, rows)
     return [*lines, "", *asked, shlex.join([*kubectl, "-n", delivery.scope(rendered), "get", kind])]
+
+
+def parked(rendered: Mapping, rows: list[dict]) -> list[str]:
+    """Say of each server that is parked by whom it is, and what that has saved."""
+    parts = {part["name"]: part for part in rendered["parts"] if "needs" in part}
+    lines = []
+    for row in rows:
+        if row.get("parked"):
+            price = preflight.price(parts[row["workload"]], row["hours"]) if row["workload"] in parts else ""
+            lines.append(f"{row['workload']}: {row['parked']}" + (f" ({price})" if price else ""))
+    return lines
+
+
+def workloads(rows: list[dict], width: int) -> list[str]:
+    """Lay out the rows of ``rollout.table``, in lines of at most so many characters; 0 for any number."""
+    return _table(COLUMNS, rows, width)
 
 
 def _table(headings: tuple[str, ...], rows: list[dict], width: int) -> list[str]:

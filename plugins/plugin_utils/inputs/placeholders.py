@@ -72,8 +72,8 @@ def find(inputs: Inputs, roles: Iterable[str], accepted: Iterable[str]) -> list[
         spec = inputs.roles[role]
         for key, option in {**spec.axis, **spec.options}.items():
             name = f"{role}_{key}"
-            # Annotations are free text, which nothing depends on.
-            if name == ACCEPTED or key.endswith("annotations"):
+            # Annotations, and where the runbooks are, are free text, which nothing depends on.
+            if name == ACCEPTED or key.endswith(("annotations", "runbook_url")):
                 continue
             raw = inputs.variables.get(name, inputs.defaults[name])
             for path, value, shown in _leaves(name, raw, option):

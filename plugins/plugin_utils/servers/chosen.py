@@ -27,7 +27,8 @@ def chosen(
         Refused: no server that is on has the name, or none is of that role; the message lists those that are on.
     """
     servers = [part for part in rendered["parts"] if part["enabled"] and "needs" in part]
-    known, asked = [part["name"] for part in servers], list(names)
+    # Of a text with commas, a blank may be left.
+    known, asked = [part["name"] for part in servers], [name.strip() for name in names if name.strip()]
     if not asked:
         found = [part for part in servers if part["role"] == default_role]
         if not found:

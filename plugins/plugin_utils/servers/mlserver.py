@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, kinds, loader, node, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import alerts, disk, kinds, loader, node, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
 NAMES = {**kinds.NAMES, "ConfigMap": "configmap_name"}
@@ -17,8 +17,6 @@ MODELS_FOLDER = f"{STARTUP_FOLDER}/models"
 MLFLOW_RUNTIME = "mlserver_mlflow.MLflowRuntime"
 # What runs: over HTTP a gauge, over gRPC what began without what ended.
 RUNNING = ("rest_server_requests_in_progress", "grpc_server_started_total", "-grpc_server_handled_total")
-# What prometheusrule.yaml.j2 compares with.
-ALERT_THRESHOLDS = ("failures_per_second", "errors_per_second")
 _BUCKET = re.compile(r"s3://[^/\s]+/\S+")
 _PATH = re.compile(r"/\S*")
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
@@ -50,7 +48,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         own_environment=_environment(settings),
         own_volumes=_volumes(settings, models, scripts, path if sources else ""),
         ephemeral=[settings["models_size"]] if sources else [],
-        own_templates=["configmap.yaml.j2", *workload.alerts(settings, ALERT_THRESHOLDS)],
+        own_templates=["configmap.yaml.j2", *alerts.templates(settings)],
         inside=loader.inside(settings),
         init_seconds=workload.whole(settings, "models_seconds", least=1) if sources else 0,
     )
@@ -61,6 +59,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
     server["scripts"] = scripts
     server["models_pattern"] = "|".join(re.escape(name) for name in models)
     server["model_settings"] = {name: _model_settings(name, model, path) for name, model in models.items()}
+    server["alerts"] = alerts.compute(settings, platform, server, "MLServer")
     registry = any("model" in source for source in sources.values())
     server["network_policy"] = workload.network_policy(
         settings,

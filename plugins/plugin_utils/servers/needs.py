@@ -25,7 +25,7 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
 
     Returns:
         of its hardware profile ``profile``, ``instance_type``, ``capacity_type``, ``gpu_resource``, ``price_per_hour`` (None for unknown) and ``room``
-        (what a node gives: resource to amount); ``pods`` (the fewest, where an autoscaler counts them), ``awake`` (also
+        (what a node gives: resource to amount); ``gpu_bytes`` (memory of one GPU, None for unknown); ``pods`` (the fewest, where an autoscaler counts them), ``awake`` (also
         those of a server that the inventory parks, when it is woken), of one pod ``gpus``,
         ``requests`` (resource to amount), ``disk`` (a quantity, ``""`` for none) and ``claims`` (name to size, ``""`` for unknown);
         ``sizing`` as ``vllm_fit.check`` gives it, and ``wrong``.
@@ -44,6 +44,7 @@ def of(server: Mapping, settings: Settings, platform: Mapping, objects: list[dic
         "gpu_resource": node.gpu_resource(server["resources"], pool),
         "price_per_hour": pool.get("price_per_hour"),
         "room": _amounts(lambda given: _left(given, platform["daemonset_requests"]), {**node.room(pool), **most}),
+        "gpu_bytes": _gpu_bytes(pool),
         "pods": pods(server),
         "awake": server.get("awake", pods(server)),
         "gpus": node.gpus(server["resources"], pool),
@@ -66,6 +67,12 @@ def _amounts(read, given: Mapping) -> dict[str, float]:
         return {key: float(value) for key, value in read(given).items()}
     except ValueError:
         return {}
+
+
+def _gpu_bytes(pool: Mapping) -> float | None:
+    """Give the memory of one GPU; None where the profile does not say it, or not as a number, which is told elsewhere."""
+    size = pool.get("gpu_memory_gib")
+    return float(size) * quantity.GIB if isinstance(size, (int, float)) and size > 0 else None
 
 
 def pods(server: Mapping) -> int:

@@ -112,6 +112,23 @@ def _cost(nodes: int | None, needs: Mapping) -> float | None:
     return 0.0 if nodes == 0 else None if nodes is None or price is None else nodes * price
 
 
+def price(part: Mapping, hours: float = 0) -> str:
+    """Say what a server's nodes cost while it runs, and what was saved in so many hours: ``$5.67 per hour, saved $12.30``.
+
+    Args:
+        part: of a rendering.
+        hours: that it has been parked; 0 where that is not known.
+
+    Returns:
+        the text, or ``""`` where the price is not known.
+    """
+    needs = {**part["needs"], "pods": part["needs"]["awake"]}
+    cost = _cost(needed([needs]), needs)
+    if not cost:
+        return ""
+    return f"{_dollars(cost)} per hour" + (f", saved {_dollars(cost * hours)}" if hours else "")
+
+
 def _verdict(part: Mapping) -> tuple[str, str]:
     sizing, wrong = part["needs"]["sizing"], part["needs"]["wrong"]
     if part["misfits"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers import disk, node, triton_flags, workload
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import alerts, disk, node, triton_flags, workload
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import Kind
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import Settings
 
@@ -47,8 +47,10 @@ def compute(settings: Settings, platform: Mapping) -> dict:
             *({"path": f"/v2/models/{model}", "expect": model} for model in known if model != "*"),
         ],
         own_environment={"AWS_REGION": settings["aws_region"], "USER": "triton", "HOME": "/tmp"},
+        own_templates=alerts.templates(settings),
         waiting="nv_inference_pending_request_count",
     )
+    server["alerts"] = alerts.compute(settings, platform, server, "Triton")
     server["reads"] = repositories
     server["network_policy"] = workload.network_policy(
         settings, platform, [server[f"{name}_port"] for name in PORTS], []

@@ -11,6 +11,7 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import nearest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    alerts,
     arguments,
     disk,
     kinds,
@@ -38,8 +39,6 @@ STARTUP_FOLDER = "/etc/vllm"
 # Environment variables that take a credential, to the setting that names its Secret.
 API_KEY = "VLLM_API_KEY"
 SECRETS = {"HF_TOKEN": "hf_token_secret", API_KEY: "api_key_secret"}
-# What prometheusrule.yaml.j2 compares with.
-ALERT_THRESHOLDS = ("waiting", "kv_cache_usage", "preemptions_per_second", "aborted_share", "errors_per_second")
 
 
 # --- Servers -------------------------------------------------------------------------------------
@@ -100,6 +99,7 @@ def compute(settings: Settings, platform: Mapping) -> dict:
         server["init"] = _init(settings, platform, adapters, (known or {}).get("base_models", []))
         if adapters["builtin"] and known is None and not settings["adapter_base_models"]:
             settings.notices.append(_only_base(settings))
+    server["alerts"] = alerts.compute(settings, platform, server, "VLLM")
     server["hugging_face"] = _hugging_face(settings)
     vllm_fit.check_gpus(settings, pool, server["resources"], parallel, values)
     server["sizing"] = vllm_fit.check(settings, pool, model, values, version)
@@ -148,7 +148,7 @@ def _templates(settings: Settings, cache: Mapping) -> list[str]:
     own = ["startup-configmap.yaml.j2"]
     if cache["create"]:
         own.append("cache-claim.yaml.j2")
-    return [*own, *workload.alerts(settings, ALERT_THRESHOLDS)]
+    return [*own, *alerts.templates(settings)]
 
 
 def _check_download(settings: Settings, platform: Mapping, server: Mapping, weights: float | None) -> None:

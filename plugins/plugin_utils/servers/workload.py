@@ -604,17 +604,6 @@ def templates(server: Mapping, settings: Settings, *own: str) -> list[str]:
     return ["serviceaccount.yaml.j2", *own, "service.yaml.j2", "deployment.yaml.j2", *wanted]
 
 
-def alerts(settings: Settings, thresholds: Iterable[str]) -> list[str]:
-    """Give the template of the alerts, where they are on; note a threshold that is missing."""
-    if not flag(settings, "alerts_enabled"):
-        return []
-    given = dictionary(settings, "alert_thresholds")
-    for key in thresholds:
-        if given.get(key) is None:
-            settings.wrong(None, "must be set", "alert_thresholds", key)
-    return ["prometheusrule.yaml.j2"]
-
-
 def compute(
     settings: Settings,
     platform: Mapping,

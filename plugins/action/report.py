@@ -1,0 +1,174 @@
+"""Action ``modelyard.core.report``: see plugins/modules/report.py for its arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from threading import Thread
+from typing import Any
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account, AwsError
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.observed import observe
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.report import Reporter
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, releases
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
+    Cluster,
+    Unreachable,
+    readable,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.rollout import redact
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
+from ansible_collections.modelyard.core.plugins.plugin_utils.report import findings, live, rows
+
+# Where one of these is, somebody means AWS to be asked; boto3's own search would ask the machine for a role, and wait for it.
+CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+# A cluster that takes longer is one that does not answer: a page of many clusters waits for the slowest.
+ANSWERS_SECONDS = 30
+RELEASES, RELEASE = 5, ("number", "time", "by", "inventory", "commit", "clean", "result", "reason", "rollback_to")
+NOT_LOOKED_AT = "not looked at: there are no AWS credentials"
+
+
+class ActionModule(Action):
+    """Say how every server of a cluster is; never fails by what it finds, nor by what does not answer."""
+
+    def perform(self, options: dict, task_vars: dict) -> dict:
+        """See Action."""
+        rendered = options["rendered"]
+        report = _empty(rendered, task_vars.get("inventory_hostname") or rendered["cluster"]["name"])
+        now = datetime.now(UTC)
+        try:
+            cluster, seen, listed = within(ANSWERS_SECONDS, lambda: _look(options["connection"], rendered))
+        except Failure as error:
+            report["why"] = redact(str(error))
+        else:
+            now = seen.now
+            report |= _looked_at(rendered, seen) | listed
+            report["unread"] = [*seen.unread, *listed["unread"]]
+            report |= _identity(cluster, rendered, options["identity"])
+        report["findings"] = findings.of(report, now)
+        self.tell(_told(report))
+        return {"changed": False, "report": report}
+
+
+def within(seconds: float, look: Callable[[], Any]) -> Any:
+    """Look at a cluster, but not for ever: kubernetes.core's first request, for the versions of the APIs, has no time limit.
+
+    Args:
+        seconds: that it may take.
+        look: gives what it sees.
+
+    Raises:
+        Unreachable: it takes longer. It goes on by itself, and ends with the task's process.
+    """
+    found: Future = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(look())
+        except BaseException as error:
+            found.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        return found.result(seconds)
+    except TimeoutError:
+        raise Unreachable(f"the API server does not answer within {seconds:g} s") from None
+
+
+def _look(connection: dict, rendered: Mapping) -> tuple[Cluster, live.Live, dict]:
+    cluster = Cluster(connection)
+    planning.check_cluster(cluster, delivery.identity(rendered))
+    return cluster, live.read(cluster, rendered), _releases(cluster, rendered)
+
+
+def _releases(cluster: Cluster, rendered: Mapping) -> dict:
+    """Give the last releases, and what stands against reading them all."""
+    damaged: list[str] = []
+    found = readable(releases.listed, cluster, rendered, damaged)
+    if found is None:
+        return {"releases": [], "unread": ["the records of releases"]}
+    kept = [{key: one[key] for key in RELEASE} | {"changes": len(one["changes"])} for one in found[:RELEASES]]
+    return {"releases": kept, "unread": damaged}
+
+
+def _empty(rendered: Mapping, host: str) -> dict:
+    """Give the report of a cluster that was not reached."""
+    cluster = rendered["cluster"]
+    return {
+        "host": host,
+        "cluster": cluster["name"],
+        "region": cluster.get("region") or "",
+        "namespace": cluster["namespace"],
+        "delivery": cluster["delivery"],
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "answers": False,
+        "why": "",
+        "expected": [part["name"] for part in rendered["parts"] if part["enabled"] and "needs" in part],
+        "problems": rendered["problems"],
+        "servers": [],
+        "applications": [],
+        "quotas": [],
+        "releases": [],
+        "chains": [],
+        "identity": NOT_LOOKED_AT,
+        "unread": [],
+        "cost_per_hour": None,
+        "unpriced": [],
+    }
+
+
+def _looked_at(rendered: Mapping, seen: live.Live) -> dict:
+    cost, unpriced = rows.cost_per_hour(rendered, seen)
+    return {
+        "answers": True,
+        "at": seen.now.isoformat(timespec="seconds"),
+        "servers": rows.rows(rendered, seen),
+        "applications": findings.applications(seen.applications, _wanted(rendered)),
+        "quotas": findings.quotas(seen.quotas),
+        "unread": seen.unread,
+        "cost_per_hour": cost,
+        "unpriced": unpriced,
+    }
+
+
+def _wanted(rendered: Mapping) -> list[str]:
+    """Name the Applications that the inventory asks for."""
+    items = delivery.objects(rendered, gitops=True) if delivery.is_gitops(rendered) else []
+    named = [item["metadata"]["name"] for item in items if item["kind"] == "Application"]
+    return named + [name for item in items for _, _, _, name in planning.generated(item)]
+
+
+def _identity(cluster: Cluster, rendered: Mapping, wanted: bool) -> dict:
+    """Follow the chains to S3 where AWS is to be asked; what does not let it is told, and is no error."""
+    settings = rendered["settings"]["irsa"]
+    meant = settings["aws_profile"] or settings["aws_profiles"] or any(os.environ.get(name) for name in CREDENTIALS)
+    if not wanted or rendered["problems"] or not meant:
+        return {"identity": NOT_LOOKED_AT if wanted and not meant else "not looked at"}
+    given = asked.of(rendered)
+    try:
+        account = Account(given["profile"], given["region"])
+        found = observe(cluster, given["service_accounts"], given["pod_identity"])
+        chains = Reporter(account, given, found.accounts, found.issuer, found).chains()
+    except (AwsError, Failure) as error:
+        return {"identity": f"not looked at: {redact(str(error))}"}
+    return {"identity": f"account {account.id}", "chains": [chain.data() for chain in chains]}
+
+
+def _told(report: Mapping) -> str:
+    if not report["answers"]:
+        return findings.silence(report["why"])
+    counts = [(kind, sum(one["kind"] == kind for one in report["findings"])) for kind in findings.KINDS]
+    ready = sum(row["state"] == rows.READY for row in report["servers"])
+    told = ", ".join(f"{count} {kind}" for kind, count in counts if count)
+    return f"{ready} of {len(report['servers'])} servers ready; {told or 'nothing needs a person'}"

@@ -1,0 +1,216 @@
+"""The judge is awake for an evaluation and parked after it, whatever becomes of the run; at the latest by the cluster itself."""
+
+import json
+import os
+import random
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, gating, parked, parking
+from delivering import NAMESPACE, act, deliver, local
+from test_interrupted import kill, no_workers_left, wait_until  # noqa: F401 (a fixture of all tests)
+
+JUDGE = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/judge-vllm"
+CRON_JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/cronjobs"
+ACCOUNTS = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
+PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+IMAGE = "registry.example/kubectl:1"
+
+
+@pytest.fixture(scope="module")
+def found(cluster):
+    """A platform with a judge, and its rendering."""
+    cluster.reset()
+    rendered = local(cluster)
+    assert not deliver(rendered, {"kubeconfig": str(cluster.kubeconfig)}).failed
+    return rendered
+
+
+@pytest.fixture
+def judge(found, cluster):
+    """The judge's part, parked for the night."""
+    part = next(part for part in found["parts"] if part["name"] == "judge-vllm")
+    parked.park(client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), part, "ann@laptop", "the night")
+    wait_until(lambda: not judges(cluster))
+    return part
+
+
+def judges(cluster) -> list[dict]:
+    return [pod for pod in cluster.api("GET", PODS)["items"] if pod["metadata"]["labels"].get("app") == "judge-vllm"]
+
+
+def live(cluster) -> dict:
+    return cluster.api("GET", JUDGE)
+
+
+def replicas(cluster) -> int:
+    return live(cluster)["spec"]["replicas"]
+
+
+def assert_parked(cluster) -> None:
+    """As it was before: by whom, and why; nothing of the evaluation is left."""
+    found = live(cluster)
+    note = parking.read(found)
+    assert (note["by"], note["reason"], note["replicas"]) == ("ann@laptop", "the night", 1)
+    assert gating.NOTE not in found["metadata"]["annotations"]
+    wait_until(lambda: not cluster.api("GET", CRON_JOBS)["items"])
+
+
+def evaluate(cluster, found, said=None, check_mode=False, **options):
+    """Call the action; a failure is given as its message."""
+    given = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found, "image": IMAGE, **options}
+    try:
+        return act("gate", [] if said is None else said, check_mode, **given)
+    except AnsibleActionFail as error:
+        return error.message
+
+
+def test_a_command_finds_the_judge_awake_and_it_is_parked_again(cluster, found, judge, tmp_path, monkeypatch):
+    seen, said = tmp_path / "seen", []
+    look = f"kubectl --kubeconfig {cluster.kubeconfig} -n {NAMESPACE} get -o json"
+    command = f'{look} deployment/judge-vllm cronjob/judge-vllm-gate > {seen}; echo "$JUDGE_MODEL at $JUDGE_URL"; echo hf_{"a" * 30}'
+    monkeypatch.setenv("PATH", f"{cluster.bin}{os.pathsep}{os.environ['PATH']}")
+    done = evaluate(cluster, found, said, command=command)
+    assert done["changed"]
+    deployment, cron_job = json.loads(seen.read_text())["items"]
+    assert deployment["status"]["readyReplicas"] == 1
+    note = json.loads(deployment["metadata"]["annotations"][gating.NOTE])
+    until = datetime.fromisoformat(note["until"])
+    assert cron_job["spec"]["schedule"] == f"{until.minute} {until.hour} {until.day} {until.month} *"
+    assert timedelta(hours=2) < until - datetime.now(UTC) < timedelta(hours=2, minutes=7)
+    assert any(line.startswith("TheBloke/Mistral-7B-Instruct-v0.2-AWQ at http://127.0.0.1:") for line in said), said
+    assert "(hidden)" in said
+    assert said[-1] == "judge-vllm is parked"
+    assert_parked(cluster)
+    # The account and its rights go with the CronJob.
+    wait_until(lambda: not cluster.api("GET", f"{ACCOUNTS}/judge-vllm-gate"))
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (
+            "echo one; echo two >&2; exit 3",
+            "gate_command ended with status 3; its last lines:\n  | one\n  | two\njudge-vllm is parked.",
+        ),
+        (
+            "echo begun; sleep 99 & sleep 99",
+            "gate_command did not end in 1 s; its last lines:\n  | begun\njudge-vllm is parked.",
+        ),
+    ],
+    ids=["fails", "takes too long"],
+)
+def test_a_command_that_fails_leaves_the_judge_parked(cluster, found, judge, command, told):
+    assert evaluate(cluster, found, command=command, timeout=1) == f"cluster local: {told}"
+    assert_parked(cluster)
+
+
+def test_a_judge_that_does_not_start_is_parked(cluster, found, judge):
+    nodes = ["gpu-vllm-1", "gpu-vllm-2"]
+    for node in nodes:
+        cluster.api("PATCH", f"/api/v1/nodes/{node}", {"spec": {"unschedulable": True}})
+    try:
+        quick = {
+            **found,
+            "settings": {**found["settings"], "apply": {**found["settings"]["apply"], "capacity_timeout": 0}},
+        }
+        told = evaluate(cluster, quick, command="exit 9")
+    finally:
+        for node in nodes:
+            cluster.api("PATCH", f"/api/v1/nodes/{node}", {"spec": {"unschedulable": None}})
+    assert "no node took its pod" in told
+    assert told.endswith("\njudge-vllm is parked.")
+    assert_parked(cluster)
+
+
+def test_without_a_command_it_stays_awake_until_the_cluster_parks_it(cluster, found, judge):
+    done = evaluate(cluster, found)
+    assert (done["url"], replicas(cluster)) == (f"http://judge-vllm-service.{NAMESPACE}.svc:8000", 1)
+    told = evaluate(cluster, found, command="exit 9")
+    assert (
+        f"is awake for another evaluation, of {json.loads(live(cluster)['metadata']['annotations'][gating.NOTE])['by']}"
+        in told
+    )
+    assert replicas(cluster) == 1
+
+    # What the CronJob's pod does, with its account's rights: park, and clean up; and no more than that.
+    job = cluster.api("GET", f"{CRON_JOBS}/judge-vllm-gate")
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    me = [f"--as=system:serviceaccount:{NAMESPACE}:{pod['serviceAccountName']}"]
+    for tried in (
+        (
+            "-n",
+            NAMESPACE,
+            "patch",
+            "deployment",
+            "vllm",
+            "--subresource=scale",
+            "--type=merge",
+            '--patch={"spec":{"replicas":0}}',
+        ),
+        ("-n", NAMESPACE, "patch", "deployment", "judge-vllm", "--type=merge", '--patch={"spec":{"paused":true}}'),
+        ("-n", NAMESPACE, "get", "pods"),
+    ):
+        assert "is forbidden" in cluster.kubectl(*tried, *me, check=False).stderr
+    (park,), (clean,) = pod["initContainers"], pod["containers"]
+    for container in (park, clean):
+        assert container["command"][0] == "kubectl"
+        cluster.kubectl(*container["command"][1:], *me)
+    note = parking.read(live(cluster))
+    assert (note["by"], note["reason"]) == ("ann@laptop", "the night")
+    assert cluster.api("GET", CRON_JOBS)["items"] == []
+    # A run of site.yml leaves it so.
+    assert deliver(found, {"kubeconfig": str(cluster.kubeconfig)}).plan["changes"] == []
+    assert evaluate(cluster, found, command="true")["changed"]
+    assert_parked(cluster)
+
+
+def test_a_judge_that_somebody_else_woke_stays_awake_unless_asked(cluster, found, judge):
+    parked.wake(client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), judge)
+    wait_until(lambda: live(cluster)["status"].get("readyReplicas") == 1)
+    before, said = cluster.resource_versions(), []
+    assert not evaluate(cluster, found, said, image="", command="true")["changed"]
+    assert said[-1] == "judge-vllm was awake before, and stays so"
+    after = cluster.resource_versions()
+    assert {key for key in after if after[key] != before.get(key)} <= {f"Lease/{NAMESPACE}/modelyard"}
+    assert evaluate(cluster, found, command="true", park="always")["changed"]
+    assert parking.read(live(cluster))["reason"] == "after an evaluation"
+
+
+def test_what_can_not_be_evaluated_is_refused_before_anything_starts(cluster, found, judge):
+    before = cluster.resource_versions()
+    said: list[str] = []
+    evaluate(cluster, found, said, check_mode=True, command="true")
+    assert "would wake judge-vllm, parked by ann@laptop" in said[0]
+    assert said[0].endswith("run true, and park it")
+    assert "gate_image is ''" in evaluate(cluster, found, image="", command="true")
+    assert "gate_server is 'jugde-vllm': unknown, did you mean 'judge-vllm'?" in evaluate(
+        cluster, found, server="jugde-vllm"
+    )
+    assert cluster.resource_versions() == before
+
+
+def test_cut_off_at_any_moment_the_judge_is_parked_or_will_be(cluster, found, judge):
+    """By Ctrl-C, by a kill of the playbook, of which its worker learns, and by one of everything: then the CronJob is there."""
+    seed = int(os.environ.get("INTERRUPT_SEED") or random.randrange(2**32))
+    source = random.Random(seed)
+    command = ["-e", f"gate_image={IMAGE}", "-e", json.dumps({"gate_command": "sleep 99"})]
+    for how in ("SIGINT", "SIGKILL", "everything"):
+        process = cluster.start_playbook("gate", *command)
+        wait_until(lambda: cluster.api("GET", CRON_JOBS)["items"])
+        moment = source.uniform(0, 2)
+        print(f"INTERRUPT_SEED={seed}: {how} {moment:.2f} s after the first write")  # noqa: T201
+        time.sleep(moment)
+        if how == "SIGINT":
+            os.killpg(process.pid, signal.SIGINT)
+            process.communicate(timeout=60)
+        else:
+            kill(process, everything=how == "everything")
+        if how == "everything":
+            assert not replicas(cluster) or cluster.api("GET", CRON_JOBS)["items"]
+            evaluate(cluster, found, command="true")
+        wait_until(lambda: not cluster.api("GET", CRON_JOBS)["items"])
+        assert_parked(cluster)
