@@ -439,6 +439,7 @@ def test_a_report_says_how_a_deployed_platform_is_and_leaves_it_alone(platform):
     assert (len(vllm["nodes"]), vllm["model"], vllm["restarts"]) == (1, MISTRAL, 0)
     assert (vllm["cost"]["now"], vllm["shares"]["gpu"], vllm["memory"]["total"]) == (1.006, 1, 22 * 2**30)
     assert 0 < vllm["age"] < 3600
+    assert [(one["number"], one["result"]) for one in found["releases"]] == [(1, "succeeded")]
     # Simulated pods have no log.
     assert {one["state"] for one in vllm["adapters"]} == {"version not known"}
     assert [(one["kind"], one["server"]) for one in found["findings"]] == [("idle", "judge-vllm")]

@@ -35,7 +35,8 @@ CREDENTIALS = (
 )
 # A cluster that takes longer is one that does not answer: a page of many clusters waits for the slowest.
 ANSWERS_SECONDS = 30
-RELEASES, RELEASE = 5, ("number", "time", "by", "inventory", "commit", "clean", "result", "reason", "rollback_to")
+RELEASES = 5
+RELEASE = ("number", "time", "by", "inventory", "commit", "clean", "result", "reason", "rollback_to")
 NOT_LOOKED_AT = "not looked at: there are no AWS credentials"
 
 

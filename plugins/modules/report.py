@@ -47,7 +47,7 @@ report:
       description: >-
         One for each server that is on, with server, role, profile, instance_type, model, image, state, why, ready, wanted, parked, nodes, since, age, restarts,
         killed, gpus (of one pod), memory (of one GPU; total, weights, kv, lora, reserve, free), tokens, requests, verdict, verdict_why,
-        shares (of its node; cpu, memory, gpu), cost (of an hour; now, parked, awake; and month), adapters and account.
+        shares (of its node; cpu, memory, gpu), cost (of an hour; now, parked, awake; and month, and saved since it is parked), adapters and account.
       type: list
       elements: dict
     expected: {description: 'The servers that the inventory has on, by name.', type: list, elements: str}
