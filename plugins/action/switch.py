@@ -130,7 +130,7 @@ def _checked(rendered: dict, variant: str) -> dict:
                 problem(
                     "platform_delivery",
                     "gitops",
-                    f"Argo CD applies the judge, so Git says which: set {VARIABLE}, render, push (docs/gitops.md), then run playbooks/site.yml",
+                    f"Argo CD applies the judge, so Git says which: park it (playbooks/park.yml), set {VARIABLE}, render and push, run playbooks/site.yml, and wake it (playbooks/wake.yml)",
                 )
             ]
         )
@@ -144,9 +144,9 @@ def _checked(rendered: dict, variant: str) -> dict:
             ]
         )
     rendered = copy.deepcopy(rendered)
-    # Whether the new one starts decides whether the old one comes back.
+    # Whether the new one starts decides whether the old one comes back, and that is done here, its pods first.
     rendered["settings"]["apply"]["wait"] = True
-    return rendered
+    return rendered | {"recovers": True}
 
 
 def _pods(live: list[dict]) -> dict[str, int]:
