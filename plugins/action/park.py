@@ -27,9 +27,9 @@ class ActionModule(Action):
         planning.check_cluster(cluster, delivery.identity(rendered))
         before = {part["name"]: parked.live_of(cluster, part) for part in parts}
         try:
-            until = parking.until(options["until"], cluster.now)
+            until = parking.until(options["end"], cluster.now)
         except ValueError as error:
-            raise Refused([problem("park_until", options["until"], str(error))]) from None
+            raise Refused([problem("park_until", options["end"], str(error))]) from None
         said = {"by": person(task_vars), "reason": options["reason"], "until": until}
         if check:
             changed = [part for part in parts if parked.park(cluster, part, dry_run=True, **said)[1]]

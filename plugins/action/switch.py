@@ -148,8 +148,8 @@ def _checked(rendered: dict, variant: str) -> dict:
         )
     rendered = copy.deepcopy(rendered)
     # Whether the new one starts decides whether the old one comes back, and that is done here, its pods first.
-    rendered["settings"]["apply"].update(wait=True, rollback_on_failure=False)
-    return rendered
+    rendered["settings"]["apply"]["wait"] = True
+    return rendered | {"recovers": True}
 
 
 def _pods(live: list[dict]) -> dict[str, int]:
