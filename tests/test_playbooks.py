@@ -112,7 +112,12 @@ def test_a_preflight_tells_of_every_host_before_it_stops(tmp_path):
     inventory, report = tmp_path / "hosts.yml", tmp_path / "report.json"
     inventory.write_text(json.dumps({"clusters": {"hosts": hosts, "vars": HERE}}))
     told = {}
-    for name, args in (("preflight", ["-e", "preflight_json=report.json"]), ("site", ["--limit", "misfit,small"])):
+    plays = {
+        "preflight": ["-e", "preflight_json=report.json"],
+        "site": ["--limit", "misfit,small"],
+        "teardown": ["-e", "teardown_confirm=close"],
+    }
+    for name, args in plays.items():
         environment = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "PWD": str(tmp_path)}
         done = playbook(name, inventory, *args, **environment)
         assert done.returncode == 2, done.stdout + done.stderr
@@ -120,6 +125,10 @@ def test_a_preflight_tells_of_every_host_before_it_stops(tmp_path):
         told[name] = done.stdout + done.stderr
     found = json.loads(report.read_text())
     assert [host for host, one in found.items() if one["fits"]] == ["close", "fitting"], found["fitting"]["problems"]
+    # With one name, and before anything of a cluster is asked.
+    assert "Nothing was removed. a teardown is for one cluster, and the play has 4 hosts" in " ".join(
+        told["teardown"].split()
+    )
     verdicts = {
         host: next(row["verdict"] for row in one["servers"] if row["server"] == "vllm") for host, one in found.items()
     }
