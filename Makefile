@@ -18,7 +18,7 @@ SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard 
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke image render specs bench pictures vendor kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
+.PHONY: help deploy destroy check smoke image render specs dashboards bench pictures vendor kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ image: ## Build the image that loads adapters, and push it: make image IMAGE=ACC
 
 specs: env ## Write roles/*/meta/argument_specs.yml, which ansible-doc reads, from what meta/inputs.yml says
 	@$(BIN)/python tools/specs.py
+
+dashboards: env ## Write roles/*/files/dashboard.json, Grafana's dashboards, from what tools/dashboards.py says
+	@$(BIN)/python tools/dashboards.py
 
 bench: env build ## Time a run with nothing to change beside kubectl apply -k, and runs over several clusters; prints JSON
 	@$(BIN)/python tools/bench.py

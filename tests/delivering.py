@@ -32,6 +32,7 @@ BROUGHT = {
 ACTIONS = {
     name: action_loader.get(f"modelyard.core.{name}", class_only=True)
     for name in (
+        "adopt",
         "diff",
         "gate",
         "history",

@@ -558,6 +558,19 @@ def test_a_parked_judge_can_be_woken_and_parking_by_git_works(platform):
     def replicas():
         return platform.find(*judge)["spec"]["replicas"]
 
+    # An operator parks it: neither self-healing nor a commit wakes it, and what else is in that arrives.
+    assert "judge-vllm: its pods are gone" in platform.run("park", park_reason="night")
+    platform.git.annotate("vllm/judge", "Deployment", "example.com/release", "one")
+    platform.git.push()
+    platform.until("the commit synced", lambda: platform.annotation(*judge, "example.com/release") == "one")
+    platform.synced(*APPLICATIONS)
+    assert replicas() == 0
+    assert "night" in platform.annotation(*judge, "modelyard/parked")
+    # Waking gives the number of pods back to Git.
+    assert "wake judge-vllm: 1 pod (parked by" in platform.run("wake")
+    assert replicas() == 1
+    assert "modelyard-park" not in managers(platform.find(*judge))
+
     # The Application knows before Git does: the order that would leave a judge running if its replicas were ignored.
     platform.deploy(vllm_judge_parked=True)
     platform.git.change("vllm/judge", "Deployment", lambda item: item["spec"].update(replicas=0))

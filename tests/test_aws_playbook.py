@@ -262,4 +262,13 @@ def test_the_report_on_a_cluster(cloud, clean_platform, play):
     wrong = {**reach, "irsa_oidc_issuer": f"{issuer}.x", "irsa_report_strict": False}
     found = act("identity", arguments={"connection": reach["platform_connection"]}, **wrong)
     assert not found["failed"]
-    assert f"ml-models/workflow-sa: issuer: mismatch: the cluster signs as {issuer}" in found["msg"]
+    mismatch = f"issuer: mismatch: the cluster signs as {issuer}"
+    assert f"ml-models/workflow-sa: {mismatch}" in found["msg"]
+    seen = act("report", arguments={"connection": reach["platform_connection"]}, **wrong)["report"]
+    assert (seen["identity"], len(seen["chains"])) == (f"account {aws_api.ACCOUNT}", len(found["chains"]))
+    broken = [one["text"] for one in seen["findings"] if "does not reach its objects in S3" in one["text"]]
+    assert any(
+        line.startswith(f"ml-models/workflow-sa does not reach its objects in S3: {mismatch}") for line in broken
+    )
+    none = act("report", arguments={"connection": reach["platform_connection"], "identity": False}, **wrong)["report"]
+    assert (none["identity"], none["chains"]) == ("not looked at", [])

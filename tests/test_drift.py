@@ -238,8 +238,12 @@ def reader(cluster, found, more=False):
 
 def test_a_credential_that_may_only_read_finds_the_same(platform, edited):
     found = local(platform, **PLATFORM)
-    report, _ = diffed(platform, found, reader(platform, found, more=True))
+    connection = reader(platform, found, more=True)
+    report, _ = diffed(platform, found, connection)
     assert (report["differences"], report["error"]) == (edited[0]["differences"], "")
+    page = act("report", [], connection=connection, rendered=found, identity=False)["report"]
+    assert (page["answers"], page["unread"], len(page["drift"])) == (True, [], len(report["differences"]))
+    assert all(row["nodes"] for row in page["servers"] if row["ready"])
     # Of what it may not read it says so, and the rest is compared.
     platform.kubectl("-n", NAMESPACE, "delete", "role", "modelyard-read")
     less, _ = diffed(platform, found, reader(platform, found))

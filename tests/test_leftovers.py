@@ -165,7 +165,8 @@ def test_objects_under_another_clusters_name_are_told_with_a_command_that_remove
     assert done.changed == 0
     cluster.kubectl(*told[0].partition(": kubectl ")[2].split())
     assert names(cluster, CRON_JOBS) == set()
-    assert names(cluster, f"/api/v1{PLACE}/configmaps") == {"one", "kube-root-ca.crt"}
+    # Of the records, that of the run under this name stays.
+    assert names(cluster, f"/api/v1{PLACE}/configmaps") == {"one", "kube-root-ca.crt", "modelyard-release-0002"}
     assert "before" not in run(config_map("one", k="v")).text
 
 
@@ -196,12 +197,18 @@ def own_objects():
 
 def test_the_users_own_objects_and_ways_to_the_servers_come_stay_and_go(cluster, clean_platform):
     connection = {"kubeconfig": str(cluster.kubeconfig)}
-    own = {**own_objects(), "platform_extra_objects": [cron_job("night")]}
+    own = {
+        **own_objects(),
+        "platform_extra_objects": [cron_job("night")],
+        "platform_dashboards_enabled": True,
+    }
     kinds = ["CronJob", "HorizontalPodAutoscaler", "HTTPRoute", "Ingress", "ScaledObject"]
     first = deliver(local(cluster, **own), connection)
     assert first.failed == ""
     made = sorted((line.split()[1] for line in first.said if line.startswith("create ")), key=str.lower)
     assert [kind for kind in made if kind in kinds] == kinds
+    found = cluster.kubectl("-n", NAMESPACE, "get", "configmaps", "-l", "grafana_dashboard=1", "-o", "name").stdout
+    assert found.split() == [f"configmap/modelyard-dashboard-{name}" for name in ("fleet", "triton", "vllm")]
     again = deliver(local(cluster, **own), connection)
     assert (again.failed, again.changed) == ("", 0)
     # Somebody scales: nobody takes it back.
@@ -212,6 +219,7 @@ def test_the_users_own_objects_and_ways_to_the_servers_come_stay_and_go(cluster,
     assert gone.failed == ""
     pruned = sorted((line.split()[1] for line in gone.said if line.startswith("prune ")), key=str.lower)
     assert [kind for kind in pruned if kind in kinds] == kinds
+    assert [kind for kind in pruned if kind == "ConfigMap"] == ["ConfigMap"] * 3
     assert deliver(local(cluster), connection).changed == 0
 
 

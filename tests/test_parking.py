@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, parked, parking
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, lease, parked, parking
 from delivering import NAMESPACE, act, deliver, local, rendering
 
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/d"
@@ -235,7 +237,7 @@ def test_the_judge_is_parked_until_it_is_woken_and_vllm_is_not_touched(cluster, 
     assert cluster.resource_versions() == versions
 
     said.clear()
-    done = act("park", said, reason="weekend", until="3d", **judge)
+    done = act("park", said, reason="weekend", end="3d", **judge)
     (row,) = done["servers"]
     assert (row["server"], row["by"], row["reason"], row["replicas"]) == ("judge-vllm", "ann (AWX job 7)", "weekend", 1)
     assert said[0] == "park judge-vllm: 1 pod ($1.01 per hour)"
@@ -258,6 +260,9 @@ def test_the_judge_is_parked_until_it_is_woken_and_vllm_is_not_touched(cluster, 
     assert "nothing to change" in run.text
     assert f"since {since} until" in run.text
     assert "saved $48.29" in run.text
+    said.clear()
+    act("preflight", said, cluster=True, quota=False, **judge)
+    assert f"judge-vllm: {parking.told(done['servers'][0] | {'since': since})} ($1.01 per hour, saved $48.29)" in said
 
     said.clear()
     assert act("wake", said, check_mode=True, **judge)["changed"]
@@ -280,13 +285,70 @@ def test_what_can_not_be_parked_is_told_and_nothing_is_written(cluster, judge):
     absent = local(cluster, ("vllm_judge", "triton"), vllm_judge_variant="judge")
     cases = [
         ({"servers": ["judge"]}, "park_servers is 'judge': unknown, did you mean"),
-        ({"until": "2020-01-01T00:00:00Z"}, "park_until is '2020-01-01T00:00:00Z': must be later than now, 20"),
+        ({"end": "2020-01-01T00:00:00Z"}, "park_until is '2020-01-01T00:00:00Z': must be later than now, 20"),
         (
             {"rendered": absent, "servers": ["judge-vllm", "triton-inference"]},
             "there is no Deployment ml-models/triton-inference: deploy the server first",
         ),
     ]
+    # Another run is under way.
+    now = datetime.now(UTC).strftime(lease.SINCE_FORMAT)
+    spec = {"holderIdentity": "bob@laptop", "acquireTime": now, "renewTime": now, "leaseDurationSeconds": 120}
+    cluster.api("PATCH", f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/modelyard", {"spec": spec})
+    judge["rendered"]["settings"]["apply"]["lock_wait"] = 0
+    cases.append(({}, "another run holds the lock (Lease modelyard): bob@laptop"))
     for arguments, message in cases:
         with pytest.raises(AnsibleActionFail, match=re.escape(message)):
             act("park", [], **{**judge, **arguments})
     assert cluster.api("GET", path)["metadata"]["resourceVersion"] == version
+
+
+def test_a_schedule_parks_and_wakes_with_the_right_to_do_just_that(cluster, clean_platform):
+    def deploy(**variables):
+        found = local(cluster, ("vllm", "vllm_judge"), vllm_judge_variant="judge", **variables)
+        these = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found}
+        done = deliver(found, these["connection"])
+        assert not done.failed, done.failed
+        return these, done.text
+
+    def kubectl(*args, **more):
+        """Act as the CronJobs' account does, with its token alone."""
+        kubeconfig = ("--kubeconfig", os.devnull, "--server", cluster.url, "--certificate-authority", ca)
+        command = (cluster.bin / "kubectl", *args, *kubeconfig, "--token", token)
+        return cluster.run(*command, **more)
+
+    def replicas(name="judge-vllm"):
+        return cluster.get("-n", NAMESPACE, "deployment", name)["spec"]["replicas"]
+
+    times = {"park": "0 20 * * 1-5", "wake": "0 7 * * 1-5", "time_zone": "Europe/Berlin"}
+    these, _ = deploy(vllm_judge_schedule=times)
+    jobs = {item["metadata"]["name"]: item["spec"] for item in cluster.get("-n", NAMESPACE, "cronjobs")["items"]}
+    commands = {
+        name: spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][1:]
+        for name, spec in jobs.items()
+    }
+    token = cluster.kubectl("-n", NAMESPACE, "create", "token", "judge-vllm-schedule").stdout.strip()
+    ca = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]["certificate-authority"]
+    kubectl(*commands["judge-vllm-park"])
+    assert replicas() == 0
+    _, said = deploy(vllm_judge_schedule=times)
+    assert "nothing to change" in said
+    assert "judge-vllm: parked by its schedule: park 0 20 * * 1-5, wake 0 7 * * 1-5, Europe/Berlin" in said
+    kubectl(*commands["judge-vllm-wake"])
+    assert replicas() == 1
+    assert "nothing to change" in deploy(vllm_judge_schedule=times)[1]
+    # Of another server not even that, and of its own nothing else.
+    vllm = [word.replace("judge-vllm", "vllm") for word in commands["judge-vllm-park"]]
+    template = [word for word in commands["judge-vllm-park"] if not word.startswith("--subresource")]
+    for command in (vllm, template, ["get", "deployment", "judge-vllm", "-n", NAMESPACE]):
+        assert "Forbidden" in kubectl(*command, check=False).stderr
+    assert (replicas(), replicas("vllm")) == (1, 1)
+    # What a person parks stays parked until a person wakes it.
+    act("park", [], **these)
+    assert cluster.get("-n", NAMESPACE, "cronjob", "judge-vllm-wake")["spec"]["suspend"]
+    assert "nothing to change" in deploy(vllm_judge_schedule=times)[1]
+    act("wake", [], **these)
+    assert not cluster.get("-n", NAMESPACE, "cronjob", "judge-vllm-wake")["spec"]["suspend"]
+    assert "prune CronJob ml-models/judge-vllm-wake" in deploy()[1]
+    left = cluster.kubectl("-n", NAMESPACE, "get", "cronjobs,roles,rolebindings,serviceaccounts,networkpolicies")
+    assert "schedule" not in left.stdout

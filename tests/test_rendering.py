@@ -53,6 +53,7 @@ CASES = {
                 "adapter_slots": {"summaries": "live"},
                 "role_name": "my-tuned-s3-read",
                 "cache": {"type": "claim", "size": "20Gi"},
+                "schedule": {"park": "0 20 * * 1-5", "wake": "0 7 * * 1-5", "time_zone": "Europe/Berlin"},
             },
         },
         "argocd_apps_project": "models",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import quota
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account, AwsError
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, parked, summary
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders
@@ -31,7 +31,9 @@ class ActionModule(Action):
         if options["cluster"] and rendered["problems"]:
             self.tell(UNASKED)
         elif options["cluster"]:
-            problems, notices = _planned(options["connection"], rendered, misfits)
+            problems, notices, told = _planned(options["connection"], rendered, misfits)
+            for line in told:
+                self.tell(line)
         elif examples := placeholders.refusal(rendered["placeholders"]):
             self.tell(f"values that are still an example's, and that a run refuses: {len(examples)} (report.notices)")
             notices = examples
@@ -59,7 +61,7 @@ class ActionModule(Action):
         self.tell("\n  ".join([*first, *lines]).replace("  \n", "\n"))
 
 
-def _planned(connection: dict, rendered: Mapping, misfits: list[str]) -> tuple[list[str], list[str]]:
+def _planned(connection: dict, rendered: Mapping, misfits: list[str]) -> tuple[list[str], list[str], list[str]]:
     """Make the plan that a run would make, with nothing written and no lock.
 
     Args:
@@ -68,20 +70,21 @@ def _planned(connection: dict, rendered: Mapping, misfits: list[str]) -> tuple[l
         misfits: what hardware profiles are too small for, unless the plan finds real nodes, which have the last word.
 
     Returns:
-        what is wrong, and what else an operator should know.
+        what is wrong, what else an operator should know, and who parked what, with what that has saved.
     """
     if rendered["placeholders"]:
-        return [*placeholders.refusal(rendered["placeholders"]), *misfits], []
+        return [*placeholders.refusal(rendered["placeholders"]), *misfits], [], []
     settings = delivery.options(rendered)
     try:
         cluster = Cluster(connection)
         planning.check_cluster(cluster, settings)
     except Failure as error:
-        return [*(error.problems if isinstance(error, Refused) else [str(error)]), *misfits], []
+        return [*(error.problems if isinstance(error, Refused) else [str(error)]), *misfits], [], []
     try:
-        return [], planning.Planner(cluster, settings).make().notices
+        told = summary.parked(rendered, parked.rows(cluster, rendered))
+        return [], planning.Planner(cluster, settings).make().notices, told
     except Failure as error:
-        return error.problems if isinstance(error, Refused) else [str(error)], []
+        return error.problems if isinstance(error, Refused) else [str(error)], [], []
 
 
 def _quotas(rendered: Mapping, task_vars: dict) -> tuple[list[dict], list[str], list[str]]:

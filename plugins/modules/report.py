@@ -47,13 +47,17 @@ report:
       description: >-
         One for each server that is on, with server, role, profile, instance_type, model, image, state, why, ready, wanted, parked, nodes, since, age, restarts,
         killed, gpus (of one pod), memory (of one GPU; total, weights, kv, lora, reserve, free), tokens, requests, verdict, verdict_why,
-        shares (of its node; cpu, memory, gpu), cost (of an hour; now, parked, awake; and month), adapters and account.
+        shares (of its node; cpu, memory, gpu), cost (of an hour; now, parked, awake; and month, and saved since it is parked), adapters and account.
       type: list
       elements: dict
     expected: {description: 'The servers that the inventory has on, by name.', type: list, elements: str}
     applications: {description: 'Of each Application, application, sync, health, revision and why.', type: list, elements: dict}
     quotas: {description: 'Of each resource of a ResourceQuota, quota, resource, used, hard and share.', type: list, elements: dict}
     releases: {description: 'The last releases, the newest first.', type: list, elements: dict}
+    drift:
+      description: What differs from the inventory, as modelyard.core.diff gives it, each with its server and the first line of its text.
+      type: list
+      elements: dict
     chains: {description: 'The chains to S3, as modelyard.core.identity gives them.', type: list, elements: dict}
     identity: {description: 'Whose AWS was asked, or why none.', type: str}
     problems: {description: 'What a run would refuse of the inventory.', type: list, elements: str}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 from kind.client import Client
@@ -83,3 +84,31 @@ def test_a_drain_leaves_what_the_budget_asks_for(platform):
     finally:
         platform.kind.kubectl("uncordon", node)
     platform.kubectl("rollout", "status", "deployment/triton-inference", "--timeout=120s")
+
+
+def test_a_schedule_of_a_minute_parks_the_judge(platform, tmp_path):
+    """With kubectl in an image that has nothing else, as the published one; no registry is asked."""
+    image, node = "kubectl:schedule", platform.kind.api("GET", "/api/v1/nodes")["items"][0]["metadata"]["name"]
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY kubectl /bin/kubectl\nENV PATH=/bin\n")
+    shutil.copy(platform.kind.bin / "kubectl", tmp_path / "kubectl")
+    platform.kind.run("docker", "build", "--tag", image, tmp_path, env={"DOCKER_BUILDKIT": "0"})
+    load = f"docker save {image} | docker exec --interactive {node} ctr --namespace=k8s.io images import -"
+    platform.kind.run("bash", "-o", "pipefail", "-c", load)
+    vllm = uids(platform, "vllm")
+    # The other one on New Year's Day.
+    times = {"park": "* * * * *", "wake": "0 0 1 1 *", "time_zone": "Europe/Berlin"}
+    platform.deploy("vllm_judge", vllm_judge_schedule=times, vllm_judge_schedule_image=image)
+    platform.until(lambda: not platform.pods("judge-vllm"), "the judge parked by its schedule", 180)
+    platform.kubectl("patch", "cronjob", "judge-vllm-park", "--patch", '{"spec": {"suspend": true}}')
+    platform.kubectl("create", "job", "now", "--from=cronjob/judge-vllm-wake")
+    platform.kubectl("wait", "--for=condition=Complete", "job/now", "--timeout=120s")
+    platform.kubectl("rollout", "status", "deployment/judge-vllm", "--timeout=120s")
+    assert len(platform.pods("judge-vllm")) == 1
+    said = platform.deploy("vllm_judge").stdout
+    assert "prune CronJob ml-models/judge-vllm-park" in said
+    # What a person parks has real pods that end, and answers when it is woken.
+    said = platform.deploy("park", park_reason="night").stdout
+    assert "judge-vllm: its pods are gone, which frees 1 GPU" in said
+    said = platform.deploy("wake").stdout
+    assert "judge-vllm: POST /v1/completions: right" in said
+    assert uids(platform, "vllm") == vllm

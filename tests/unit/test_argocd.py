@@ -8,6 +8,7 @@ from rendering import rendered
 
 JUDGE = {"vllm_judge_variant": "judge"}
 ALL = ("triton-inference-cpu", "triton-inference-gpu", "vllm-inference", "vllm-inference-judge", "ml-models-shared")
+PARKED = {"group": "apps", "kind": "Deployment", "managedFieldsManagers": ["modelyard-park"]}
 REPLICAS = {"group": "apps", "kind": "Deployment", "jsonPointers": ["/spec/replicas"]}
 WAVE = "argocd.argoproj.io/sync-wave"
 
@@ -33,7 +34,8 @@ def paths(**variables):
 
 
 def ignored(app):
-    return app["spec"].get("ignoreDifferences", [])
+    """Give what Argo CD leaves alone, beside the replicas of those who park and wake."""
+    return [rule for rule in app["spec"].get("ignoreDifferences", []) if rule != PARKED]
 
 
 def test_the_contract():
@@ -189,10 +191,19 @@ def test_a_profile_can_take_its_replicas_back():
 
 def test_who_wakes_a_parked_judge_keeps_its_replicas():
     found = apps(vllm_judge_parked=True, argocd_apps_parked_managers=["kubectl"])
-    rule = {"group": "apps", "kind": "Deployment", "managedFieldsManagers": ["kubectl"]}
+    rule = {"group": "apps", "kind": "Deployment", "managedFieldsManagers": ["modelyard-park", "kubectl"]}
     assert ignored(found.pop("vllm-inference-judge")) == [rule]
     assert not any(ignored(app) for app in found.values())
     assert not any(ignored(app) for app in apps().values())
+
+
+def test_who_parks_a_server_keeps_its_replicas():
+    found = apps(vllm_autoscaled=True)
+    servers = {name for name, app in found.items() if PARKED in app["spec"].get("ignoreDifferences", [])}
+    assert servers == set(ALL) - {"vllm-inference", "ml-models-shared"}
+    # Of a schedule the API server does not note that it made the replicas zero.
+    scheduled = apps(vllm_schedule={"park": "0 20 * * *", "wake": "0 7 * * *"})["vllm-inference"]
+    assert scheduled["spec"]["ignoreDifferences"] == [REPLICAS]
 
 
 # --- Many clusters ---------------------------------------------------------------------------------

@@ -96,8 +96,10 @@ def test_a_share_is_that_of_the_node_it_is_on_or_of_the_profile(found):
 
 def test_a_server_costs_the_nodes_that_it_is_on_and_parking_saves_those_of_its_own(found):
     apart = of(found)
-    assert row(apart, "vllm")["cost"] == {"now": 1.006, "month": 1.006 * 730, "parked": 0, "awake": 1.006}
-    assert row(apart, "judge-vllm")["cost"] == {"now": 0, "month": 0, "parked": 0, "awake": 1.006}
+    names = ("now", "month", "parked", "awake", "saved")
+    assert [row(apart, "vllm")["cost"][name] for name in names] == [1.006, 1.006 * 730, 0, 1.006, None]
+    saved = pytest.approx(48 * 1.006)
+    assert [row(apart, "judge-vllm")["cost"][name] for name in names] == [0, 0, 0, 1.006, saved]
     assert row(apart, "triton-inference")["cost"]["now"] == 2 * 0.384
     assert apart["cost_per_hour"] == pytest.approx(1.006 + 0.752 + 2 * 0.384)
     # Two servers of a pool on one node: neither saves it alone, and it is paid for once.
@@ -240,6 +242,25 @@ def test_a_broken_chain_and_an_inventory_that_a_run_would_refuse(found):
         ("broken", "", "a run would refuse its inventory: vllm_replicas is -1: must be 0 or more, and 1 more"),
         ("broken", "", "ml-models/vllm-sa does not reach its objects in S3: trust: names another subject"),
     ]  # fmt: skip
+
+
+def test_what_differs_from_the_inventory_is_told_once_an_object(found):
+    edit = {"server": "vllm", "kind": "Deployment", "name": "vllm", "what": "changed", "text": "changed spec.replicas"}
+    edits = [
+        edit,
+        {**edit, "text": "added spec.paused"},
+        {**edit, "server": "", "kind": "Role", "name": "workflow-role"},
+    ]
+    gone = [
+        {**edit, "what": "absent", "text": "absent"},
+        {**edit, "kind": "Service", "what": "absent", "text": "absent"},
+    ]
+    seen = live(found, parked(found), {"judge-vllm": []})
+    assert told(report(found, seen, drift=edits)) == [
+        ("drifted", "vllm", "Deployment vllm: changed spec.replicas, and 1 more"),
+        ("drifted", "", "Role workflow-role: changed spec.replicas"),
+    ]
+    assert told(report(found, seen, drift=gone)) == [("drifted", "vllm", "Service vllm: absent")]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import dashboards
 import prometheus
 import promql_parser
 import pytest
@@ -130,6 +131,17 @@ def test_every_metric_that_we_name_is_in_the_scrape(watched):
     documents = {*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")} - {ROOT / "docs/vllm-versions.md"}
     named = {name for file in documents for name in re.findall(r"\bvllm:[a-z_]+[a-z]\b", file.read_text())}
     assert named - scraped(watched) == set()
+
+
+def test_every_panel_of_every_dashboard_is_answered(watched):
+    """Of other kinds, and of what a cluster has beside, there is nothing here; a query that is no query is an error."""
+    answers = {where: watched.prometheus.query(query) for where, query in dashboards.queries()}
+    assert len(answers) > 60
+    # Nobody was preempted, and nobody loads an adapter.
+    empty = {where for where, found in answers.items() if where.startswith("vllm: ") and not found}
+    assert empty <= {"vllm: Adapters loaded through the API, A"}
+    for query in dashboards.variables():
+        watched.prometheus.query(query)
 
 
 def test_the_drain_finds_its_counts_in_the_scrape(watched):

@@ -18,6 +18,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership i
     PROJECT,
     own,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.parking import MANAGER
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import DNS_LABEL, DNS_SUBDOMAIN
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems, masked, nearest, where
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
@@ -130,7 +131,8 @@ def cluster(
                 "wave": kind.wave,
                 "folder": folder,
                 "workload": str(server.name("name")),
-                "autoscaled": is_autoscaled(server.settings),
+                # Of a schedule that makes it zero the API server does not note who did.
+                "autoscaled": is_autoscaled(server.settings) or bool(server.settings.get("schedule")),
                 "parked": server.is_set("parked"),
                 "kinds": kinds_of(server.settings),
                 "wanted": server.enabled,
@@ -207,9 +209,10 @@ def _effective(key: str, parts: list[dict], settings: Mapping, over: Mapping) ->
     ignored = list(app.get("ignore_differences") or [])
     if any(part.get("autoscaled") for part in parts):
         ignored.append({**REPLICAS, "jsonPointers": ["/spec/replicas"]})
-    if any(part.get("parked") for part in parts) and app["parked_managers"]:
+    elif any("autoscaled" in part for part in parts):
         # By who wrote it, not by field: parking by Git must still reach the cluster.
-        ignored.append({**REPLICAS, "managedFieldsManagers": list(app["parked_managers"])})
+        parked = app["parked_managers"] if any(part["parked"] for part in parts) else []
+        ignored.append({**REPLICAS, "managedFieldsManagers": list(dict.fromkeys([MANAGER, *parked]))})
     manifest = _manifest(app, ignored)
     if settings["generator"] == "none":
         return {**manifest, "generator": None, "parts": [first["part"]], "annotations": _noted(app, first["part"])}

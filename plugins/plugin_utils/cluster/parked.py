@@ -19,6 +19,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     ApiError,
     Cluster,
     describe,
+    readable,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.writes import TRIES
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
@@ -44,6 +45,17 @@ def live_of(cluster: Cluster, part: Mapping) -> dict:
     if not live:
         raise Failure(f"there is no {describe(item)}: deploy the server first (playbooks/site.yml)")
     return live
+
+
+def rows(cluster: Cluster, rendered: Mapping) -> list[dict]:
+    """Give the servers that are parked, of those that this credential may read, as ``summary.parked`` takes them."""
+    parts = [part for part in rendered["parts"] if part["enabled"] and "needs" in part]
+    found = cluster.parallel(lambda part: parking.read(readable(cluster.get, deployment(part))), parts)
+    return [
+        {"workload": part["name"], "parked": parking.told(note), "hours": parking.hours(note, cluster.now)}
+        for part, note in zip(parts, found, strict=True)
+        if note
+    ]
 
 
 def park(

@@ -42,8 +42,8 @@ def rows(rendered: Mapping, live: Live) -> list[dict]:
         ``server``, ``role``, ``profile`` (of hardware), ``instance_type``, ``model``, ``image`` (that runs), ``state``, ``why``, ``ready``, ``wanted``,
         ``parked`` (the note of ``cluster.parking``), ``nodes``, ``since`` and ``age`` (of its oldest pod), ``restarts``, ``killed`` (containers that ran out of
         memory), ``gpus`` (of one pod), ``memory`` (of one GPU: ``total``, ``weights``, ``kv``, ``lora``, ``reserve``, ``free``), ``tokens``, ``requests``,
-        ``verdict``, ``verdict_why``, ``shares`` (of its node: ``cpu``, ``memory``, ``gpu``, each 0 to 1), ``cost`` (an hour: ``now``, ``parked``, ``awake``; and
-        ``month``), ``adapters`` (:func:`loaded`), ``account`` (``name``, ``role_arn``).
+        ``verdict``, ``verdict_why``, ``shares`` (of its node: ``cpu``, ``memory``, ``gpu``, each 0 to 1), ``cost`` (an hour: ``now``, ``parked``, ``awake``;
+        and ``month``, and ``saved`` since it is parked), ``adapters`` (:func:`loaded`), ``account`` (``name``, ``role_arn``).
     """
     return [_row(part, rendered, live) for part in rendered["parts"] if part["enabled"] and "needs" in part]
 
@@ -86,7 +86,7 @@ def _row(part: Mapping, rendered: Mapping, live: Live) -> dict:
         "verdict": sizing["verdict"],
         "verdict_why": sizing["why"],
         "shares": _shares(needs, [live.nodes.get(pod["spec"].get("nodeName", "")) for pod in pods]),
-        "cost": _cost(name, part, live, note.get("replicas") or needs["awake"] or 1),
+        "cost": _cost(name, part, live, note),
         "adapters": loaded(deployment, live.loaded.get(name)) if deployment else [],
         "account": {key: part["account"][key] for key in ("namespace", "name", "role_arn")} if part["account"] else {},
     }
@@ -173,20 +173,22 @@ def _room(node: Mapping, gpu: str) -> dict[str, float]:
     return {name: float(quantity.parse(room[name])) for name in ("cpu", "memory", gpu) if name in room}
 
 
-def _cost(name: str, part: Mapping, live: Live, awake: int) -> dict[str, float | None]:
+def _cost(name: str, part: Mapping, live: Live, note: Mapping) -> dict[str, float | None]:
     """Price the nodes that a server's pods are on, those of them that others use too and that stay when it is parked, and what it would fill."""
     needs = part["needs"]
-    price = needs["price_per_hour"]
+    price, awake = needs["price_per_hour"], note.get("replicas") or needs["awake"] or 1
     if price is None or not needs["profile"]:
-        return dict.fromkeys(("now", "month", "parked", "awake"))
+        return dict.fromkeys(("now", "month", "parked", "awake", "saved"))
     own = _nodes(live, [name])
     shared = own & _nodes(live, live.pods.keys() - {name})
     filled = preflight.needed([needs | {"pods": awake}])
+    waited = age(note.get("since"), live.now)
     return {
         "now": len(own) * price,
         "month": len(own) * price * MONTH_HOURS,
         "parked": len(shared) * price,
         "awake": None if filled is None else filled * price,
+        "saved": None if filled is None or waited is None else filled * price * waited / 3600,
     }
 
 

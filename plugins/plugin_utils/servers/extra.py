@@ -123,6 +123,7 @@ def kinds_of(settings: Settings) -> list[tuple[str, str]]:
         for key, (_, group, kind) in ways.items()
         if settings.get(key)
     ]
+    found += [("batch", "CronJob")] if settings.get("schedule") else []
     items = [item for item in settings.get(KEY) or [] if isinstance(item, Mapping)]
     found += [(str(item.get("apiVersion")).rpartition("/")[0], str(item.get("kind"))) for item in items]
     return list(dict.fromkeys(found))

@@ -9,7 +9,7 @@ the identity report read:
 * ``roles``: the roles that were rendered.
 * ``parts``: one for each server, for what the workflows share, for the inventory's own objects, and for the Applications. Each has its ``role``, ``component``,
   ``profile``, ``enabled``, ``name``, ``objects``, the ``variables`` that it comes from, and where it has such: ``service``,
-  ``questions`` (smoke), ``hugging_face`` (facts), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``needs`` (``servers.needs``: the preflight), ``misfits``, ``holds`` (a claim that exists to the bytes that are downloaded into it), ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
+  ``questions`` (smoke), ``schedule_image`` (with kubectl: the gate), ``hugging_face`` (facts), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``needs`` (``servers.needs``: the preflight), ``misfits``, ``holds`` (a claim that exists to the bytes that are downloaded into it), ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
   and ``variable``, which sets the access), ``folder``, ``base`` and ``bundle`` (the tree), ``off`` (Applications of what is off).
 * ``role_arns``: every IAM role that the inventory names, carried by an account or not.
 * ``wanted``: the parts that Argo CD must leave, whichever Application has them.
@@ -45,6 +45,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import BASES, lineage
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
+    dashboards,
     exposure,
     extra,
     instances,
@@ -219,6 +220,7 @@ class Rendering:
             "enabled": server.enabled,
             "name": computed["name"],
             "image": computed["image"],
+            "schedule_image": computed["schedule_image"],
             "variables": server.variables,
             "chosen_by": kind.variables,
             "objects": objects,
@@ -256,10 +258,14 @@ class Rendering:
     def _extra(self) -> list[dict]:
         """Give the part of the objects that belong to no server; none without such."""
         settings = self._platform_settings(self.inputs, self.problems)
-        if not settings.get(extra.KEY):
+        shown = dashboards.enabled(self.platform)
+        if not settings.get(extra.KEY) and not shown:
             return []
-        part = self._part(PLATFORM, extra.PART, True, [])
-        part["objects"] = self._brought(settings, PLATFORM, True)
+        on = [role for role, found in self.servers.items() if any(server.enabled for server in found)]
+        part = self._part(
+            PLATFORM, extra.PART, True, dashboards.objects(self.platform, on, self.inputs.roles) if shown else []
+        )
+        part["objects"] += self._brought(settings, PLATFORM, True)
         return [part | {"folder": extra.PART, "chosen_by": settings.path(extra.KEY), "variables": "platform_*"}]
 
     def _platform_settings(self, inputs: Inputs, problems: Problems) -> Settings:
@@ -353,6 +359,7 @@ class Rendering:
         shared = inputs.values(WORKFLOWS)["workflow_enabled"]
         servers = [server for kind in registry.load_kinds() for server in found[kind.role] if server.described]
         brought = extra.kinds_of(self._platform_settings(inputs, Problems()))
+        brought += dashboards.KINDS if dashboards.enabled(inputs.values(PLATFORM)) else []
         if not host:
             return argocd.cluster(str(self.platform["cluster_name"]), servers, shared, settings, brought)
         given = inputs.given(APPLICATIONS)

@@ -8,6 +8,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     kinds,
     needs,
     scaling,
+    schedule,
     vllm,
     vllm_flags,
     workload,
@@ -27,10 +28,10 @@ def compute(settings: Settings, platform: Mapping) -> dict:
             settings.wrong(value, "never for the judge: CUDA graphs are worth their memory", "extra_args", flag)
     server = vllm.compute(settings, platform)
     if workload.flag(settings, "parked"):
-        # An autoscaler would start it again.
-        idle = ("poddisruptionbudget.yaml.j2", *scaling.TEMPLATES)
+        # An autoscaler would start it again, and so would its schedule.
+        idle = ("poddisruptionbudget.yaml.j2", schedule.TEMPLATE, *scaling.TEMPLATES)
         templates = [name for name in server["templates"] if name not in idle]
-        server.update(replicas=0, templates=templates, awake=needs.pods(server))
+        server.update(replicas=0, templates=templates, awake=needs.pods(server), **schedule.without(server))
     return server
 
 

@@ -31,6 +31,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers import (
     node,
     pool,
     scaling,
+    schedule,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.kinds import NAMES
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.reading import (
@@ -598,6 +599,7 @@ def templates(server: Mapping, settings: Settings, *own: str) -> list[str]:
         "networkpolicy.yaml.j2": flag(settings, "network_policy_enabled"),
         "poddisruptionbudget.yaml.j2": count is None or count > 1,
         "servicemonitor.yaml.j2": flag(settings, "monitoring_enabled"),
+        schedule.TEMPLATE: bool(server["schedule"]),
         **{name: bool(server[key]) for key, (name, _, _) in {**exposure.WAYS, **scaling.SCALERS}.items()},
     }
     wanted = [name for name, on in optional.items() if on]
@@ -690,5 +692,7 @@ def compute(
     reached = {name: number for name, number in numbers.items() if name != "metrics"}
     found |= exposure.compute(settings, platform, found["service_name"], reached)
     found |= scaling.compute(settings, platform["namespace"], found["name"], found["service_name"], waiting)
+    found["schedule_image"] = image(settings, platform, "schedule_image")
+    found |= schedule.compute(settings, platform["namespace"], found["schedule_image"], found)
     found["templates"] = templates(found, settings, *own_templates)
     return found

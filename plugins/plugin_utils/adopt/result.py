@@ -1,0 +1,46 @@
+"""What adopting hands on: servers, the inventory, and what is told beside it; does no work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import pod
+
+Render = Callable[[dict], dict]
+# Of the kinds of server: the variable of the profiles, and of those that are on.
+PROFILES = {kind: (f"{kind}_profiles", f"{kind}_enabled_profiles") for kind in ("vllm", "triton", "mlserver")}
+
+
+@dataclass
+class Server:
+    """One server, adopted.
+
+    Attributes:
+        kind: which role's.
+        profile: name of its profile.
+        live: the Deployment.
+        found: its settings, and what they leave out.
+        changes: what a run would change of the Deployment, in words.
+        restarts: whether a run replaces its pods.
+        takeover: why a run can't take the Deployment over by its name; ``""`` where it can.
+    """
+
+    kind: str
+    profile: str
+    live: Mapping
+    found: pod.Adopted
+    changes: list[str] = field(default_factory=list)
+    restarts: bool = True
+    takeover: str = ""
+
+
+@dataclass
+class Result:
+    """The inventory and what is told beside it."""
+
+    variables: dict[str, Any]
+    servers: list[Server]
+    problems: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)

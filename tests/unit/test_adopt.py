@@ -1,0 +1,249 @@
+"""Adopting: what runs, in the shapes of public charts, becomes an inventory whose rendering is the same."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import (
+    command,
+    compare,
+    inventory,
+    telling,
+    verify,
+    words,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import PROFILES
+from rendering import host, rendered
+
+SHAPES = Path(__file__).parents[1] / "adopt"
+PLACE = {"platform_cluster_name": "here", "platform_api_server": "https://x", "platform_namespace": "llm"}
+
+
+@pytest.fixture(scope="module")
+def adopted():
+    """Adopt a file of tests/adopt; each once."""
+    brought = {role: host().values(role) for role in (*PROFILES, "apply")}
+    known = {}
+
+    def adopt(name):
+        if name not in known:
+            objects = [item for item in yaml.safe_load_all((SHAPES / f"{name}.yaml").read_text()) if item]
+            known[name] = inventory.adopt(objects, PLACE, lambda variables: rendered(**variables), brought)
+        return known[name]
+
+    return adopt
+
+
+def server(result, name):
+    return next(one for one in result.servers if one.found.settings["name"] == name)
+
+
+def settings(result, name):
+    return server(result, name).found.settings
+
+
+@pytest.mark.parametrize(
+    "shape", ["production-stack", "inference-chart", "plain", "triton-chart", "sidecar-chart", "others"]
+)
+def test_the_written_inventory_is_accepted_and_its_rendering_is_what_runs(adopted, shape):
+    """What the roles do in their own way aside: each of those is told."""
+    result = adopted(shape)
+    assert result.problems == []
+    variables = yaml.safe_load(telling.text(result.variables))
+    found = rendered(**variables)
+    assert found["problems"] == []
+    for one in result.servers:
+        ours = verify.deployment(found, one)
+        left = list(compare.differences(compare.normal(one.live, one.found.renamed), compare.rendered(ours)))
+        assert [compare.line(item) for item in left if not compare.is_own(item)] == []
+        told = "\n".join(telling.told(result, [], "llm"))
+        marks = ("metadata.labels", "metadata.annotations")
+        missing = [item for item in left if not compare.dotted(item[0]).startswith(marks)]
+        assert all(compare.dotted(item[0]) in told for item in missing)
+
+
+def test_flags_become_variables_and_the_rest_extra_args(adopted):
+    stack = settings(adopted("production-stack"), "stack-mistral-deployment-vllm")
+    assert stack["model"] == "mistralai/Mistral-7B-Instruct-v0.2"
+    assert (stack["max_model_len"], stack["gpu_memory_utilization"]) == (8192, 0.85)
+    assert stack["extra_args"] == {
+        "no-enable-prefix-caching": True,
+        "dtype": "bfloat16",
+        "kv-transfer-config": {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"},
+    }
+    assert stack["hf_token_secret"] == {"name": "stack-secrets", "key": "hf_token_mistral"}
+    assert stack["cache"] == {
+        "type": "claim",
+        "claim_name": "stack-mistral-storage-claim",
+        "create": False,
+        "size": "60Gi",
+        "access_mode": "ReadWriteOnce",
+    }
+    assert stack["extra_init_containers"][0]["volumeMounts"] == [{"name": "cache", "mountPath": "/data"}]
+    pod = stack["patch"]["spec"]["template"]["spec"]
+    assert (pod["hostname"], pod["subdomain"]) == ("stack-mistral-vllm-stack", "stack-mistral-engine-service")
+    assert stack["autoscaled"]
+    kinds = [(item["kind"], item["metadata"]["name"]) for item in stack["extra_objects"]]
+    assert kinds == [("Service", "stack-mistral-engine-service"), ("ScaledObject", "stack-mistral-scaledobject")]
+    # The router beside it is no server, and Helm's fields are taken over.
+    assert len(adopted("production-stack").servers) == 1
+    assert "helm" in adopted("production-stack").variables["apply_adopt_managers"]
+
+
+def test_a_shell_is_read_and_its_variables_are_put_in(adopted):
+    llama = settings(adopted("inference-chart"), "llama-vllm")
+    assert (llama["model"], llama["served_model_name"]) == ("/models/llama", ["llama", "llama-70b"])
+    assert (llama["max_model_len"], llama["tensor_parallel_size"]) == ("32k", 4)
+    assert llama["extra_args"]["max-num-seqs"] == 64
+    assert llama["extra_args"]["compilation-config"] == {"cudagraph_mode": "PIECEWISE"}
+    assert llama["env"]["VLLM_LOGGING_LEVEL"] == "INFO"
+    assert llama["service_account_name"] == "inference"
+    assert llama["role_name"] == "arn:aws:iam::210987654321:role/inference"
+    assert llama["autoscaling"]["maxReplicas"] == 4
+    assert (llama["shm_size"], llama["startup_seconds"], llama["termination_grace_seconds"]) == ("20Gi", 1800, 180)
+    (balancer,) = llama["extra_objects"]
+    # By its old labels it goes on selecting the old pods beside the new ones.
+    assert balancer["spec"]["selector"] == {"app.kubernetes.io/component": "llama-vllm"}
+    assert balancer["spec"]["type"] == "LoadBalancer"
+    assert settings(adopted("inference-chart"), "llama-vllm")["service_name"] == "llama-vllm-server"
+
+
+def test_a_selector_of_another_form_is_told_with_the_way_around_it(adopted):
+    told = server(adopted("inference-chart"), "llama-vllm").takeover
+    assert "kubectl -n llm delete deployment llama-vllm --cascade=orphan" in told
+    assert server(adopted("plain"), "mistral-7b").takeover == ""
+
+
+def test_no_credential_is_written_and_each_is_named(adopted):
+    for shape in ("plain", "others"):
+        result = adopted(shape)
+        all_of_it = telling.text(result.variables) + "\n".join(telling.told(result, [], "llm"))
+        for value in ("hf_abcdefghijklmnopqrstuvwxyz", "aB3dEfGh1jKlMn0pQrStUv"):
+            assert value not in all_of_it
+    assert (
+        "env.HUGGING_FACE_HUB_TOKEN: its value is a credential" in server(adopted("plain"), "mistral-7b").found.lost[0]
+    )
+    lost = server(adopted("others"), "release-deployment-vllm").found.lost
+    assert any(line.startswith("sidecars: has a credential") for line in lost)
+    # And no run goes on with something else in its place.
+    refused = rendered(**yaml.safe_load(telling.text(adopted("others").variables)))["placeholders"]
+    assert any("sidecars" in line and "CHANGE_ME" in line for line in refused)
+
+
+def test_images_commands_and_environments_of_other_charts(adopted):
+    others = adopted("others")
+    python = settings(others, "release-deployment-vllm")
+    assert (python["model"], python["http_port"], python["tensor_parallel_size"]) == ("/data", 8080, 2)
+    assert python["security_context"]["runAsUser"] == 1000
+    assert [item["name"] for item in python["sidecars"]] == ["auth-proxy"]
+    sagemaker = settings(others, "dlc")
+    assert (sagemaker["model"], sagemaker["max_model_len"]) == ("s3://weights/llama-3.1-8b/", 16384)
+    assert sagemaker["extra_args"] == {"load-format": "runai_streamer", "enforce-eager": True}
+    assert sagemaker["env"] == {"AWS_REGION": "eu-west-1"}
+    assert sagemaker["patch"]["spec"]["template"]["spec"]["hostIPC"] is True
+    flags = settings(others, "flags")
+    assert (flags["model"], flags["max_loras"], flags["lora_enabled"]) == ("Qwen/Qwen3-8B", 4, True)
+    assert flags["api_key_secret"] == {"name": "keys", "key": "vllm"}
+    assert any("--lora-modules a=/lora/a b=/lora/b" in line for line in server(others, "flags").found.lost)
+    triton = settings(others, "triton-llm")
+    assert (triton["model_repository"], triton["models"]) == ("s3://my-models/repo", ["resnet", "bert"])
+    assert triton["http_port"] == 8010
+    assert settings(others, "iris")["models"]["iris"]["uri"] == "/mnt/models"
+    chart = settings(adopted("triton-chart"), "example-triton-inference-server")
+    assert (chart["model_repository"], chart["model_control_mode"]) == ("/models", "poll")
+    assert chart["extra_args"] == ["--repository-poll-secs=5", "--log-verbose=1"]
+
+
+def test_a_native_sidecar_another_probe_and_a_port_of_another_name(adopted):
+    decode = settings(adopted("sidecar-chart"), "ms-decode")
+    assert [(item["name"], item["restartPolicy"]) for item in decode["sidecars"]] == [("routing-proxy", "Always")]
+    assert (decode["http_port"], decode["startup_seconds"]) == (8200, 1815)
+    assert decode["resources"]["limits"]["rdma/ib"] == "1"
+    (main,) = decode["patch"]["spec"]["template"]["spec"]["containers"]
+    assert main["livenessProbe"] == {"httpGet": None, "tcpSocket": {"port": 8200}}
+    assert main["startupProbe"] == {"httpGet": {"path": "/v1/models"}, "timeoutSeconds": 5}
+    (monitor,) = decode["extra_objects"]
+    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "http"}]
+    lost = server(adopted("sidecar-chart"), "ms-decode").found.lost
+    assert "command: the shell runs, before the server: source /opt/vllm/bin/activate" in lost
+
+
+def test_what_is_no_deployment_or_no_known_command_is_told(adopted):
+    told = adopted("others").others
+    assert "StatefulSet stateful runs vllm: only Deployments can be expressed" in told
+    assert "Pod model-qwen-1 (made by Model qwen) runs vllm: only Deployments can be expressed" in told
+    assert any(
+        line.startswith("Deployment script, container c: the command is none of a known server") for line in told
+    )
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "found", "lost"),
+    [
+        ({"command": ["vllm", "serve", "a/b", "--x"]}, "vllm", ["a/b", "--x"], ""),
+        ({"command": ["vllm serve a/b"]}, "vllm", ["a/b"], ""),
+        ({"args": ["--model", "a/b"]}, "vllm", ["--model", "a/b"], ""),
+        ({"args": ["serve", "a/b"]}, "vllm", ["a/b"], ""),
+        (
+            {"command": ["python3", "-m", "vllm.entrypoints.openai.api_server"], "args": ["--model=a/b"]},
+            "vllm",
+            ["--model=a/b"],
+            "",
+        ),
+        (
+            {"command": ["bash", "-lc", "pip install x && vllm serve a/b 2>&1 | tee log"]},
+            "vllm",
+            ["a/b"],
+            "pip install x",
+        ),
+        (
+            {"command": ["sh", "-c", "M=a/b; exec vllm serve $M --port ${PORT:-81}"]},
+            "vllm",
+            ["a/b", "--port", "81"],
+            "",
+        ),
+        ({"command": ["sh", "-c"], "args": ["vllm serve $(cat /model)"]}, "vllm", ["CHANGE_ME"], "the shell computes"),
+        ({"command": ["env", "A=1", "vllm", "serve", "a/b"]}, "vllm", ["a/b"], ""),
+        (
+            {"command": ["mpirun", "-n", "2", "tritonserver", "--model-repository=/m"]},
+            "triton",
+            ["--model-repository=/m"],
+            "mpirun -n 2",
+        ),
+        ({"command": ["/opt/venv/bin/vllm", "serve", "a/b"]}, "vllm", ["a/b"], "its program is /opt/venv/bin/vllm"),
+        ({"image": "lmcache/lmstack-router:1", "args": ["--port", "8000"]}, "", [], ""),
+        ({"image": "docker.io/library/nginx:1"}, "", [], ""),
+    ],
+)
+def test_the_server_is_found_in_a_command_line(given, kind, found, lost):
+    read = command.read({"image": "vllm/vllm-openai:v0.14.1", **given})
+    if not kind:
+        assert read is None
+        return
+    assert (read.kind, read.words) == (kind, found)
+    assert lost in "; ".join(read.lost)
+
+
+def test_words_are_sorted_as_the_parser_would():
+    line = [
+        "a/b",
+        "--max_model_len",
+        "32k",
+        "-tp=2",
+        "--enforce-eager",
+        "--served-model-name",
+        "x",
+        "y",
+        "--seed",
+        "-1",
+    ]
+    found, single = words.vllm(line, "0.14.1")
+    assert single == ["a/b"]
+    assert found == {
+        "--max-model-len": "32k",
+        "--tensor-parallel-size": 2,
+        "--enforce-eager": True,
+        "--served-model-name": ["x", "y"],
+        "--seed": "-1",
+    }
