@@ -8,9 +8,14 @@ import json
 import shlex
 from pathlib import Path
 
+import aws_api
 import pytest
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd.applications import PART
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.planner import Planner
+from ansible_collections.modelyard.core.plugins.plugin_utils.aws.writes import written
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, parked
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
@@ -21,7 +26,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity, own
 from delivering import NAMESPACE, act, deliver, local
 from kubernetes.client import Configuration
-from rendering import run_render
+from rendering import rendered, run_render
 from test_leftovers import config_map, cron_job, own_objects
 
 RIGHTS = Path(__file__).resolve().parent.parent / "docs" / "rbac-read.yaml"
@@ -49,6 +54,7 @@ PLATFORM = {
     "platform_extra_objects": [cron_job("night"), config_map("notes", text="one\ntwo\nthree\n", empty=""), BYTES],
     "vllm_extra_init_containers": [WAIT],
     "apply_wait": False,
+    "platform_namespace_labels": {"team": "models"},
 }
 
 
@@ -232,8 +238,12 @@ def reader(cluster, found, more=False):
 
 def test_a_credential_that_may_only_read_finds_the_same(platform, edited):
     found = local(platform, **PLATFORM)
-    report, _ = diffed(platform, found, reader(platform, found, more=True))
+    connection = reader(platform, found, more=True)
+    report, _ = diffed(platform, found, connection)
     assert (report["differences"], report["error"]) == (edited[0]["differences"], "")
+    page = act("report", [], connection=connection, rendered=found, identity=False)["report"]
+    assert (page["answers"], page["unread"], len(page["drift"])) == (True, [], len(report["differences"]))
+    assert all(row["nodes"] for row in page["servers"] if row["ready"])
     # Of what it may not read it says so, and the rest is compared.
     platform.kubectl("-n", NAMESPACE, "delete", "role", "modelyard-read")
     less, _ = diffed(platform, found, reader(platform, found))
@@ -249,6 +259,7 @@ def test_a_run_takes_back_what_people_did_and_then_there_is_no_drift(platform, e
     # What Helm brought, and a pause, stays theirs.
     platform.kubectl("-n", NAMESPACE, "delete", "deploy", "vllm-fast")
     platform.kubectl("-n", NAMESPACE, "rollout", "resume", "deploy/judge-vllm")
+    platform.kubectl("label", "namespace", NAMESPACE, "team=models", "--overwrite")
     assert deliver(found, {"kubeconfig": str(platform.kubeconfig)}).failed == ""
     assert names(diffed(platform, found)[0]) == []
 
@@ -377,3 +388,25 @@ def test_every_cluster_is_told_of_before_the_play_ends(cluster, clean_platform, 
     # Without diff_fail only what is wrong with the inventory ends it.
     inventory.write_text(yaml.safe_dump({"clusters": {"hosts": {"here": connection}, "vars": common}}))
     assert cluster.playbook("diff", inventory=inventory).returncode == 0
+
+
+def test_what_somebody_changed_in_aws_is_told(cloud):
+    """Also of a cluster that does not answer."""
+    variables = {"platform_aws_account_id": aws_api.ACCOUNT, "platform_aws_region": aws_api.REGION}
+    found = rendered(**variables, irsa_oidc_issuer=aws_api.ISSUER)
+    settings = asked.of(found)
+    account = Account("", aws_api.REGION)
+    written(account, Planner(account, settings).make().writes)
+    away = {"host": "https://127.0.0.1:9", "api_key": "none"}
+    report, _ = diffed(None, found, away, aws=True)
+    assert (report["differences"], report["compared"]) == ([], False)
+    iam = cloud.client("iam")
+    role = settings["service_accounts"][0]["role_arn"].rpartition("/")[2]
+    trust = iam.get_role(RoleName=role)["Role"]["AssumeRolePolicyDocument"]
+    trust["Statement"][0]["Condition"]["StringEquals"].popitem()
+    iam.update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(trust))
+    report, said = diffed(None, found, away, aws=True)
+    (one,) = report["differences"]
+    assert (one["what"], role in one["note"]) == ("aws", True)
+    assert f"AWS: a run would {one['note'].partition('a run would ')[2]}" in said
+    assert diffed(None, found, away)[0]["differences"] == []

@@ -134,6 +134,9 @@ def test_without_a_command_it_stays_awake_until_the_cluster_parks_it(cluster, fo
     assert not deliver(local(cluster, vllm_judge_parked=True), direct).failed
     assert replicas(cluster) == 1
     deliver(found, direct)
+    large = local(cluster, ("vllm_judge",), vllm_judge_variant="judge-large")
+    with pytest.raises(AnsibleActionFail, match=r"is awake for an evaluation of .*, until .*: wait for that"):
+        act("switch", [], connection=direct, rendered=large, variant="judge-large", inventory="judge")
     told = evaluate(cluster, found, command="exit 9")
     assert (
         f"is awake for another evaluation, of {json.loads(live(cluster)['metadata']['annotations'][gating.NOTE])['by']}"

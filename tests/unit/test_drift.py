@@ -235,9 +235,12 @@ def test_an_object_that_no_run_applied_says_who_made_it():
         entry("kubectl-create", OURS),
     ]
     assert compared(DEPLOYMENT, found).made["manager"] == "kubectl-create"
-    # Of one whose books somebody emptied nothing is known, and no default is told as an edit.
+    # Of one whose books somebody emptied nothing is known; no default is told as an edit, and every edit is.
     found["metadata"]["managedFields"] = []
     assert (compared(DEPLOYMENT, found).made, told(DEPLOYMENT, found)) == ({}, [])
+    found["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1"}
+    found["spec"]["template"]["spec"] |= {"hostNetwork": True, "terminationGracePeriodSeconds": 30}
+    assert told(DEPLOYMENT, found) == ["added spec.template.spec.hostNetwork"]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ FILLED: dict[str, Any] = {
     "rollingUpdate.maxUnavailable": "25%",
     "spec.type": "ClusterIP",
     "spec.sessionAffinity": "None",
+    "spec.sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}},
     "spec.clusterIP": ANY,
     "spec.clusterIPs": ANY,
     "spec.ipFamilies": ANY,

@@ -19,7 +19,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.edits impor
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.findings import Found
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import recorded
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.leftovers import Leftovers
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import MANAGED_BY, PROJECT, identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import APPLICATIONS, generated
 
 # As whom Argo CD applies; what it writes into Applications it does as another.
@@ -123,8 +123,26 @@ class Drift:
                 note = f"and with it the {count} object{'s'[: count != 1]} that the inventory has there"
                 self.found.append(Found(namespace, Edit("absent", (), None, None, {}), note))
             elif live["metadata"].get("deletionTimestamp"):
+                absent.add(name)
                 self._going(live)
+            else:
+                self._labels(live, options)
         return absent
+
+    def _labels(self, live: Mapping, options: Mapping) -> None:
+        """Compare the labels that a run gives a namespace which it makes; of all others there may be any number."""
+        wanted = next((one for one in options["namespaces"] if one["name"] == live["metadata"]["name"]), {})
+        labels = live["metadata"].get("labels") or {}
+        if not wanted.get("create") or labels.get(MANAGED_BY) != PROJECT:
+            return
+        item = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": wanted["name"], "labels": wanted["labels"]},
+        }
+        compared = Comparison(item, dict(live), lambda _: True, [], self._defaults.fills)
+        note = "a run makes a namespace, and changes none"
+        self.found += [Found(item, edit, note) for edit in compared.edits if edit.what != "added"]
 
     def _served(self, item: Mapping, required: bool) -> bool:
         if self.cluster.resource(item["apiVersion"], item["kind"]):

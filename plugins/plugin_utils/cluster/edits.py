@@ -25,8 +25,14 @@ ORDER = "[order]"
 QUANTITIES = ("requests", "limits", "sizeLimit", "divisor", "metrics")
 # What controllers of Kubernetes' own write into objects that are not theirs.
 CONTROLLERS = ["kube-*", "cloud-controller-manager", parking.MANAGER]
-# What kubectl notes for itself, and whoever parks.
-NOTES = (fields.RESTARTED_AT, parking.NOTE, "kubectl.kubernetes.io/last-applied-configuration")
+# What kubectl notes for itself, whoever parks, and who asks Argo CD for something.
+NOTES = (
+    fields.RESTARTED_AT,
+    parking.NOTE,
+    "kubectl.kubernetes.io/last-applied-configuration",
+    # By which a person asks Argo CD to look again; it takes it away when it has.
+    "argocd.argoproj.io/refresh",
+)
 # What Argo CD writes into all that it delivers.
 TRACKING = ("argocd.argoproj.io/tracking-id", "app.kubernetes.io/instance")
 # Maps whose keys are fields of their own.
@@ -209,15 +215,16 @@ class Comparison:
     def _extra(self, value: Any, beside: Mapping, path: tuple, tries: list) -> None:
         """Judge a field that the inventory does not set."""
         holders = [place for place, trie in enumerate(tries) if trie is not None]
-        if not holders or path[-1] in NOTES or self._filled(path, value, beside):
+        # Where nobody's books are left, an edit looks like a default: then only what is known to be filled in is none.
+        if (self.entries and not holders) or path[-1] in NOTES or self._filled(path, value, beside):
             return
         # Whoever applies as kubectl did before server-side apply holds what the API server filled in, too.
-        whole = all(self.ours[place] and self.entries[place]["operation"] == "Update" for place in holders)
-        if whole or (path[-1] in TRACKING and all(self.ours[place] for place in holders)):
+        own = bool(holders) and all(self.ours[place] for place in holders)
+        if own and (path[-1] in TRACKING or all(self.entries[place]["operation"] == "Update" for place in holders)):
             return
         if isinstance(value, dict) and not path[-1].startswith("[") and not any(trie == {} for trie in tries):
             below = {key: _below(tries, f"f:{key}") for key in value}
-            held = [key for key, inner in below.items() if any(trie is not None for trie in inner)]
+            held = [key for key, inner in below.items() if not tries or any(trie is not None for trie in inner)]
             if len(held) == 1 or path[-1] in BY_KEY:
                 for key in held:
                     self._extra(value[key], value, (*path, key), below[key])
@@ -242,17 +249,18 @@ class Comparison:
         writers = others or [entry for entry, _ in holders]
         by = writer(max(writers, key=lambda entry: entry.get("time", ""))) if writers else {}
         edit = Edit(what, path, wanted, live, by)
-        theirs = what == "added" and others and self._theirs(path, others)
+        theirs = what == "added" and (others or not holders) and self._theirs(path, others)
         (self.beside if theirs else self.edits).append(edit)
 
     def _theirs(self, path: tuple, holders: list[Mapping]) -> bool:
         """Tell whether a field that was added is for those to set who hold it."""
         if path == ("spec", "replicas"):
             return True
-        if path[0] == "metadata":
-            return not any(fields.matches(entry["manager"], self.adoptable) for entry in holders)
         books = fields.BOOKKEEPERS if self.item["apiVersion"].startswith("argoproj.io/") else []
-        return all(fields.matches(entry["manager"], [*CONTROLLERS, *books]) for entry in holders)
+        keepers = bool(holders) and all(fields.matches(entry["manager"], [*CONTROLLERS, *books]) for entry in holders)
+        if path[0] == "metadata":
+            return keepers or not any(fields.matches(entry["manager"], self.adoptable) for entry in holders)
+        return keepers
 
 
 def same(path: tuple, wanted: Any, live: Any) -> bool:
