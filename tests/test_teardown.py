@@ -197,15 +197,16 @@ def test_applications_go_with_what_they_deployed_and_those_of_other_clusters_sta
     gitops = {"platform_delivery": "gitops"}
     connection = {"kubeconfig": str(cluster.kubeconfig)}
     assert not deliver(local(cluster, **gitops), connection).failed
-    elsewhere = {**gitops, "platform_cluster_name": "production", "argocd_apps_name_prefix": "production-"}
     foreign = cluster.api("GET", f"{APPLICATIONS}/vllm-inference")
     foreign["metadata"] = {
         **{key: foreign["metadata"][key] for key in ("labels", "annotations")},
         "name": "production-vllm",
     }
-    foreign["metadata"]["labels"]["modelyard/cluster"] = elsewhere["platform_cluster_name"]
+    foreign["metadata"]["labels"]["modelyard/cluster"] = "production"
     foreign["metadata"]["annotations"]["modelyard/part"] = "production/vllm"
     cluster.api("POST", APPLICATIONS, foreign)
+    repository = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "modelyard-repository"}}
+    cluster.api("POST", f"/api/v1/namespaces/{ARGOCD}/secrets", own([repository], "argocd-apps", "local", ARGOCD)[0])
     # Argo CD has looked at this one, and does not run any more.
     cluster.api("PATCH", f"{APPLICATIONS}/vllm-inference", {"status": {"reconciledAt": "2026-11-01T00:00:00Z"}})
     said, stopped = teardown(confirm="local", timeout=1, variables=gitops)
@@ -219,6 +220,7 @@ def test_applications_go_with_what_they_deployed_and_those_of_other_clusters_sta
     cluster.kubectl(*(word.strip("'") for word in command.split()))
     said, _ = teardown(confirm="local", variables=gitops)
     assert "remove Deployment ml-models/vllm" in said
+    assert "remove Secret argocd/modelyard-repository" in said
     assert [item["metadata"]["name"] for item in cluster.api("GET", APPLICATIONS)["items"]] == ["production-vllm"]
     assert there(cluster) == {f"ConfigMap/{NAMESPACE}/theirs", f"PersistentVolumeClaim/{NAMESPACE}/cache"}
     assert "stays: Application argocd/production-vllm: under another cluster's name" in said

@@ -42,7 +42,9 @@ def settings(result, name):
     return server(result, name).found.settings
 
 
-@pytest.mark.parametrize("shape", ["production-stack", "inference-chart", "plain", "triton-chart", "others"])
+@pytest.mark.parametrize(
+    "shape", ["production-stack", "inference-chart", "plain", "triton-chart", "sidecar-chart", "others"]
+)
 def test_the_written_inventory_is_accepted_and_its_rendering_is_what_runs(adopted, shape):
     """What the roles do in their own way aside: each of those is told."""
     result = adopted(shape)
@@ -123,6 +125,9 @@ def test_no_credential_is_written_and_each_is_named(adopted):
     )
     lost = server(adopted("others"), "release-deployment-vllm").found.lost
     assert any(line.startswith("sidecars: has a credential") for line in lost)
+    # And no run goes on with something else in its place.
+    refused = rendered(**yaml.safe_load(telling.text(adopted("others").variables)))["placeholders"]
+    assert any("sidecars" in line and "CHANGE_ME" in line for line in refused)
 
 
 def test_images_commands_and_environments_of_other_charts(adopted):
@@ -147,6 +152,20 @@ def test_images_commands_and_environments_of_other_charts(adopted):
     chart = settings(adopted("triton-chart"), "example-triton-inference-server")
     assert (chart["model_repository"], chart["model_control_mode"]) == ("/models", "poll")
     assert chart["extra_args"] == ["--repository-poll-secs=5", "--log-verbose=1"]
+
+
+def test_a_native_sidecar_another_probe_and_a_port_of_another_name(adopted):
+    decode = settings(adopted("sidecar-chart"), "ms-decode")
+    assert [(item["name"], item["restartPolicy"]) for item in decode["sidecars"]] == [("routing-proxy", "Always")]
+    assert (decode["http_port"], decode["startup_seconds"]) == (8200, 1815)
+    assert decode["resources"]["limits"]["rdma/ib"] == "1"
+    (main,) = decode["patch"]["spec"]["template"]["spec"]["containers"]
+    assert main["livenessProbe"] == {"httpGet": None, "tcpSocket": {"port": 8200}}
+    assert main["startupProbe"] == {"httpGet": {"path": "/v1/models"}, "timeoutSeconds": 5}
+    (monitor,) = decode["extra_objects"]
+    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "http"}]
+    lost = server(adopted("sidecar-chart"), "ms-decode").found.lost
+    assert "command: the shell runs, before the server: source /opt/vllm/bin/activate" in lost
 
 
 def test_what_is_no_deployment_or_no_known_command_is_told(adopted):

@@ -68,8 +68,15 @@ def fill(found: Adopted, deployment: Mapping, objects: Iterable[Mapping], role: 
     settings = found.settings
     # The role's own would stand beside those that are there.
     settings["network_policy_enabled"] = settings["monitoring_enabled"] = settings["alerts_enabled"] = False
-    settings["extra_objects"] = [manifest(item) for item in extra]
+    settings["extra_objects"] = [_ported(manifest(item), found.ports) for item in extra]
     return [*taken, *extra]
+
+
+def _ported(item: dict, renamed: Mapping[str, str]) -> dict:
+    """Let a PodMonitor name the container's ports as the role does."""
+    for endpoint in item["spec"].get("podMetricsEndpoints") or [] if item["kind"] == "PodMonitor" else []:
+        endpoint |= {"port": renamed.get(endpoint["port"], endpoint["port"])} if "port" in endpoint else {}
+    return item
 
 
 def _controlled(item: Mapping) -> bool:
@@ -128,6 +135,10 @@ def _services(found: Adopted, services: list[Mapping], role: str, taken: list[Ma
         if changed["spec"]["selector"].get("app") not in (None, name):
             # The label app is the server's name.
             changed["spec"]["selector"] = {**changed["spec"]["selector"], "app": name}
+            found.notes.append(
+                f"Service {item['metadata']['name']} selects by the label app, which is the server's name: from the first run on it "
+                "leads to the new pods alone"
+            )
         changed["spec"]["ports"] = [_port(port, found.ports) for port in item["spec"]["ports"]]
         extra.append(changed)
 

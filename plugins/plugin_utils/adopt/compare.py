@@ -33,15 +33,14 @@ OWN = re.compile(
     | {POD}\.(enableServiceLinks|automountServiceAccountToken|serviceAccountName|terminationGracePeriodSeconds|topologySpreadConstraints)
     | {POD}\.(volumes | containers\[[^]]+\]\.volumeMounts)
     | {POD}\.containers\[[^]]+\]\.(command|args|env|image)(\.|\[|$)
-    | {POD}\.containers\[[^]]+\]\.(startupProbe)
-    | {POD}\.containers\[[^]]+\]\.(liveness|readiness)Probe\.httpGet\.port$
+    | {POD}\.containers\[[^]]+\]\.(startup|liveness|readiness)Probe\.httpGet\.port$
     | {POD}\.containers\[[^]]+\]\.ports\[\d+\]\.name$
     """,
     re.VERBOSE,
 )
 # Of these the role's own stays where the pod has none.
 ADDED = re.compile(
-    rf"{POD}\.(init)?[cC]ontainers\[[^]]+\]\.(lifecycle|livenessProbe|readinessProbe|imagePullPolicy|ports\[\d+\])$"
+    rf"{POD}\.(init)?[cC]ontainers\[[^]]+\]\.(lifecycle|startupProbe|livenessProbe|readinessProbe|imagePullPolicy|ports\[\d+\])$"
 )
 # Of these no value is shown: a credential may stand in them.
 HIDDEN = re.compile(r"\.(args|command|env)(\.|\[|$)")
@@ -137,10 +136,9 @@ def patch(found: Iterable[Difference]) -> dict:
     """Write the patch that undoes differences: what the pod has is put in, what it has not is taken out."""
     result: dict = {}
     for path, live, _ in found:
-        # A port is merged by its name, and one without any can't be.
-        port = isinstance(path[-1], tuple) and path[-1][0] == "containerPort"
-        if not port or (isinstance(live, Mapping) and live.get("name")):
-            _put(result, path, live)
+        port = isinstance(path[-1], tuple) and path[-1][0] == "containerPort" and live is not ABSENT
+        # A patch merges ports by their names.
+        _put(result, path, {"name": f"port-{path[-1][1]}", **live} if port else live)
     return result
 
 

@@ -145,8 +145,19 @@ def _hide(found: pod.Adopted) -> None:
     for key, value in found.settings.items():
         hidden = hiding.hide(value)
         if hidden != value:
-            found.settings[key] = hidden
-            found.lost.append(f"{key}: has a credential, which is left out ({hiding.MARK}): put it into a Secret")
+            # A run refuses what an example left to be set.
+            found.settings[key] = _replaced(hidden)
+            found.lost.append(
+                f"{key}: has a credential, and CHANGE_ME in its place: put it into a Secret, and name that"
+            )
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _replaced(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_replaced(inner) for inner in value]
+    return value.replace(hiding.MARK, "CHANGE_ME") if isinstance(value, str) else value
 
 
 def _shorten(found: pod.Adopted, brought: Mapping) -> None:

@@ -100,6 +100,8 @@ def read(deployment: Mapping, main: Mapping, exports: Mapping, brought: Mapping)
     _environment(found, main, exports)
     _volumes(found, pod, main)
     _containers(found, pod, main)
+    if names := _named(pod):
+        found.notes.append(f"it names {', '.join(names)}: they stay as they are, and no run makes them")
     if pod.get("imagePullSecrets"):
         found.platform["platform_image_pull_secrets"] = [item["name"] for item in pod["imagePullSecrets"]]
     return found
@@ -260,6 +262,34 @@ def _containers(found: Adopted, pod: Mapping, main: Mapping) -> None:
     first = list(pod.get("initContainers") or [])
     found.settings["sidecars"] = [_other(found, item) for item in (*beside, *(one for one in first if _native(one)))]
     found.settings["extra_init_containers"] = [_other(found, item) for item in first if not _native(item)]
+
+
+def _named(pod: Mapping) -> list[str]:
+    """Name what a pod refers to; a claim is told with the cache, or as a volume, too."""
+    found = []
+    for volume in pod.get("volumes") or []:
+        for source, kind, key in (
+            ("configMap", "ConfigMap", "name"),
+            ("secret", "Secret", "secretName"),
+            ("persistentVolumeClaim", "PersistentVolumeClaim", "claimName"),
+        ):
+            if source in volume:
+                found.append(f"{kind} {volume[source].get(key)}")
+    for container in (*pod["containers"], *(pod.get("initContainers") or [])):
+        given = [
+            *(container.get("envFrom") or []),
+            *((item.get("valueFrom") or {}) for item in container.get("env") or []),
+        ]
+        for source in given:
+            for key, kind in (
+                ("configMapRef", "ConfigMap"),
+                ("secretRef", "Secret"),
+                ("configMapKeyRef", "ConfigMap"),
+                ("secretKeyRef", "Secret"),
+            ):
+                if key in source:
+                    found.append(f"{kind} {source[key]['name']}")
+    return list(dict.fromkeys(found))
 
 
 def _native(item: Mapping) -> bool:

@@ -104,8 +104,9 @@ def _shared_memory(found: Adopted) -> None:
 
 
 def version_of(image: str) -> str:
-    """Tell vLLM's version; the tag of LMCache's image is that of LMCache."""
-    return "" if "lmcache" in image else vllm_flags.version_of(image)
+    """Tell vLLM's version; the tag of an image that others build on it is their own."""
+    last = image.rpartition("/")[2].partition(":")[0]
+    return vllm_flags.version_of(image) if "vllm" in last and "lmcache" not in image else ""
 
 
 def _default(flag: str, version: str, otherwise: Any) -> Any:
@@ -118,6 +119,10 @@ def _length(found: Adopted, version: str) -> None:
         return
     found.settings["max_model_len"] = "auto"
     numbers = tuple(map(int, version.split(".")[:2])) if version else AUTO_SINCE
+    if not version:
+        found.notes.append(
+            "max_model_len is auto, which vLLM knows since 0.14: set the number of tokens if this one is older"
+        )
     if numbers < AUTO_SINCE:
         found.lost.append(
             f"max_model_len: it serves the model's own length, and vLLM {version} does not know auto: set the number of tokens"

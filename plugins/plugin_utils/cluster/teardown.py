@@ -82,7 +82,7 @@ class Teardown:
         self.leases = {namespace: lock.read() for namespace, lock in self.locks.items()}
         self.found = owned.look(self.cluster, self.rendered, self.leases)
         name = self.rendered["cluster"]["name"]
-        shared = [item for item in self.found.items if item["kind"] == "ApplicationSet" and _serves_others(item, name)]
+        shared = [item for item in self.found.items if item["kind"] == "ApplicationSet" and serves_others(item, name)]
         if shared:
             raise Refused(
                 [
@@ -126,7 +126,8 @@ class Teardown:
             if kind["namespace"] == scope and (self.claims or kinds.key(kind) not in kinds.LEFT):
                 resource = self.cluster.resource(kind["api_version"], kind["kind"])["name"]
                 wanted |= {(verb, kinds.group_of(kind["api_version"]), resource, scope) for verb in ("list", "delete")}
-        for item in goes:
+        # The right to one Secret is by its name, of which nobody can be asked before.
+        for item in [item for item in goes if item["kind"] != "Secret"]:
             resource = self.cluster.resource(item["apiVersion"], item["kind"])["name"]
             group = kinds.group_of(item["apiVersion"])
             verbs = ("delete", "patch") if item["kind"] == "Application" else ("delete",)
@@ -265,7 +266,7 @@ def cascades(item: Mapping) -> bool | None:
     return bool(item.get("status")) if item["kind"] == "Application" else None
 
 
-def _serves_others(item: Mapping, name: str) -> bool:
+def serves_others(item: Mapping, name: str) -> bool:
     """Tell whether a set makes Applications for other clusters than the one of this name."""
     generators = item["spec"]["generators"]
     if any("list" not in generator for generator in generators):
