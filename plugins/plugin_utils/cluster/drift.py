@@ -22,8 +22,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.leftovers i
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import MANAGED_BY, PROJECT, identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import APPLICATIONS, generated
 
-# As whom Argo CD applies; what it writes into Applications it does as another.
-ARGOCD_APPLIES = "argocd-controller"
+# As whom Argo CD applies; Roles and their bindings as another (kubectl auth reconcile).
+ARGOCD_APPLIES = ("argocd-controller", "argocd-application-controller")
 HERE = ("https://kubernetes.default.svc", "https://kubernetes.default.svc:443")
 Key = tuple[str, str, str, str]
 
@@ -249,7 +249,7 @@ def _appliers(manager: str, gitops: bool) -> Callable[[Mapping], bool]:
     """Tell by an entry of ``managedFields`` whether it is of those who apply what the inventory says."""
 
     def ours(entry: Mapping) -> bool:
-        if gitops and entry["manager"] == ARGOCD_APPLIES:
+        if gitops and entry["manager"] in ARGOCD_APPLIES:
             return True
         return (entry["manager"], entry["operation"], entry.get("subresource", "")) == (manager, "Apply", "")
 
