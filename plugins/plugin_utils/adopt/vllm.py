@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import words
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.command import Command
-from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.pod import Adopted
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import Adopted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm_flags
 
@@ -49,12 +49,18 @@ def fill(found: Adopted, command: Command, claims: Mapping[str, Mapping]) -> Non
     model = flags.pop("--model", None) or (single.pop(0) if single else None) or flags.pop("--model-tag", None)
     if model is None:
         found.lost.append("the model: the command line names none (vLLM would serve its built-in default)")
+    elif "$(" in str(model):
+        found.lost.append(f"the model: {model}: only the cluster knows this variable: set model")
+        model = None
     settings["model"] = _model(str(model or "CHANGE_ME"))
     found.lost += [f"args: {word}: belongs to no flag" for word in single]
     settings["adapter_slots"], settings["lora_enabled"] = {}, False
     for flag, variable in VARIABLES.items():
-        if flag in flags:
-            settings[variable] = flags.pop(flag)
+        value = flags.pop(flag, None)
+        if "$(" in str(value):
+            found.lost.append(f"args: {flag} {value}: only the cluster knows this variable: set {variable}")
+        elif value is not None:
+            settings[variable] = value
     if settings["lora_enabled"]:
         settings.setdefault("max_loras", LORAS)
         settings.setdefault("max_lora_rank", RANK)
@@ -80,6 +86,7 @@ def fill(found: Adopted, command: Command, claims: Mapping[str, Mapping]) -> Non
         del flags["--host"]
     settings["extra_args"] = {flag.removeprefix("--"): value for flag, value in flags.items()}
     settings.setdefault("http_port", PORT)
+    settings.setdefault("tensor_parallel_size", 1)
     _secrets(found)
     _shared_memory(found)
     _cache(found, str(settings["extra_args"].get("download-dir") or ""), claims)
