@@ -21,7 +21,7 @@ OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
     *("--hide-scrollbars", "--remote-debugging-port=0", "--remote-allow-origins=*", "about:blank"),
 )
-STARTS_SECONDS = 60
+STARTS_SECONDS = ANSWERS_SECONDS = 60
 KEYS = {
     "Tab": {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9},
     "Enter": {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"},
@@ -67,6 +67,13 @@ class Page:
         found = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def await_(self, script: str) -> None:
+        """Wait until a script gives true: what follows a key may be done a moment later."""
+        end = time.monotonic() + ANSWERS_SECONDS
+        while not self.run(script):
+            assert time.monotonic() < end, f"never true: {script}"
+            time.sleep(0.05)
 
     def press(self, key: str) -> None:
         """Press a key."""

@@ -33,6 +33,7 @@ ACTIONS = {
     name: action_loader.get(f"modelyard.core.{name}", class_only=True)
     for name in (
         "adopt",
+        "diff",
         "gate",
         "history",
         "park",

@@ -139,6 +139,13 @@ def fleet(clusters: int = CLUSTERS) -> list[dict]:
         3: live(found, {"triton-inference": None, **judge}, {"triton-inference": [], "judge-vllm": []}),
         5: live(found, {"vllm-large": deployment(found, "vllm-large", 1, 0), **judge}, {"vllm-large": [pod("vllm-large", since=ago(minutes=2), waiting="ContainerCreating")], "judge-vllm": []}),
     }  # fmt: skip
+    scaled = {
+        "server": "triton-inference",
+        "kind": "Deployment",
+        "name": "triton-inference",
+        "what": "changed",
+        "text": "changed spec.replicas: the inventory says 2, the cluster 3 (kubectl-scale, 28 Nov)",
+    }
     well = live(found, judge, {"judge-vllm": []}, loaded={"vllm": slots})
     made = []
     for number in range(clusters):
@@ -154,5 +161,6 @@ def fleet(clusters: int = CLUSTERS) -> list[dict]:
         away = number == clusters - 1
         seen = None if away else states.get(number % 16, well)
         why = "https://10.0.12.7:6443 does not answer: connect timeout=5" if away else ""
-        made.append(report(named, seen, why, **({} if away else {"releases": releases})))
+        more = {} if away else {"releases": releases, "drift": [scaled] if number % 16 == 4 else []}
+        made.append(report(named, seen, why, **more))
     return made

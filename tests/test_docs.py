@@ -295,7 +295,7 @@ def test_the_listed_rights_deploy_the_platform(clean_platform, deployer):
     )
     assert "vllm: its pods are gone, which frees 1 GPU" in deployer(*servers, play="park").stdout
     assert "wake vllm: 1 pod (parked by" in deployer(*servers, play="wake").stdout
-    given = {"gate_image": "registry.example/kubectl:1", "gate_command": "true", "gate_park": "always"}
+    given = {"gate_command": "true", "gate_park": "always"}
     assert "judge-vllm is parked" in deployer("-e", json.dumps(given), play="gate").stdout
     assert "prune Deployment ml-models/judge-vllm" in deployer("-e", "switch_variant=none", play="switch").stdout
     assert {item["metadata"]["name"] for item in clean_platform.get("-n", "ml-models", "deployments")["items"]} == {

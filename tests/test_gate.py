@@ -17,7 +17,6 @@ JUDGE = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/judge-vllm"
 CRON_JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/cronjobs"
 ACCOUNTS = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-IMAGE = "registry.example/kubectl:1"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def assert_parked(cluster) -> None:
 
 def evaluate(cluster, found, said=None, check_mode=False, **options):
     """Call the action; a failure is given as its message."""
-    given = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found, "image": IMAGE, **options}
+    given = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found, **options}
     try:
         return act("gate", [] if said is None else said, check_mode, **given)
     except AnsibleActionFail as error:
@@ -129,6 +128,15 @@ def test_a_judge_that_does_not_start_is_parked(cluster, found, judge):
 def test_without_a_command_it_stays_awake_until_the_cluster_parks_it(cluster, found, judge):
     done = evaluate(cluster, found)
     assert (done["url"], replicas(cluster)) == (f"http://judge-vllm-service.{NAMESPACE}.svc:8000", 1)
+    # A deploy leaves it so, also where the inventory has none of its pods.
+    direct = {"kubeconfig": str(cluster.kubeconfig)}
+    assert deliver(found, direct).plan["changes"] == []
+    assert not deliver(local(cluster, vllm_judge_parked=True), direct).failed
+    assert replicas(cluster) == 1
+    deliver(found, direct)
+    large = local(cluster, ("vllm_judge",), vllm_judge_variant="judge-large")
+    with pytest.raises(AnsibleActionFail, match=r"is awake for an evaluation of .*, until .*: wait for that"):
+        act("switch", [], connection=direct, rendered=large, variant="judge-large", inventory="judge")
     told = evaluate(cluster, found, command="exit 9")
     assert (
         f"is awake for another evaluation, of {json.loads(live(cluster)['metadata']['annotations'][gating.NOTE])['by']}"
@@ -172,12 +180,23 @@ def test_a_judge_that_somebody_else_woke_stays_awake_unless_asked(cluster, found
     parked.wake(client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), judge)
     wait_until(lambda: live(cluster)["status"].get("readyReplicas") == 1)
     before, said = cluster.resource_versions(), []
-    assert not evaluate(cluster, found, said, image="", command="true")["changed"]
+    assert not evaluate(cluster, found, said, command="true")["changed"]
     assert said[-1] == "judge-vllm was awake before, and stays so"
     after = cluster.resource_versions()
     assert {key for key in after if after[key] != before.get(key)} <= {f"Lease/{NAMESPACE}/modelyard"}
     assert evaluate(cluster, found, command="true", park="always")["changed"]
     assert parking.read(live(cluster))["reason"] == "after an evaluation"
+
+
+def test_whoever_parks_or_wakes_it_ends_the_deadline(cluster, found, judge):
+    direct = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found}
+    for action in ("wake", "park"):
+        evaluate(cluster, found)
+        act(action, [], **direct)
+        assert gating.NOTE not in live(cluster)["metadata"]["annotations"]
+        assert cluster.api("GET", CRON_JOBS)["items"] == []
+        assert replicas(cluster) == (action == "wake")
+        act("park", [], **direct)
 
 
 def test_what_can_not_be_evaluated_is_refused_before_anything_starts(cluster, found, judge):
@@ -186,10 +205,11 @@ def test_what_can_not_be_evaluated_is_refused_before_anything_starts(cluster, fo
     evaluate(cluster, found, said, check_mode=True, command="true")
     assert "would wake judge-vllm, parked by ann@laptop" in said[0]
     assert said[0].endswith("run true, and park it")
-    assert "gate_image is ''" in evaluate(cluster, found, image="", command="true")
     assert "gate_server is 'jugde-vllm': unknown, did you mean 'judge-vllm'?" in evaluate(
         cluster, found, server="jugde-vllm"
     )
+    by_git = {**found, "cluster": {**found["cluster"], "delivery": "gitops"}}
+    assert "would be started again by Argo CD" in evaluate(cluster, by_git, command="true")
     assert cluster.resource_versions() == before
 
 
@@ -197,7 +217,7 @@ def test_cut_off_at_any_moment_the_judge_is_parked_or_will_be(cluster, found, ju
     """By Ctrl-C, by a kill of the playbook, of which its worker learns, and by one of everything: then the CronJob is there."""
     seed = int(os.environ.get("INTERRUPT_SEED") or random.randrange(2**32))
     source = random.Random(seed)
-    command = ["-e", f"gate_image={IMAGE}", "-e", json.dumps({"gate_command": "sleep 99"})]
+    command = ["-e", json.dumps({"gate_command": "sleep 99"})]
     for how in ("SIGINT", "SIGKILL", "everything"):
         process = cluster.start_playbook("gate", *command)
         wait_until(lambda: cluster.api("GET", CRON_JOBS)["items"])

@@ -4,6 +4,7 @@ Moments are random; INTERRUPT_SEED repeats those of an earlier run, whose seed i
 """
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ from delivering import deliver, local
 
 NAMESPACE = "ml-models"
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/modelyard"
+RECORDS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 LARGE = ["-e", "vllm_judge_variant=judge-large"]
 # A killed run's lock is free at once.
@@ -148,6 +150,12 @@ def holder(cluster) -> str:
     return cluster.api("GET", LEASE).get("spec", {}).get("holderIdentity", "")
 
 
+def results(cluster) -> dict[int, str]:
+    """{number: result} of the releases."""
+    found = cluster.api("GET", f"{RECORDS}?labelSelector=modelyard/component=release")["items"]
+    return {int(item["data"]["number"]): item["data"]["result"] for item in found}
+
+
 def killed(cluster, moment: float, everything: bool, *args, playbook: str = "site") -> None:
     """Start a playbook and kill it so many seconds after it has begun to write; one that is faster ends by itself."""
     stale = holder(cluster)  # what an earlier killed run has left
@@ -270,6 +278,29 @@ def test_a_switch_killed_while_the_old_judge_goes_or_the_new_one_comes(deployed,
     killed(deployed, moment(), False, *to_large, playbook="switch")
     deployed.playbook("switch", *to_large, *NOW)
     assert_as(deployed, reference.switched)
+
+
+@pytest.mark.parametrize("everything", [True, False], ids=["everything dies", "workers go on"])
+def test_a_killed_rollback_run_again_ends_the_same(clean_platform, reference, moment, everything):
+    connection = {"kubeconfig": str(clean_platform.kubeconfig)}
+    for variables in ({}, {"vllm_judge_variant": "judge-large"}):
+        assert not deliver(local(clean_platform, **variables), connection).failed
+    back = ["-e", "release=1"]
+    killed(clean_platform, moment(), everything, *back, playbook="rollback")
+    clean_platform.playbook("rollback", *back, *NOW)
+    assert_as(clean_platform, reference.deployed)
+
+
+def test_a_failed_run_killed_while_it_brings_back_what_ran_ends_as_that(deployed, reference, moments):
+    wrong = {"vllm_node_selector": {"no": "where"}, "apply_capacity_timeout": 1, "apply_rollback_on_failure": True}
+    newest = max(results(deployed))
+    process = deployed.start_playbook("site", "-e", json.dumps(wrong))
+    assert wait_until(lambda: results(deployed).get(newest + 1) == "failed", process)
+    time.sleep(moments[0].uniform(0, 1))
+    kill(process, everything=True)
+    assert results(deployed)[newest + 1] in ("failed", "rolled back")
+    deployed.playbook("site", *NOW)
+    assert_as(deployed, reference.deployed)
 
 
 # --- The control plane is killed -------------------------------------------------------------------

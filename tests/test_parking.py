@@ -237,7 +237,7 @@ def test_the_judge_is_parked_until_it_is_woken_and_vllm_is_not_touched(cluster, 
     assert cluster.resource_versions() == versions
 
     said.clear()
-    done = act("park", said, reason="weekend", until="3d", **judge)
+    done = act("park", said, reason="weekend", end="3d", **judge)
     (row,) = done["servers"]
     assert (row["server"], row["by"], row["reason"], row["replicas"]) == ("judge-vllm", "ann (AWX job 7)", "weekend", 1)
     assert said[0] == "park judge-vllm: 1 pod ($1.01 per hour)"
@@ -285,7 +285,7 @@ def test_what_can_not_be_parked_is_told_and_nothing_is_written(cluster, judge):
     absent = local(cluster, ("vllm_judge", "triton"), vllm_judge_variant="judge")
     cases = [
         ({"servers": ["judge"]}, "park_servers is 'judge': unknown, did you mean"),
-        ({"until": "2020-01-01T00:00:00Z"}, "park_until is '2020-01-01T00:00:00Z': must be later than now, 20"),
+        ({"end": "2020-01-01T00:00:00Z"}, "park_until is '2020-01-01T00:00:00Z': must be later than now, 20"),
         (
             {"rendered": absent, "servers": ["judge-vllm", "triton-inference"]},
             "there is no Deployment ml-models/triton-inference: deploy the server first",

@@ -453,12 +453,23 @@ def test_a_report_says_how_a_deployed_platform_is_and_leaves_it_alone(platform):
     assert {one["state"] for one in vllm["adapters"]} == {"version not known"}
     assert [(one["kind"], one["server"]) for one in found["findings"]] == [("idle", "judge-vllm")]
     assert said == ["4 of 4 servers ready; 1 idle"]
+    # An inventory that says something else than what lives.
+    other = local(platform, triton_profiles={"cpu": {"replicas": 3}})
+    found = act("report", said, connection=connection, rendered=other, identity=False)["report"]
+    assert [
+        (one["server"], one["text"].partition(" (")[0]) for one in found["findings"] if one["kind"] == "drifted"
+    ] == [
+        (
+            "triton-inference",
+            "Deployment triton-inference: changed spec.replicas: the inventory says 3, the cluster 2",
+        )
+    ]
+    assert platform.resource_versions() == before
     # Another cluster than the one that is meant is not looked at.
     other = local(platform, platform_api_server="https://127.0.0.1:9")
     wrong = act("report", said, connection=connection, rendered=other, identity=False)["report"]
     assert (wrong["answers"], wrong["servers"], len(wrong["expected"])) == (False, [], 4)
     assert "but the connection (platform_connection or K8S_AUTH_*) leads to" in wrong["why"]
-    assert platform.resource_versions() == before
 
 
 def test_a_page_has_every_host_whatever_becomes_of_it(tmp_path):

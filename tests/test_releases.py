@@ -6,15 +6,24 @@ import base64
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, lease, releases, rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    client,
+    lease,
+    parked,
+    parking,
+    releases,
+    rollout,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
-from delivering import act, deliver, rendering
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS
+from delivering import ARGOCD, act, deliver, local, rendering
 
 PLACE = "/namespaces/ml-models"
 CONFIG_MAPS, PODS = f"/api/v1{PLACE}/configmaps", f"/api/v1{PLACE}/pods"
@@ -250,8 +259,9 @@ def test_history_shows_releases_and_tells_of_damaged_ones(place, cluster):
         place.run(deployment(image=f"registry.example/a:{text}"), config_map("one", k=text))
     cluster.api("PATCH", f"{CONFIG_MAPS}/modelyard-release-0002", {"data": {"by": "eve"}})
     said, report = history()
-    assert [line.split()[0] for line in said[:3]] == ["RELEASE", "3", "1"]
-    assert "2 updated: d" in said[1]
+    # In 80 characters, what changed stands below each.
+    assert [line.split()[0] for line in (said[0], said[1], said[3])] == ["RELEASE", "3", "1"]
+    assert [said[2], said[4]] == ["  2 updated: d", "  3 created: d"]
     assert "release 2 (ConfigMap modelyard-release-0002) is damaged, and left out: somebody has edited it" in said
     assert [one["number"] for one in report["releases"]] == [3, 1]
     assert len(report["damaged"]) == 1
@@ -325,6 +335,36 @@ def test_a_credential_in_a_text_comes_back_as_it_is_now(place):
     assert place.data() == {"one": {"url": "https://u:new2@a/1"}}
     place.run(config_map("two", k="v"))
     assert "ConfigMap ml-models/one had a credential in 'https://(hidden by modelyard)@a/1'" in place.refused(1)
+
+
+def test_a_parked_server_stays_parked(place):
+    place.run(deployment(replicas=2), config_map("one", k="1"))
+    newer = (deployment(image="registry.example/a:2", replicas=3), config_map("one", k="2"))
+    place.run(*newer)
+    parked.park(Cluster(place.connection), place.rendering(*newer)["parts"][0], "ann", "weekend")
+    assert place.back(1, *newer).failed == ""
+    live = place.cluster.api("GET", DEPLOYMENT)
+    assert (live["spec"]["replicas"], place.image()) == (0, "registry.example/a:1")
+    assert parking.read(live)["reason"] == "weekend"
+
+
+def test_by_gitops_the_applications_come_back_and_git_is_named(place, cluster):
+    def application(name: str, revision: str) -> dict:
+        source = {"repoURL": "https://git.internal/x", "path": name, "targetRevision": revision}
+        destination = {"server": "https://kubernetes.default.svc", "namespace": "ml-models"}
+        spec = {"project": "default", "source": source, "destination": destination}
+        return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", "metadata": {"name": name}, "spec": spec}
+
+    gitops = {"component": GITOPS}
+    place.run(application("vllm", "one"), **gitops)
+    newer = (application("vllm", "two"), application("triton", "two"))
+    place.run(*newer, **gitops)
+    done = place.back(1, *newer, **gitops)
+    assert done.failed == ""
+    found = cluster.api("GET", f"/apis/argoproj.io/v1alpha1/namespaces/{ARGOCD}/applications")["items"]
+    assert [(one["metadata"]["name"], one["spec"]["source"]["targetRevision"]) for one in found] == [("vllm", "one")]
+    assert "prune Application argocd/triton; what it deployed stays" in done.said
+    assert "What the Applications deliver comes from Git, and is rolled back there: git revert, then push" in done.said
 
 
 @pytest.mark.parametrize(
@@ -426,6 +466,33 @@ def test_where_the_rollback_fails_too_both_are_told(place, cluster, monkeypatch)
     assert "Deployment ml-models/d is not rolled out" in second
     assert place.results()[2] == "failed"
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
+
+
+def test_the_playbooks_tell_why_a_run_failed_what_runs_now_and_what_was_released(clean_platform):
+    """As a person sees it: site.yml fails and takes itself back, history.yml, rollback.yml."""
+    cluster = clean_platform
+    connection = {"kubeconfig": str(cluster.kubeconfig)}
+    assert deliver(local(cluster), connection).failed == ""
+    wrong = {"triton_node_selector": {"no": "where"}, "triton_min_ready_seconds": 4, **BACK}
+    done = cluster.playbook("site", "-e", json.dumps(wrong), check=False)
+    told = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 2
+    assert told.count("is not rolled out: no node took its pod in 1 s") == 1
+    assert told.count("Release 1 is back (") == 1
+    shown = cluster.playbook("history").stdout
+    # The inventory's commit is that of the working copy.
+    commit = cluster.run("git", "rev-parse", "HEAD").stdout[:8]
+    assert re.search(
+        rf"^  2 +\S+ \S+ +rolled back  {commit}\S* .*\n    \d updated: triton-inference", shown, re.MULTILINE
+    ), shown
+    assert re.search(r"^  1 +\S+ \S+ +succeeded ", shown, re.MULTILINE), shown
+    asked = cluster.playbook("rollback", check=False)
+    assert "name the release to bring back: -e release=N; there are: 1, 2 (playbooks/history.yml)" in " ".join(
+        (asked.stdout + asked.stderr).split()
+    )
+    same = cluster.playbook("rollback", "-e", "release=1").stdout
+    assert "changed=0" in same
+    assert "release 1 is back. Never rolled back: volume claims, namespaces, AWS." in same
 
 
 def wait_until(true, seconds: float = 30) -> None:

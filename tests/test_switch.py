@@ -161,6 +161,24 @@ def test_a_pod_that_stays_brings_everything_back(judge):
     assert differences(state(judge), before) == []
 
 
+def test_a_variant_of_another_name_comes_when_the_old_one_is_gone(judge):
+    before = state(judge)
+    other = {"vllm_judge_variants": {"other": {"name": "judge-other", "hardware_profile": "gpu-vllm"}}}
+    run = switch(judge, "other", **other)
+    assert not run.failed
+    moments = [
+        "scale Deployment ml-models/judge-vllm from 1 to 0",
+        "create Deployment ml-models/judge-other",
+        "prune Deployment ml-models/judge-vllm",
+    ]
+    places = [run.text.index(moment) for moment in moments]
+    assert places == sorted(places)
+    assert len(pods(judge, "judge-other")) == 1
+    assert judge.api("GET", JUDGE) == {}
+    assert not switch(judge, "judge", "other").failed
+    assert differences(state(judge), before) == []
+
+
 def test_what_is_refused_or_only_looked_at_touches_nothing(judge):
     before = judge.resource_versions()
     run = switch(judge, "judge-large", check_mode=True)

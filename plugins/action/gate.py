@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator
 
 from ansible_collections.modelyard.core.plugins.plugin_utils import command, worker
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, forward, gating, parking, rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    delivery,
+    forward,
+    gating,
+    parked,
+    parking,
+    rollout,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, process_id
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import check_cluster
@@ -45,14 +52,11 @@ class ActionModule(Action):
             "by": lock.holder,
             # The URL that is left is used by others, after the end of this run.
             "process": process_id(os.getppid()) if options["command"] else "",
-            "image": options["image"],
+            "image": options["image"] or part["schedule_image"],
             "timeout": options["timeout"],
             "always": options["park"] == "always",
         }
         gate = gating.Gate(cluster, rendered, part, settings, self.tell)
-        if gate.ours and not options["image"]:
-            what = "must be an image with kubectl: the cluster itself parks the server at its deadline, should this run be cut off"
-            raise Refused([problem("gate_image", options["image"], what)])
         result = {"url": options["url"] or gating.inner_url(rendered, part), "model": gating.model(part)}
         if self._task.check_mode:
             self.tell(self._foretold(gate, options["command"]))
@@ -81,6 +85,11 @@ class ActionModule(Action):
                     "is scaled by KEDA, which would wake it again: give it minReplicaCount 0",
                 )
             )
+        item = parked.deployment(part)
+        scheduled = parking.SCHEDULE in (item["metadata"].get("annotations") or {})
+        if delivery.is_gitops(rendered) and item["spec"].get("replicas") and not scheduled:
+            what = "would be started again by Argo CD when the cluster parks it at the deadline: let Git have it parked (vllm_judge_parked)"
+            wrong.append(problem("gate_server", part["name"], what))
         if any(asked.get("key") for asked in part["questions"]) and not options["url"]:
             what = "must be set: the server asks for an API key, which the API server's proxy removes"
             wrong.append(problem("gate_url", options["url"], what))

@@ -9,7 +9,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
-COLUMNS = ("release", "when", "result", "commit", "changes", "by")
+COLUMNS = ("release", "when (UTC)", "result", "commit", "by", "changes")
 PAST = {"create": "created", "update": "updated", "prune": "pruned", "remove": "removed"}
 
 
@@ -32,8 +32,7 @@ class ActionModule(Action):
             for line in _details(record, rendered):
                 self.tell(line)
         elif records:
-            rows = [_row(record) for record in records]
-            for line in table.columns(COLUMNS, rows, self.width):
+            for line in _table([_row(record) for record in records], self.width):
                 self.tell(line)
         else:
             self.tell(f"no run has left a record in namespace {delivery.scope(rendered)} yet")
@@ -42,9 +41,18 @@ class ActionModule(Action):
 
 
 def _row(record: dict) -> list[str]:
-    dirty = "-dirty" if record["clean"] == "no" else ""
-    commit = record["commit"][:8] + dirty
-    return [str(record["number"]), record["time"], record["result"], commit, short(record), record["by"]]
+    commit = record["commit"][:8] + ("-dirty" if record["clean"] == "no" else "")
+    when = record["time"][:16].replace("T", " ")
+    return [str(record["number"]), when, record["result"], commit, record["by"], short(record)]
+
+
+def _table(rows: list[list[str]], width: int) -> list[str]:
+    """Lay the rows out; where that is too wide, what each release changed stands below it, so that nothing of it is cut."""
+    lines = table.columns(COLUMNS, rows)
+    if not width or max(map(len, lines)) <= width:
+        return lines
+    head, *lines = table.columns(COLUMNS[:-1], [row[:-1] for row in rows], width)
+    return [head, *(text for line, row in zip(lines, rows, strict=True) for text in (line, f"  {row[-1]}"))]
 
 
 def short(record: dict) -> str:

@@ -6,7 +6,7 @@ import os
 import time
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, parked, parking, rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, gating, parked, parking, rollout
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, person
@@ -27,9 +27,9 @@ class ActionModule(Action):
         planning.check_cluster(cluster, delivery.identity(rendered))
         before = {part["name"]: parked.live_of(cluster, part) for part in parts}
         try:
-            until = parking.until(options["until"], cluster.now)
+            until = parking.until(options["end"], cluster.now)
         except ValueError as error:
-            raise Refused([problem("park_until", options["until"], str(error))]) from None
+            raise Refused([problem("park_until", options["end"], str(error))]) from None
         said = {"by": person(task_vars), "reason": options["reason"], "until": until}
         if check:
             changed = [part for part in parts if parked.park(cluster, part, dry_run=True, **said)[1]]
@@ -41,6 +41,8 @@ class ActionModule(Action):
             freed = {row["workload"]: row for row in rollout.table(cluster, list(before.values()))}
             changed = [part for part in parts if parked.park(cluster, part, **said)[1]]
             self._tell(cluster, parts, changed, before)
+            for part in parts:
+                gating.forget(cluster, part)
             for part in parts if settings["wait"] else []:
                 _wait_for_none(cluster, before[part["name"]], settings["margin"], alive)
                 self._gone(part, freed[part["name"]])

@@ -21,6 +21,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Unreachable,
     readable,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.drift import Drift
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.rollout import redact
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from ansible_collections.modelyard.core.plugins.plugin_utils.report import findings, live, rows
@@ -49,13 +51,12 @@ class ActionModule(Action):
         report = _empty(rendered, task_vars.get("inventory_hostname") or rendered["cluster"]["name"])
         now = datetime.now(UTC)
         try:
-            cluster, seen, listed = within(ANSWERS_SECONDS, lambda: _look(options["connection"], rendered))
+            cluster, seen, more = within(ANSWERS_SECONDS, lambda: _look(options["connection"], rendered))
         except Failure as error:
             report["why"] = redact(str(error))
         else:
             now = seen.now
-            report |= _looked_at(rendered, seen) | listed
-            report["unread"] = [*seen.unread, *listed["unread"]]
+            report |= _looked_at(rendered, seen) | more
             report |= _identity(cluster, rendered, options["identity"])
         report["findings"] = findings.of(report, now)
         self.tell(_told(report))
@@ -90,17 +91,39 @@ def within(seconds: float, look: Callable[[], Any]) -> Any:
 def _look(connection: dict, rendered: Mapping) -> tuple[Cluster, live.Live, dict]:
     cluster = Cluster(connection)
     planning.check_cluster(cluster, delivery.identity(rendered))
-    return cluster, live.read(cluster, rendered), _releases(cluster, rendered)
+    kept, damaged = _releases(cluster, rendered)
+    differences, unread = _drift(cluster, rendered)
+    seen = live.read(cluster, rendered)
+    return cluster, seen, {"releases": kept, "drift": differences, "unread": [*seen.unread, *damaged, *unread]}
 
 
-def _releases(cluster: Cluster, rendered: Mapping) -> dict:
+def _releases(cluster: Cluster, rendered: Mapping) -> tuple[list[dict], list[str]]:
     """Give the last releases, and what stands against reading them all."""
     damaged: list[str] = []
     found = readable(releases.listed, cluster, rendered, damaged)
     if found is None:
-        return {"releases": [], "unread": ["the records of releases"]}
+        return [], ["the records of releases"]
     kept = [{key: one[key] for key in RELEASE} | {"changes": len(one["changes"])} for one in found[:RELEASES]]
-    return {"releases": kept, "unread": damaged}
+    return kept, damaged
+
+
+def _drift(cluster: Cluster, rendered: Mapping) -> tuple[list[dict], list[str]]:
+    """Give what lives and is not as the inventory says, each with the server that it belongs to; and what was not compared."""
+    if rendered["problems"]:
+        return [], []
+    try:
+        drift = Drift(cluster, rendered)
+    except Unreachable:
+        raise
+    except Failure as error:
+        return [], [f"what differs from the inventory: {redact(str(error))}"]
+    parts = [part for part in rendered["parts"] if "needs" in part]
+    owners = {identity(item): part["name"] for part in parts for item in part["objects"]}
+    # What Argo CD says of its Applications is told by itself.
+    found = [one for one in drift.found if one.edit.what != "application"]
+    return [
+        {"server": owners.get(identity(one.item), ""), **one.report(), "text": one.lines()[0]} for one in found
+    ], drift.unread
 
 
 def _empty(rendered: Mapping, host: str) -> dict:
@@ -121,6 +144,7 @@ def _empty(rendered: Mapping, host: str) -> dict:
         "applications": [],
         "quotas": [],
         "releases": [],
+        "drift": [],
         "chains": [],
         "identity": NOT_LOOKED_AT,
         "unread": [],
@@ -137,7 +161,6 @@ def _looked_at(rendered: Mapping, seen: live.Live) -> dict:
         "servers": rows.rows(rendered, seen),
         "applications": findings.applications(seen.applications, _wanted(rendered)),
         "quotas": findings.quotas(seen.quotas),
-        "unread": seen.unread,
         "cost_per_hour": cost,
         "unpriced": unpriced,
     }

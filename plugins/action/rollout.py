@@ -78,10 +78,10 @@ class ActionModule(Action):
             what more there is to tell, and the kinds that this run has applied.
         """
         record, kept = plan["record"] if lock else 0, plan["kinds"]
-        if not record:
-            return rollback.advice(cluster, rendered), kept
         self._finish(cluster, rendered, record, archive.FAILED, reason)
-        if not rendered["settings"]["apply"]["rollback_on_failure"]:
+        if rendered.get("recovers"):  # its caller does, in its own way
+            return "", kept
+        if not record or not rendered["settings"]["apply"]["rollback_on_failure"]:
             return rollback.advice(cluster, rendered, record), kept
         alive = self._renewing(lock)
         done, told, made = rollback.bring_back(cluster, rendered, record, lock, self.tell, alive)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, parking, switching
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, gating, parking, switching
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import SINCE_FORMAT, Lock, recorded
@@ -44,6 +44,9 @@ class ActionModule(Action):
             "told": _told(options["inventory"], where(task_vars.get(VARIABLE)), variant),
         }
         deployments = switching.replaced(plan)
+        if busy := [note for item in deployments if (note := gating.active(item, planner.cluster.now))]:
+            what = f"the judge is awake for an evaluation of {busy[0]['by']}, until {busy[0]['until']}: wait for that, or end it (playbooks/park.yml)"
+            raise Refused([problem("switch_variant", variant, what)])
         if self._task.check_mode:
             for item in deployments:
                 name = f"Deployment {item['metadata']['namespace']}/{item['metadata']['name']}"
@@ -130,7 +133,7 @@ def _checked(rendered: dict, variant: str) -> dict:
                 problem(
                     "platform_delivery",
                     "gitops",
-                    f"Argo CD applies the judge, so Git says which: set {VARIABLE}, render, push (docs/gitops.md), then run playbooks/site.yml",
+                    f"Argo CD applies the judge, so Git says which: park it (playbooks/park.yml), set {VARIABLE}, render and push, run playbooks/site.yml, and wake it (playbooks/wake.yml)",
                 )
             ]
         )
@@ -144,9 +147,9 @@ def _checked(rendered: dict, variant: str) -> dict:
             ]
         )
     rendered = copy.deepcopy(rendered)
-    # Whether the new one starts decides whether the old one comes back.
+    # Whether the new one starts decides whether the old one comes back, and that is done here, its pods first.
     rendered["settings"]["apply"]["wait"] = True
-    return rendered
+    return rendered | {"recovers": True}
 
 
 def _pods(live: list[dict]) -> dict[str, int]:

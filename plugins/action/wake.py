@@ -8,6 +8,7 @@ import time
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     delivery,
+    gating,
     parked,
     parking,
     questions,
@@ -52,6 +53,8 @@ class ActionModule(Action):
         with lock.held(settings["lock_wait"], self.tell) as alive:
             changed = [part for part in parts if parked.wake(cluster, part)[1]]
             self._tell(cluster, parts, changed, before)
+            for part in parts:
+                gating.forget(cluster, part)
             if not settings["wait"]:
                 return {"changed": bool(changed), "workloads": [], "answers": []}
             live = rollout.Watch(cluster, settings, self.tell, alive).wait([*map(parked.deployment, parts)])

@@ -33,7 +33,7 @@ options:
     choices: [woken, always]
     default: woken
   image:
-    description: An image with C(kubectl), for the CronJob.
+    description: An image with C(kubectl), for the CronJob; by default that of the server's schedule (C(vllm_judge_schedule_image)).
     type: str
     default: ''
   url:
@@ -55,7 +55,6 @@ EXAMPLES = r"""
   modelyard.core.gate:
     rendered: "{{ rendered }}"
     command: ./evaluate.sh
-    image: registry.example/kubectl:1.35
 """
 
 RETURN = r"""

@@ -20,7 +20,7 @@ options:
     description: Why, for those who find it parked.
     type: str
     default: ''
-  until:
+  end:
     description:
       - 'Until when: a time with its zone (V(2026-12-01T07:00:00Z)), or how long from now (V(12h), V(3d)).'
       - It is a note. A run says when that time is over, and nothing wakes the server by itself.
@@ -37,7 +37,7 @@ EXAMPLES = r"""
   modelyard.core.park:
     rendered: "{{ rendered }}"
     reason: no evaluation before Monday
-    until: 3d
+    end: 3d
 """
 
 RETURN = r"""

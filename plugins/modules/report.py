@@ -54,6 +54,10 @@ report:
     applications: {description: 'Of each Application, application, sync, health, revision and why.', type: list, elements: dict}
     quotas: {description: 'Of each resource of a ResourceQuota, quota, resource, used, hard and share.', type: list, elements: dict}
     releases: {description: 'The last releases, the newest first.', type: list, elements: dict}
+    drift:
+      description: What differs from the inventory, as modelyard.core.diff gives it, each with its server and the first line of its text.
+      type: list
+      elements: dict
     chains: {description: 'The chains to S3, as modelyard.core.identity gives them.', type: list, elements: dict}
     identity: {description: 'Whose AWS was asked, or why none.', type: str}
     problems: {description: 'What a run would refuse of the inventory.', type: list, elements: str}

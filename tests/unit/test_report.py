@@ -244,6 +244,25 @@ def test_a_broken_chain_and_an_inventory_that_a_run_would_refuse(found):
     ]  # fmt: skip
 
 
+def test_what_differs_from_the_inventory_is_told_once_an_object(found):
+    edit = {"server": "vllm", "kind": "Deployment", "name": "vllm", "what": "changed", "text": "changed spec.replicas"}
+    edits = [
+        edit,
+        {**edit, "text": "added spec.paused"},
+        {**edit, "server": "", "kind": "Role", "name": "workflow-role"},
+    ]
+    gone = [
+        {**edit, "what": "absent", "text": "absent"},
+        {**edit, "kind": "Service", "what": "absent", "text": "absent"},
+    ]
+    seen = live(found, parked(found), {"judge-vllm": []})
+    assert told(report(found, seen, drift=edits)) == [
+        ("drifted", "vllm", "Deployment vllm: changed spec.replicas, and 1 more"),
+        ("drifted", "", "Role workflow-role: changed spec.replicas"),
+    ]
+    assert told(report(found, seen, drift=gone)) == [("drifted", "vllm", "Service vllm: absent")]
+
+
 @pytest.mark.parametrize(
     ("result", "reason", "text"),
     [

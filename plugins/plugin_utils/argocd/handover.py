@@ -51,7 +51,7 @@ def await_sync(cluster: Cluster, options: dict, tell: Callable[[str], None]) -> 
         found = cluster.list(ARGOCD, "Application", namespace, selector)
         if not found:
             raise Stuck(f"there are no Applications of this cluster in namespace {namespace}: nothing to hand over to")
-        late = {item["metadata"]["name"]: text for item in found if (text := _unsynced(item))}
+        late = {item["metadata"]["name"]: text for item in found if (text := unsynced(item))}
         if not late:
             return [item["metadata"]["name"] for item in found]
         if time.monotonic() > end:
@@ -66,7 +66,7 @@ def await_sync(cluster: Cluster, options: dict, tell: Callable[[str], None]) -> 
         time.sleep(INTERVAL)
 
 
-def _unsynced(application: dict) -> str:
+def unsynced(application: dict) -> str:
     """Say what an Application waits for, or nothing when it is synced."""
     status = application.get("status") or {}
     state = (status.get("sync") or {}).get("status")

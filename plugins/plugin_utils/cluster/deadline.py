@@ -104,13 +104,18 @@ def _cron_job(part: Mapping, image: str, minute: datetime) -> dict:
             "schedule": f"{minute.minute} {minute.hour} {minute.day} {minute.month} *",
             "timeZone": "Etc/UTC",
             "concurrencyPolicy": "Forbid",
-            "jobTemplate": {"spec": {"backoffLimit": 10, "template": {"spec": template}}},
+            "jobTemplate": {
+                "spec": {
+                    "backoffLimit": 10,
+                    "template": {"metadata": {"labels": {"app": name}}, "spec": template},
+                }
+            },
         },
     }
 
 
 def _account(part: Mapping, rendered: Mapping) -> list[dict]:
-    """Give the account, what it may do, and that it may."""
+    """Give the account, what it may do, that it may, and what its pod may reach."""
     name = name_of(part)
     rules = [
         {
@@ -122,7 +127,17 @@ def _account(part: Mapping, rendered: Mapping) -> list[dict]:
         {"apiGroups": ["batch"], "resources": ["cronjobs"], "resourceNames": [name], "verbs": ["delete"]},
     ]
     subject = {"kind": "ServiceAccount", "name": name, "namespace": rendered["cluster"]["namespace"]}
+    # To the API server, whose address is the cluster's, where it is not open anyway.
+    ports = [{"port": port, "protocol": "TCP"} for port in (443, 6443)]
+    policy = {"podSelector": {"matchLabels": {"app": name}}, "policyTypes": ["Egress"], "egress": [{"ports": ports}]}
+    network = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name},
+        "spec": policy,
+    }
     return [
+        *([network] if any(item["kind"] == "NetworkPolicy" for item in part["objects"]) else []),
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}},
         {"apiVersion": RBAC, "kind": "Role", "metadata": {"name": name}, "rules": rules},
         {

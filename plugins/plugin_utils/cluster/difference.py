@@ -37,8 +37,13 @@ def described(before: Any, after: Any, path: tuple = ()) -> list[list[str]]:
         elif isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
             found[name] = [f"{name}:", *_signed(old.splitlines(), new.splitlines())]
         else:
-            found[name] = [f"{name} {' -> '.join(_apart(_text(old), _text(new)))}"]
+            found[name] = [f"{name} {' -> '.join(sides(old, new))}"]
     return [_shortened(lines) for lines in found.values()]
+
+
+def sides(old: Any, new: Any) -> list[str]:
+    """Write two values so that it shows where they differ, each in as many characters as a line has room for."""
+    return _apart(_text(old), _text(new))
 
 
 def essence(item: dict) -> str:

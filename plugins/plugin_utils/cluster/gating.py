@@ -31,7 +31,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.writes impo
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 # The annotation of a server that is awake for an evaluation, a JSON object: by, since, until, process.
-NOTE = "modelyard/gate"
+NOTE = parking.GATE
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 # From the end of an evaluation to the cluster's own deadline: a run that lives parks long before.
 RESERVE_SECONDS = 300
@@ -47,6 +47,15 @@ def active(live: Mapping, now: datetime) -> dict:
         return {} if ended else note
     except (ValueError, KeyError, TypeError):
         return {}
+
+
+def forget(cluster: Cluster, part: Mapping) -> None:
+    """Drop the deadline of an evaluation whose server somebody parks or wakes: from then on it is theirs."""
+    live = parked.live_of(cluster, part)
+    if NOTE in (live["metadata"].get("annotations") or {}):
+        patch = {"metadata": {"annotations": {NOTE: None}}}
+        cluster.request("PATCH", cluster.object_path(live), {"fieldManager": parking.MANAGER}, patch, MERGE_PATCH)
+        deadline.cancel(cluster, part, live["metadata"]["namespace"])
 
 
 class Gate:

@@ -101,14 +101,15 @@ class Leftovers:
         name = self.cluster.resource(kind["api_version"], kind["kind"])["name"]
         return ".".join(part for part in (name, kinds.group_of(kind["api_version"])) if part)
 
-    def look(self, absent: set[str]) -> list[dict]:
+    def look(self, absent: set[str], denied: list[dict] | None = None) -> list[dict]:
         """List what runs made, under whatever cluster's name.
 
         Args:
             absent: namespaces that are not there yet.
+            denied: takes the kinds that this credential may not list; without it that is an error.
         """
         places = [*self.pruned(), *(kind for kind in self.remembered if kind not in self.unseen)]
-        return self._listed([kind for kind in places if kind["namespace"] not in absent])
+        return self._listed([kind for kind in places if kind["namespace"] not in absent], denied)
 
     def mine(self, found: Iterable[dict], components: Iterable[str]) -> list[dict]:
         """Pick from what :meth:`look` gave what is this cluster's, and of these components."""
@@ -120,14 +121,20 @@ class Leftovers:
         served = (kind for kind in self.options["release"] if self.cluster.resource(kind["api_version"], kind["kind"]))
         return self.mine(self._listed(list(served)), [GITOPS])
 
-    def _listed(self, places: list[dict]) -> list[dict]:
+    def _listed(self, places: list[dict], denied: list[dict] | None = None) -> list[dict]:
         """List each kind; one with a ``name`` is read, not listed. What is on its way out is left out."""
 
         def find(kind: dict) -> list[dict]:
             if "name" not in kind:
                 # Not the records of releases, which stay.
                 selector = f"{MANAGED_BY}={PROJECT},{COMPONENT}!={RELEASE}"
-                return self.cluster.list(kind["api_version"], kind["kind"], kind["namespace"], selector)
+                try:
+                    return self.cluster.list(kind["api_version"], kind["kind"], kind["namespace"], selector)
+                except ApiError as error:
+                    if error.status != 403 or denied is None:
+                        raise
+                    denied.append(kind)
+                    return []
             named = {"apiVersion": kind["api_version"], "kind": kind["kind"]}
             named["metadata"] = {"namespace": kind["namespace"], "name": kind["name"]}
             # Whoever may not read it did not write it.

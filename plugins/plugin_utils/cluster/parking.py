@@ -19,6 +19,8 @@ MANAGER = "modelyard-park"
 SCHEDULE = "modelyard/schedule"
 # Of one whose pods are ended for those of another in its place (cluster/switching.py): whoever applies it next starts it.
 SWITCH = "modelyard/switch"
+# Of one that an evaluation has woken, which parks it in the end (cluster/gating.py).
+GATE = "modelyard/gate"
 
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 # At least one of the three, each of few digits.
@@ -125,14 +127,15 @@ def left(item: dict, live: Mapping | None, manager: str, adoptable: list[str]) -
     """
     if item["kind"] != "Deployment" or not live:
         return item, adoptable
-    there, noted = live["spec"]["replicas"], NOTE in (live["metadata"].get("annotations") or {})
+    there, annotations = live["spec"]["replicas"], live["metadata"].get("annotations") or {}
+    noted, evaluates = NOTE in annotations, bool(there) and GATE in annotations
     scheduled = SCHEDULE in item["metadata"].get("annotations", {})
     ours = "f:replicas" in fields.split(live, manager, [])[0].get("f:spec", {})
     # A schedule that goes leaves nobody who would wake it.
     parked = bool(read(live)) and (noted or scheduled)
     if not parked and not entries(live) and not (scheduled and not ours):
         return item, adoptable
-    if not parked and (noted or item["spec"].get("replicas") != there):
+    if not parked and not evaluates and (noted or item["spec"].get("replicas") != there):
         return item, [*adoptable, MANAGER]
     spec = {key: value for key, value in item["spec"].items() if key != "replicas"}
     # Of a field that is left out, what we hold would go.

@@ -111,7 +111,7 @@ def carry_out(cluster: Cluster, plan: Plan, settings: dict) -> None:
         remove(cluster, change.item, change.cascade)
     for change in plan.changes:
         if change.takeover:
-            adopt(cluster, change, settings["field_manager"], settings["adopt_managers"])
+            adopt(cluster, change, settings["field_manager"])
         cluster.apply(change.item, settings["field_manager"], settings["force"], dry_run=False)
     for change in plan.prune:
         remove(cluster, change.item, change.cascade)

@@ -40,7 +40,12 @@ def of(report: Mapping, now: datetime) -> list[dict]:
     """
     if not report["answers"]:
         return [_finding(BROKEN, "", silence(report["why"])), *_refused(report)]
-    found = [*_refused(report), *_cluster(report), *(one for row in report["servers"] for one in _server(row, now))]
+    found = [
+        *_refused(report),
+        *_cluster(report),
+        *_drifted(report),
+        *(one for row in report["servers"] for one in _server(row, now)),
+    ]
     return sorted(found, key=lambda one: KINDS.index(one["kind"]))
 
 
@@ -81,6 +86,19 @@ def _cluster(report: Mapping) -> list[dict]:
         if one["share"] > CLOSE:
             used = f"{one['used']} of {one['hard']} {one['resource']}"
             found.append(_finding(LIMIT, "", f"ResourceQuota {one['quota']}: {used} used, {one['share']:.0%}"))
+    return found
+
+
+def _drifted(report: Mapping) -> list[dict]:
+    """Tell of each object that is not as the inventory says; one that is absent makes its server broken."""
+    objects: dict[tuple, list[Mapping]] = {}
+    for one in report["drift"]:
+        if not (one["kind"] == "Deployment" and one["server"] and one["what"] == "absent"):
+            objects.setdefault((one["server"], one["kind"], one["name"]), []).append(one)
+    found = []
+    for (server, kind, name), edits in objects.items():
+        more = f", and {len(edits) - 1} more" if edits[1:] else ""
+        found.append(_finding(DRIFTED, server, f"{kind} {name}: {edits[0]['text'][:LONGEST]}{more}"))
     return found
 
 

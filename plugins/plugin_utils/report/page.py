@@ -40,6 +40,7 @@ UNKNOWN = {
     "servers": [],
     "expected": [],
     "releases": [],
+    "drift": [],
     "applications": [],
     "chains": [],
     "quotas": [],

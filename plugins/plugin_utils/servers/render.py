@@ -9,7 +9,7 @@ the identity report read:
 * ``roles``: the roles that were rendered.
 * ``parts``: one for each server, for what the workflows share, for the inventory's own objects, and for the Applications. Each has its ``role``, ``component``,
   ``profile``, ``enabled``, ``name``, ``objects``, the ``variables`` that it comes from, and where it has such: ``service``,
-  ``questions`` (smoke), ``hugging_face`` (facts), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``needs`` (``servers.needs``: the preflight), ``misfits``, ``holds`` (a claim that exists to the bytes that are downloaded into it), ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
+  ``questions`` (smoke), ``schedule_image`` (with kubectl: the gate), ``hugging_face`` (facts), ``start_seconds`` and ``autoscaled_pool`` (the plan), ``needs`` (``servers.needs``: the preflight), ``misfits``, ``holds`` (a claim that exists to the bytes that are downloaded into it), ``account`` (its ServiceAccount: ``component``, ``namespace``, ``name``, ``role_arn``, ``reads``, ``access``,
   and ``variable``, which sets the access), ``folder``, ``base`` and ``bundle`` (the tree), ``off`` (Applications of what is off).
 * ``role_arns``: every IAM role that the inventory names, carried by an account or not.
 * ``wanted``: the parts that Argo CD must leave, whichever Application has them.
@@ -220,6 +220,7 @@ class Rendering:
             "enabled": server.enabled,
             "name": computed["name"],
             "image": computed["image"],
+            "schedule_image": computed["schedule_image"],
             "variables": server.variables,
             "chosen_by": kind.variables,
             "objects": objects,

@@ -692,6 +692,7 @@ def compute(
     reached = {name: number for name, number in numbers.items() if name != "metrics"}
     found |= exposure.compute(settings, platform, found["service_name"], reached)
     found |= scaling.compute(settings, platform["namespace"], found["name"], found["service_name"], waiting)
-    found |= schedule.compute(settings, platform["namespace"], image(settings, platform, "schedule_image"), found)
+    found["schedule_image"] = image(settings, platform, "schedule_image")
+    found |= schedule.compute(settings, platform["namespace"], found["schedule_image"], found)
     found["templates"] = templates(found, settings, *own_templates)
     return found
