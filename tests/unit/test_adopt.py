@@ -8,8 +8,10 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import (
     command,
     compare,
     inventory,
+    result,
     telling,
     verify,
+    vllm,
     words,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import PROFILES

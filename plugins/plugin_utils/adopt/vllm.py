@@ -46,13 +46,7 @@ def fill(found: Adopted, command: Command, claims: Mapping[str, Mapping]) -> Non
     """
     settings, version = found.settings, version_of(found.settings["image"])
     flags, single = words.vllm(command.words, version)
-    model = flags.pop("--model", None) or (single.pop(0) if single else None) or flags.pop("--model-tag", None)
-    if model is None:
-        found.lost.append("the model: the command line names none (vLLM would serve its built-in default)")
-    elif "$(" in str(model):
-        found.lost.append(f"the model: {model}: only the cluster knows this variable: set model")
-        model = None
-    settings["model"] = _model(str(model or "CHANGE_ME"))
+    settings["model"] = _model(found, flags, single)
     found.lost += [f"args: {word}: belongs to no flag" for word in single]
     settings["adapter_slots"], settings["lora_enabled"] = {}, False
     for flag, variable in VARIABLES.items():
@@ -92,8 +86,16 @@ def fill(found: Adopted, command: Command, claims: Mapping[str, Mapping]) -> Non
     _cache(found, str(settings["extra_args"].get("download-dir") or ""), claims)
 
 
-def _model(text: str) -> str:
-    return text.rstrip("/") if text.startswith("/") and len(text) > 1 else text
+def _model(found: Adopted, flags: dict, single: list[str]) -> str:
+    """Find the model among flags and words, and take it out; CHANGE_ME where it is not known."""
+    model = str(flags.pop("--model", None) or (single.pop(0) if single else ""))
+    if not model:
+        found.lost.append("the model: the command line names none (vLLM would serve its built-in default)")
+    elif "$(" in model:
+        found.lost.append(f"the model: {model}: only the cluster knows this variable: set model")
+    if not model or "$(" in model:
+        return "CHANGE_ME"
+    return model.rstrip("/") if model.startswith("/") and len(model) > 1 else model
 
 
 def _shared_memory(found: Adopted) -> None:
