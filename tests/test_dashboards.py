@@ -24,7 +24,7 @@ LABELS = {
         **TARGET,
         "job": ["vllm-service"],
         "pod": ["vllm-1"],
-        "handler": ["/v1/load_lora_adapter"],
+        "handler": ["/v1/completions"],
         "status": ["2xx", "5xx"],
     },
     "nv": {**TARGET, "job": ["triton-inference"], "pod": ["triton-1"], "model": ["resnet"], "reason": ["BACKEND", ""]},

@@ -367,24 +367,24 @@ def test_by_gitops_the_applications_come_back_and_git_is_named(place, cluster):
     assert "What the Applications deliver comes from Git, and is rolled back there: git revert, then push" in done.said
 
 
-@pytest.mark.parametrize(
-    ("number", "variables", "told"),
-    [
-        ("", {}, "name the release to bring back: -e release=N; there are: 1 (playbooks/history.yml)"),
-        ("one", {}, "release=one: is no number; there are: 1"),
-        ("9", {}, "there is no release 9 of local; there are 1 (playbooks/history.yml lists them)"),
-        ("1", {"platform_delivery": "gitops"}, "release 1 was delivered otherwise (platform_delivery: direct)"),
-        ("1", {"platform_cluster_name": "other"}, "release 1 is of the cluster local, not of other"),
-        ("1", {"api_server": "https://elsewhere"}, "platform_api_server is https://elsewhere"),
-    ],
+NO_SUCH = (
+    ("", {}, "name the release to bring back: -e release=N; there are: 1 (playbooks/history.yml)"),
+    ("one", {}, "release=one: is no number; there are: 1"),
+    ("9", {}, "there is no release 9 of local; there are 1 (playbooks/history.yml lists them)"),
+    ("1", {"platform_delivery": "gitops"}, "release 1 was delivered otherwise (platform_delivery: direct)"),
+    ("1", {"platform_cluster_name": "other"}, "release 1 is of the cluster local, not of other"),
+    ("1", {"api_server": "https://elsewhere"}, "platform_api_server is https://elsewhere"),
 )
-def test_a_release_that_is_not_this_clusters_is_refused(place, cluster, number, variables, told):
+
+
+def test_a_release_that_is_not_this_clusters_is_refused(place, cluster):
     place.run(config_map("one", k="v"))
     before = cluster.resource_versions()
-    now = rendering(**{"api_server": cluster.url, **variables})
-    with pytest.raises(AnsibleActionFail) as stopped:
-        act("rollback", [], connection=place.connection, rendered=now, release=number)
-    assert told in stopped.value.message
+    for number, variables, told in NO_SUCH:
+        now = rendering(**{"api_server": cluster.url, **variables})
+        with pytest.raises(AnsibleActionFail) as stopped:
+            act("rollback", [], connection=place.connection, rendered=now, release=number)
+        assert told in stopped.value.message
     assert cluster.resource_versions() == before
 
 
@@ -424,6 +424,16 @@ def test_a_failed_rollout_brings_back_what_ran_and_the_old_pods_serve_on(place, 
     assert "Release 1 is back" in record["reason"]
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
     assert place.run(deployment(), config_map("one", k="1")).plan["changes"] == []
+
+
+def test_a_failed_run_is_left_to_a_caller_that_recovers_by_itself(place):
+    """As playbooks/switch.yml does."""
+    place.run(deployment(), config_map("one", k="1"))
+    found = place.rendering(deployment(**NOWHERE), config_map("one", k="2"), **BACK) | {"recovers": True}
+    done = deliver(found, place.connection)
+    assert "no node took its pod" in done.failed
+    assert "elease 1" not in done.failed
+    assert (place.results()[2], place.data()) == ("failed", {"one": {"k": "2"}})
 
 
 def test_a_first_deploy_that_fails_has_nothing_to_bring_back(place):

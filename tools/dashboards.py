@@ -92,6 +92,7 @@ def vllm() -> dashboard.Dashboard:
     """Make the dashboard of vLLM, the judge among its servers."""
     made = board("vllm", "vLLM", "vLLM servers, the judge among them", "vllm:num_requests_running")
     each, pod = "sum by (namespace, job)", "{{job}} {{pod}}"
+    completions = f'{OURS}, handler=~"/v1/(chat/)?completions"'
     made = row(
         made,
         "Now",
@@ -170,12 +171,13 @@ def vllm() -> dashboard.Dashboard:
             (f"sum by (namespace, job, status) ({rate('http_requests_total')})", f"{SERVER} {{{{status}}}}"),
         ),
         panel(
-            "Adapters loaded through the API",
-            "none",
+            "Completions by status",
+            "reqps",
             (
-                f'sum by (namespace, job, status) (increase(http_requests_total{{{OURS}, handler="/v1/load_lora_adapter"}}[$__rate_interval]))',
+                f"sum by (namespace, job, status) ({rate('http_requests_total', completions)})",
                 f"{SERVER} {{{{status}}}}",
             ),
+            what="Who asks for an adapter that is missing is answered 4xx.",
         ),
     )
 

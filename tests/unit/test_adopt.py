@@ -8,8 +8,10 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import (
     command,
     compare,
     inventory,
+    result,
     telling,
     verify,
+    vllm,
     words,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import PROFILES
@@ -34,12 +36,12 @@ def adopted():
     return adopt
 
 
-def server(result, name):
-    return next(one for one in result.servers if one.found.settings["name"] == name)
+def server(whole, name):
+    return next(one for one in whole.servers if one.found.settings["name"] == name)
 
 
-def settings(result, name):
-    return server(result, name).found.settings
+def settings(whole, name):
+    return server(whole, name).found.settings
 
 
 @pytest.mark.parametrize(
@@ -47,16 +49,16 @@ def settings(result, name):
 )
 def test_the_written_inventory_is_accepted_and_its_rendering_is_what_runs(adopted, shape):
     """What the roles do in their own way aside: each of those is told."""
-    result = adopted(shape)
-    assert result.problems == []
-    variables = yaml.safe_load(telling.text(result.variables))
+    whole = adopted(shape)
+    assert whole.problems == []
+    variables = yaml.safe_load(telling.text(whole.variables))
     found = rendered(**variables)
     assert found["problems"] == []
-    for one in result.servers:
+    for one in whole.servers:
         ours = verify.deployment(found, one)
         left = list(compare.differences(compare.normal(one.live, one.found.renamed), compare.rendered(ours)))
         assert [compare.line(item) for item in left if not compare.is_own(item)] == []
-        told = "\n".join(telling.told(result, [], "llm"))
+        told = "\n".join(telling.told(whole, [], "llm"))
         marks = ("metadata.labels", "metadata.annotations")
         missing = [item for item in left if not compare.dotted(item[0]).startswith(marks)]
         assert all(compare.dotted(item[0]) in told for item in missing)
@@ -116,8 +118,8 @@ def test_a_selector_of_another_form_is_told_with_the_way_around_it(adopted):
 
 def test_no_credential_is_written_and_each_is_named(adopted):
     for shape in ("plain", "others"):
-        result = adopted(shape)
-        all_of_it = telling.text(result.variables) + "\n".join(telling.told(result, [], "llm"))
+        one = adopted(shape)
+        all_of_it = telling.text(one.variables) + "\n".join(telling.told(one, [], "llm"))
         for value in ("hf_abcdefghijklmnopqrstuvwxyz", "aB3dEfGh1jKlMn0pQrStUv"):
             assert value not in all_of_it
     assert (
@@ -148,6 +150,10 @@ def test_images_commands_and_environments_of_other_charts(adopted):
     triton = settings(others, "triton-llm")
     assert (triton["model_repository"], triton["models"]) == ("s3://my-models/repo", ["resnet", "bert"])
     assert triton["http_port"] == 8010
+    # Without a GPU, and without a word of what it needs.
+    plain = settings(others, "cpu-server")
+    assert list(plain["skip_checks"]) == ["parallel"]
+    assert plain["patch"]["spec"]["template"]["spec"]["containers"] == [{"name": "vllm", "resources": None}]
     assert settings(others, "iris")["models"]["iris"]["uri"] == "/mnt/models"
     chart = settings(adopted("triton-chart"), "example-triton-inference-server")
     assert (chart["model_repository"], chart["model_control_mode"]) == ("/models", "poll")
@@ -223,6 +229,15 @@ def test_the_server_is_found_in_a_command_line(given, kind, found, lost):
         return
     assert (read.kind, read.words) == (kind, found)
     assert lost in "; ".join(read.lost)
+
+
+def test_what_only_the_cluster_knows_is_left_to_be_set():
+    found = result.Adopted(
+        settings={"image": "vllm/vllm-openai:v0.14.1", "extra_volumes": [], "extra_volume_mounts": []}
+    )
+    vllm.fill(found, command.Command("vllm", ["--model=$(MODEL)", "--port", "$(PORT)"]), {})
+    assert (found.settings["model"], found.settings["http_port"]) == ("CHANGE_ME", 8000)
+    assert [line.partition(": only")[0] for line in found.lost] == ["the model: $(MODEL)", "args: --port $(PORT)"]
 
 
 def test_words_are_sorted_as_the_parser_would():

@@ -47,8 +47,8 @@ def test_they_can_be_turned_off(switch: str) -> None:
 
 def test_only_what_a_server_has_is_watched() -> None:
     with_adapters, without = rules("vllm", "vllm"), rules("judge-vllm", "vllm_judge", vllm_judge_variant="judge")
-    assert {"VLLMLoaderFails", "VLLMAdapterNotLoaded"} <= with_adapters.keys()
-    assert not {"VLLMLoaderFails", "VLLMAdapterNotLoaded", "VLLMCertificateExpires"} & without.keys()
+    assert "VLLMLoaderFails" in with_adapters
+    assert not {"VLLMLoaderFails", "VLLMCertificateExpires"} & without.keys()
 
 
 def test_names_and_times_are_the_servers_own() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.normal import manifest
-from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.pod import Adopted
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import Adopted
 
 ROLE = "eks.amazonaws.com/role-arn"
 # Kinds that may be about a server, in the order in which they are looked at.

@@ -8,7 +8,13 @@ from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import around, command, pod, triton, verify, vllm
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.command import Command
-from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import PROFILES, Render, Result, Server
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import (
+    PROFILES,
+    Adopted,
+    Render,
+    Result,
+    Server,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import hiding
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import MANAGED_BY, PROJECT
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import load_kinds
@@ -22,6 +28,8 @@ NOTHING = {
 }
 # Profiles that the roles have themselves.
 BUILTIN = ("vllm", "cpu", "gpu", "mlserver")
+# What stands there in any case: by its profile a server is told of.
+KEPT = ("name", "tensor_parallel_size")
 # Where nothing and null are the same.
 EMPTIES = ("adapter_slots", "extra_env", "hf_token_secret", "api_key_secret", "pod_labels", "labels", "extra_args")
 OTHERS = ("StatefulSet", "DaemonSet", "LeaderWorkerSet", "Job", "Pod")
@@ -120,7 +128,7 @@ def _server(item: Mapping, container: Mapping, words: Command, objects: list[Map
     return Server(words.kind, profile, item, found, takeover=_takeover(item))
 
 
-def _tools(found: pod.Adopted, item: Mapping) -> None:
+def _tools(found: Adopted, item: Mapping) -> None:
     """Say whose a Deployment is until now: its tool would undo, or remove, what a run makes of it."""
     notes, labels = item["metadata"].get("annotations") or {}, item["metadata"].get("labels") or {}
     if release := notes.get("meta.helm.sh/release-name"):
@@ -138,7 +146,7 @@ def _tools(found: pod.Adopted, item: Mapping) -> None:
         )
 
 
-def _hide(found: pod.Adopted) -> None:
+def _hide(found: Adopted) -> None:
     """Take out what has the form of a credential, and say where it stood."""
     found.lost[:] = map(hiding.hide_text, found.lost)
     found.notes[:] = map(hiding.hide_text, found.notes)
@@ -160,15 +168,15 @@ def _replaced(value: Any) -> Any:
     return value.replace(hiding.MARK, "CHANGE_ME") if isinstance(value, str) else value
 
 
-def _shorten(found: pod.Adopted, brought: Mapping) -> None:
+def _shorten(found: Adopted, brought: Mapping) -> None:
     """Leave out what the role has anyway."""
-    for key in [key for key in found.settings if key != "name"]:
+    for key in [key for key in found.settings if key not in KEPT]:
         value, own = found.settings[key], brought.get(key)
         if value == own or (key in EMPTIES and value in ({}, [], "", None) and own in ({}, [], "", None)):
             del found.settings[key]
 
 
-def _ports(found: pod.Adopted, container: Mapping, kind: str) -> None:
+def _ports(found: Adopted, container: Mapping, kind: str) -> None:
     """Note by which names the server's ports were known: a Service, a monitor may name them."""
     numbers = {found.settings.get(f"{name}_port", port): name for name, port in around.PORTS.get(kind, {}).items()}
     for port in container.get("ports") or []:
@@ -176,7 +184,7 @@ def _ports(found: pod.Adopted, container: Mapping, kind: str) -> None:
             found.ports[port["name"]] = numbers[port["containerPort"]]
 
 
-def _grace(found: pod.Adopted, brought: Mapping) -> None:
+def _grace(found: Adopted, brought: Mapping) -> None:
     """Keep the drain below the grace that the pod has."""
     grace = found.settings.get("termination_grace_seconds")
     drain = brought.get("drain_seconds", 10)

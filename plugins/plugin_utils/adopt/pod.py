@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import containers
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.normal import plain, told
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import Adopted
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.workload import is_credential
 
 # Volumes that the roles name themselves.
@@ -29,29 +31,10 @@ TIMES = {
 }
 PROBE_DEFAULTS = {"periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
 NATIVE = ("cpu", "memory", "ephemeral-storage")
+# What Kubernetes gives every container of shared memory, and a limit of memory that has room for more.
+SHARED, ROOMY = "64Mi", "2Gi"
 # Where the pod says nothing of it: a start may take this long.
 START_SECONDS = 1800
-
-
-@dataclass
-class Adopted:
-    """What was read of one server.
-
-    Attributes:
-        settings: names of the role's variables, without prefix, to their values.
-        platform: variables of the platform that it needs.
-        lost: what the inventory does not have, each with the path of the field, in words.
-        notes: what else an operator should know.
-        renamed: names of volumes to those that the role gives them.
-        ports: names of the server's ports to those that the role gives them.
-    """
-
-    settings: dict[str, Any] = field(default_factory=dict)
-    platform: dict[str, Any] = field(default_factory=dict)
-    lost: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    renamed: dict[str, str] = field(default_factory=dict)
-    ports: dict[str, str] = field(default_factory=dict)
 
 
 def read(deployment: Mapping, main: Mapping, exports: Mapping, brought: Mapping) -> Adopted:
@@ -71,7 +54,7 @@ def read(deployment: Mapping, main: Mapping, exports: Mapping, brought: Mapping)
     pod, template = spec["template"]["spec"], spec["template"]
     settings = found.settings
     settings["name"], settings["container_name"] = deployment["metadata"]["name"], main["name"]
-    settings["image"] = image(main["image"])
+    settings["image"] = containers.image(main["image"])
     settings["image_pull_policy"] = main.get("imagePullPolicy", "IfNotPresent")
     settings["replicas"] = spec.get("replicas", 1)
     _rollout(found, spec, pod)
@@ -99,18 +82,12 @@ def read(deployment: Mapping, main: Mapping, exports: Mapping, brought: Mapping)
     }
     _environment(found, main, exports)
     _volumes(found, pod, main)
-    _containers(found, pod, main)
-    if names := _named(pod):
+    containers.fill(found, pod, main)
+    if names := containers.named(pod):
         found.notes.append(f"it names {', '.join(names)}: they stay as they are, and no run makes them")
     if pod.get("imagePullSecrets"):
         found.platform["platform_image_pull_secrets"] = [item["name"] for item in pod["imagePullSecrets"]]
     return found
-
-
-def image(reference: str) -> str:
-    """Give an image's reference with the tag that Kubernetes takes where there is none."""
-    last = reference.rpartition("/")[2]
-    return reference if ":" in last or "@" in last else f"{reference}:latest"
 
 
 def _rollout(found: Adopted, spec: Mapping, pod: Mapping) -> None:
@@ -247,6 +224,10 @@ def _volumes(found: Adopted, pod: Mapping, main: Mapping) -> None:
         found.renamed[mount["name"]] = name
         del volumes[mount["name"]]
         mounts.remove(mount)
+    limit = settings["resources"]["limits"]["memory"]
+    if "shm_size" not in settings and quantity.parse(limit) < quantity.parse(ROOMY):
+        # The role's own would take too much of so little.
+        settings["shm_size"] = SHARED
     for name in volumes:
         if name in TAKEN or name in found.renamed.values():
             found.renamed[name] = f"{name}-of-its-own"
@@ -254,64 +235,3 @@ def _volumes(found: Adopted, pod: Mapping, main: Mapping) -> None:
     settings["extra_volume_mounts"] = [
         {**mount, "name": found.renamed.get(mount["name"], mount["name"])} for mount in mounts
     ]
-
-
-def _containers(found: Adopted, pod: Mapping, main: Mapping) -> None:
-    """Give the other containers, by the names that the pod's volumes have now; credentials in them are left out and told."""
-    beside = [item for item in pod["containers"] if item["name"] != main["name"]]
-    first = list(pod.get("initContainers") or [])
-    found.settings["sidecars"] = [_other(found, item) for item in (*beside, *(one for one in first if _native(one)))]
-    found.settings["extra_init_containers"] = [_other(found, item) for item in first if not _native(item)]
-
-
-def _named(pod: Mapping) -> list[str]:
-    """Name what a pod refers to; a claim is told with the cache, or as a volume, too."""
-    found = []
-    for volume in pod.get("volumes") or []:
-        for source, kind, key in (
-            ("configMap", "ConfigMap", "name"),
-            ("secret", "Secret", "secretName"),
-            ("persistentVolumeClaim", "PersistentVolumeClaim", "claimName"),
-        ):
-            if source in volume:
-                found.append(f"{kind} {volume[source].get(key)}")
-    for container in (*pod["containers"], *(pod.get("initContainers") or [])):
-        given = [
-            *(container.get("envFrom") or []),
-            *((item.get("valueFrom") or {}) for item in container.get("env") or []),
-        ]
-        for source in given:
-            for key, kind in (
-                ("configMapRef", "ConfigMap"),
-                ("secretRef", "Secret"),
-                ("configMapKeyRef", "ConfigMap"),
-                ("secretKeyRef", "Secret"),
-            ):
-                if key in source:
-                    found.append(f"{kind} {source[key]['name']}")
-    return list(dict.fromkeys(found))
-
-
-def _native(item: Mapping) -> bool:
-    return item.get("restartPolicy") == "Always"
-
-
-def _other(found: Adopted, item: Mapping) -> dict:
-    container = plain(item)
-    container["image"] = image(container["image"])
-    container.setdefault("securityContext", {})
-    env = []
-    for variable in container.get("env") or []:
-        if is_credential(variable["name"], variable.get("value")):
-            found.lost.append(
-                f"{item['name']}: env.{variable['name']} is a credential: put it into a Secret, and name that"
-            )
-        else:
-            env.append(variable)
-    if env:
-        container["env"] = env
-    else:
-        container.pop("env", None)
-    for mount in container.get("volumeMounts") or []:
-        mount["name"] = found.renamed.get(mount["name"], mount["name"])
-    return container

@@ -6,11 +6,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import pod
-
 Render = Callable[[dict], dict]
 # Of the kinds of server: the variable of the profiles, and of those that are on.
 PROFILES = {kind: (f"{kind}_profiles", f"{kind}_enabled_profiles") for kind in ("vllm", "triton", "mlserver")}
+
+
+@dataclass
+class Adopted:
+    """What was read of one server.
+
+    Attributes:
+        settings: names of the role's variables, without prefix, to their values.
+        platform: variables of the platform that it needs.
+        lost: what the inventory does not have, each with the path of the field, in words.
+        notes: what else an operator should know.
+        renamed: names of volumes to those that the role gives them.
+        ports: names of the server's ports to those that the role gives them.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    platform: dict[str, Any] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -30,7 +49,7 @@ class Server:
     kind: str
     profile: str
     live: Mapping
-    found: pod.Adopted
+    found: Adopted
     changes: list[str] = field(default_factory=list)
     restarts: bool = True
     takeover: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import words
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.command import Command
-from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.pod import Adopted
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import Adopted
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.triton_flags import REPOSITORIES, RESERVED
 
 NUMBERS = ("http_port", "grpc_port", "metrics_port", "exit_timeout_seconds")
@@ -26,6 +26,11 @@ def fill(found: Adopted, command: Command) -> None:
             extra.append(f"--{name}={value}" if value is not None else written[0])
         else:
             found.lost.append(f"args: {' '.join(written)}: belongs to no option")
+    if "$(" in settings.get("model_repository", ""):
+        found.lost.append(
+            f"args: --model-repository {settings.pop('model_repository')}: only the cluster knows this variable"
+        )
+        settings["model_repository"] = "/CHANGE_ME"
     if "model_repository" not in settings:
         settings["model_repository"] = "/CHANGE_ME"
         found.lost.append("args: --model-repository: the command line names none")
@@ -48,8 +53,8 @@ def fill_mlserver(found: Adopted, command: Command) -> None:
     settings["parallel_workers"] = int(workers) if workers.isdigit() else 1
     uri, name = env.pop("MLSERVER_MODEL_URI", ""), env.pop("MLSERVER_MODEL_NAME", "")
     runtime = env.pop("MLSERVER_MODEL_IMPLEMENTATION", "")
-    if uri.startswith("/") and name:
-        settings["models"] = {name: {"uri": uri, **({"implementation": runtime} if runtime else {})}}
+    if uri.startswith("/") and name and runtime:
+        settings["models"] = {name: {"uri": uri, "implementation": runtime}}
         return
     folder = command.words[0] if command.words else "."
     settings["models"] = {"CHANGE_ME": {"uri": "/CHANGE_ME", "implementation": "mlserver_sklearn.SKLearnModel"}}

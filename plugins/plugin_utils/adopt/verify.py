@@ -13,7 +13,7 @@ SKIPPED = "it runs so, adopted as it was"
 
 def verify(result: Result, render: Render) -> None:
     """Render, patch what differs, turn off the checks that what runs would not pass, and tell what is left."""
-    rendered = render(result.variables)
+    rendered = _accepted(result, render)
     for server in result.servers:
         live = compare.normal(server.live, server.found.renamed)
         ours = deployment(rendered, server)
@@ -43,27 +43,49 @@ def _accepted(result: Result, render: Render) -> dict:
     """Render; where something is refused that runs all the same, turn off the checks that refuse it, and no others."""
     rendered = render(result.variables)
     for server in result.servers:
-        mine = f"{PROFILES[server.kind][0]}.{server.profile}."
-        if not any(line.startswith(mine) for line in rendered["problems"]):
-            continue
-        settings = server.found.settings
-        if any(line.startswith(f"{mine}patch") for line in rendered["problems"]):
+        if any(line.startswith(f"{_path(server)}patch") for line in rendered["problems"]):
             server.found.lost.append("what a patch would have to change (below, as changes)")
-            settings.pop("patch", None)
-        before, settings["skip_checks"] = len(render(result.variables)["problems"]), dict.fromkeys(SKIPPABLE, SKIPPED)
-        rendered = render(result.variables)
-        left = len(rendered["problems"])
-        if left == before:
-            settings["skip_checks"] = {}
-        for check in SKIPPABLE:
-            less = {name: why for name, why in settings["skip_checks"].items() if name != check}
-            kept, settings["skip_checks"] = settings["skip_checks"], less
-            if len(render(result.variables)["problems"]) > left:
-                settings["skip_checks"] = kept
-        if not settings["skip_checks"]:
-            del settings["skip_checks"]
-        rendered = render(result.variables)
+            server.found.settings.pop("patch", None)
+            rendered = render(result.variables)
+        if _refused(server, rendered):
+            _skip(server, result, render, len(rendered["problems"]))
+            rendered = render(result.variables)
     return rendered
+
+
+def _path(server: Server) -> str:
+    return f"{PROFILES[server.kind][0]}.{server.profile}."
+
+
+def _refused(server: Server, rendered: Mapping) -> bool:
+    """Tell whether something of a server is refused; what the role brings is told under the role's own variable."""
+    others = f"{PROFILES[server.kind][0]}."
+    return any(
+        line.startswith(_path(server)) or (line.startswith(f"{server.kind}_") and not line.startswith(others))
+        for line in rendered["problems"]
+    )
+
+
+def _skip(server: Server, result: Result, render: Render, before: int) -> None:
+    """Turn off those checks of a server without which fewer problems are told."""
+    settings = server.found.settings
+    known = settings.get("skip_checks") or {}
+
+    def problems(checks: Mapping) -> int:
+        settings["skip_checks"] = dict(checks)
+        return len(render(result.variables)["problems"])
+
+    chosen = dict.fromkeys(SKIPPABLE, SKIPPED)
+    least = problems(chosen)
+    if least == before:
+        chosen = dict(known)
+    else:
+        for check in SKIPPABLE:
+            less = {name: why for name, why in chosen.items() if name != check}
+            chosen = less if problems(less) == least else chosen
+    settings["skip_checks"] = chosen
+    if not chosen:
+        del settings["skip_checks"]
 
 
 def deployment(rendered: Mapping, server: Server) -> Mapping | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import words
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.command import Command
-from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.pod import Adopted
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import Adopted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm_flags
 
@@ -46,15 +46,15 @@ def fill(found: Adopted, command: Command, claims: Mapping[str, Mapping]) -> Non
     """
     settings, version = found.settings, version_of(found.settings["image"])
     flags, single = words.vllm(command.words, version)
-    model = flags.pop("--model", None) or (single.pop(0) if single else None) or flags.pop("--model-tag", None)
-    if model is None:
-        found.lost.append("the model: the command line names none (vLLM would serve its built-in default)")
-    settings["model"] = _model(str(model or "CHANGE_ME"))
+    settings["model"] = _model(found, flags, single)
     found.lost += [f"args: {word}: belongs to no flag" for word in single]
     settings["adapter_slots"], settings["lora_enabled"] = {}, False
     for flag, variable in VARIABLES.items():
-        if flag in flags:
-            settings[variable] = flags.pop(flag)
+        value = flags.pop(flag, None)
+        if "$(" in str(value):
+            found.lost.append(f"args: {flag} {value}: only the cluster knows this variable: set {variable}")
+        elif value is not None:
+            settings[variable] = value
     if settings["lora_enabled"]:
         settings.setdefault("max_loras", LORAS)
         settings.setdefault("max_lora_rank", RANK)
@@ -80,13 +80,22 @@ def fill(found: Adopted, command: Command, claims: Mapping[str, Mapping]) -> Non
         del flags["--host"]
     settings["extra_args"] = {flag.removeprefix("--"): value for flag, value in flags.items()}
     settings.setdefault("http_port", PORT)
+    settings.setdefault("tensor_parallel_size", 1)
     _secrets(found)
     _shared_memory(found)
     _cache(found, str(settings["extra_args"].get("download-dir") or ""), claims)
 
 
-def _model(text: str) -> str:
-    return text.rstrip("/") if text.startswith("/") and len(text) > 1 else text
+def _model(found: Adopted, flags: dict, single: list[str]) -> str:
+    """Find the model among flags and words, and take it out; CHANGE_ME where it is not known."""
+    model = str(flags.pop("--model", None) or (single.pop(0) if single else ""))
+    if not model:
+        found.lost.append("the model: the command line names none (vLLM would serve its built-in default)")
+    elif "$(" in model:
+        found.lost.append(f"the model: {model}: only the cluster knows this variable: set model")
+    if not model or "$(" in model:
+        return "CHANGE_ME"
+    return model.rstrip("/") if model.startswith("/") and len(model) > 1 else model
 
 
 def _shared_memory(found: Adopted) -> None:
