@@ -10,10 +10,6 @@ from threading import Thread
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account, AwsError
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.observed import observe
-from ansible_collections.modelyard.core.plugins.plugin_utils.aws.report import Reporter
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, releases
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
@@ -179,12 +175,18 @@ def _identity(cluster: Cluster, rendered: Mapping, wanted: bool) -> dict:
     meant = settings["aws_profile"] or settings["aws_profiles"] or any(os.environ.get(name) for name in CREDENTIALS)
     if not wanted or rendered["problems"] or not meant:
         return {"identity": NOT_LOOKED_AT if wanted and not meant else "not looked at"}
+    # boto3 takes longer to import than all else that is done here, and most runs have no credentials for AWS.
+    from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
+    from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
+    from ansible_collections.modelyard.core.plugins.plugin_utils.aws.observed import observe
+    from ansible_collections.modelyard.core.plugins.plugin_utils.aws.report import Reporter
+
     given = asked.of(rendered)
     try:
         account = Account(given["profile"], given["region"])
         found = observe(cluster, given["service_accounts"], given["pod_identity"])
         chains = Reporter(account, given, found.accounts, found.issuer, found).chains()
-    except (AwsError, Failure) as error:
+    except Failure as error:
         return {"identity": f"not looked at: {redact(str(error))}"}
     return {"identity": f"account {account.id}", "chains": [chain.data() for chain in chains]}
 

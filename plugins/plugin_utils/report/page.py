@@ -16,6 +16,7 @@ from pathlib import Path
 import jinja2
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.report import findings, rows
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.templates import compiled_folder
 
 ASSETS = Path(__file__).parent / "assets"
 STYLES = ("vendor/charts.min.css", "report.css")
@@ -141,8 +142,10 @@ def _hash(script: str) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
+    kept = compiled_folder()
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS),
+        bytecode_cache=jinja2.FileSystemBytecodeCache(str(kept)) if kept else None,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
