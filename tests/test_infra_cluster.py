@@ -39,7 +39,7 @@ def live(cluster) -> dict[str, dict]:
     for key, _, item in cluster.objects():
         metadata = item["metadata"]
         ours = metadata.get("labels", {}).get("app.kubernetes.io/managed-by") == "modelyard"
-        ours = ours and metadata["labels"]["modelyard/component"] != "release"
+        ours = ours and metadata["labels"].get("modelyard/component") != "release"
         if not ours or key.split("/")[1] != NAMESPACE or "ownerReferences" in metadata or key.startswith("Endpoints/"):
             continue
         for name in ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields"):

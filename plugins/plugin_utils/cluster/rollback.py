@@ -101,7 +101,7 @@ def closing(rendered: Mapping) -> list[str]:
         return []
     lines = [
         f"release {number} is back. {NEVER}",
-        "The inventory still says what it said: set it back, too, or the next playbooks/site.yml brings its state again (--check shows it)",
+        "The inventory still says what it said: set it back, too, or the next playbooks/site.yml brings its state again (playbooks/diff.yml shows what differs)",
     ]
     if delivery.is_gitops(rendered):
         lines.append("What the Applications deliver comes from Git, and is rolled back there: git revert, then push")
