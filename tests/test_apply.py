@@ -339,7 +339,7 @@ def test_what_objects_name_and_nobody_makes_is_refused_before_the_first_write(ru
     assert "ConfigMap ml-models/own has no key no, which Deployment ml-models/d names" in done.failed
     assert cluster.resource_versions() == before
     # A public image needs no pull secret; and a credential that may not look is told so.
-    resources = ["namespaces", "deployments", "replicasets", "pods", "pods/log", "events", "leases"]
+    resources = ["namespaces", "deployments", "replicasets", "pods", "pods/log", "events", "leases", "configmaps"]
     verbs = ["get", "list", "create", "update", "patch", "delete"]
     rules = [{"apiGroups": ["", "apps", "coordination.k8s.io"], "resources": resources, "verbs": verbs}]
     connection = {"host": cluster.url, "api_key": token_for(cluster, "blind", "blind", rules), "validate_certs": False}
