@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from threading import Thread
-from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, releases
@@ -16,6 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Cluster,
     Unreachable,
     readable,
+    within,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.drift import Drift
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
@@ -57,31 +55,6 @@ class ActionModule(Action):
         report["findings"] = findings.of(report, now)
         self.tell(_told(report))
         return {"changed": False, "report": report}
-
-
-def within(seconds: float, look: Callable[[], Any]) -> Any:
-    """Look at a cluster, but not for ever: kubernetes.core's first request, for the versions of the APIs, has no time limit.
-
-    Args:
-        seconds: that it may take.
-        look: gives what it sees.
-
-    Raises:
-        Unreachable: it takes longer. It goes on by itself, and ends with the task's process.
-    """
-    found: Future = Future()
-
-    def run() -> None:
-        try:
-            found.set_result(look())
-        except BaseException as error:
-            found.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    try:
-        return found.result(seconds)
-    except TimeoutError:
-        raise Unreachable(f"the API server does not answer within {seconds:g} s") from None
 
 
 def _look(connection: dict, rendered: Mapping) -> tuple[Cluster, live.Live, dict]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
+from threading import Thread
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -31,6 +32,8 @@ MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
 IMPATIENT = urllib3.Timeout(connect=5, read=10)
 PARALLEL = 8
+# For the connection: an exec plugin, and kubernetes.core's request for the versions of the APIs, which has no time limit of its own.
+CONNECTED_SECONDS = 60
 
 
 class ApiError(Failure):
@@ -60,6 +63,31 @@ class Unreachable(Failure):
     """No answer from the API server, or no usable connection settings."""
 
 
+def within(seconds: float, look: Callable[[], Any]) -> Any:
+    """Look at a cluster, but not for ever.
+
+    Args:
+        seconds: that it may take.
+        look: gives what it sees.
+
+    Raises:
+        Unreachable: it takes longer. It goes on by itself, and ends with the task's process.
+    """
+    found: Future = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(look())
+        except BaseException as error:
+            found.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        return found.result(seconds)
+    except TimeoutError:
+        raise Unreachable(f"the API server does not answer within {seconds:g} s") from None
+
+
 class Cluster:
     """The API server that a connection leads to."""
 
@@ -81,7 +109,7 @@ class Cluster:
 
     def _connect(self) -> None:
         try:
-            self._api = get_api_client(**self._connection).client.client
+            self._api = within(CONNECTED_SECONDS, lambda: get_api_client(**self._connection)).client.client
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(
                 f"{error.pool.host}:{error.pool.port} does not answer: {getattr(error, 'reason', error)}"
