@@ -56,7 +56,7 @@ def _native(item: Mapping) -> bool:
 
 
 def _other(found: Adopted, item: Mapping) -> dict:
-    container = plain(item)
+    container = plain(item, ("containers",))
     container["image"] = image(container["image"])
     container.setdefault("securityContext", {})
     env = []

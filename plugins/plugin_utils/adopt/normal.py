@@ -5,33 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# What the API server fills in, by the last key, or by the last two.
-DEFAULTS: dict[tuple[str, ...], Any] = {
-    ("terminationMessagePath",): "/dev/termination-log",
-    ("terminationMessagePolicy",): "File",
-    ("protocol",): "TCP",
-    ("dnsPolicy",): "ClusterFirst",
-    ("schedulerName",): "default-scheduler",
-    ("template", "spec", "restartPolicy"): "Always",
-    ("httpGet", "scheme"): "HTTP",
-    ("grpc", "service"): "",
-    ("fieldRef", "apiVersion"): "v1",
-    ("hostPath", "type"): "",
-    ("defaultMode",): 420,
-    ("sessionAffinity",): "None",
-    ("internalTrafficPolicy",): "Cluster",
-    ("ipFamilyPolicy",): "SingleStack",
-    ("successThreshold",): 1,
-    ("Probe", "timeoutSeconds"): 1,
-    ("Probe", "periodSeconds"): 10,
-    ("Probe", "failureThreshold"): 3,
-    ("spec", "strategy"): {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}},
-    ("spec", "revisionHistoryLimit"): 10,
-    ("spec", "minReadySeconds"): 0,
-    ("spec", "progressDeadlineSeconds"): 600,
-    ("spec", "terminationGracePeriodSeconds"): 30,
-}
-PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import defaults
+
 # Of these an empty one says nothing.
 EMPTY = ("securityContext", "resources", "labels", "annotations", "env", "volumeMounts", "nodeSelector", "affinity")
 # Set by the server alone, or for no one but kubectl, Helm and Argo CD.
@@ -50,9 +25,9 @@ def plain(value: Any, path: tuple[str, ...] = ()) -> Any:
     if isinstance(value, Mapping):
         found = {}
         for key, inner in value.items():
-            below = (*path, "Probe") if key in PROBES else (*path, key)
+            below = (*path, key)
             inside = plain(inner, below)
-            if any(below[-len(keys) :] == keys and inside == default for keys, default in DEFAULTS.items()):
+            if defaults.filled(below, inner):
                 continue
             if key in EMPTY and not inside:
                 continue

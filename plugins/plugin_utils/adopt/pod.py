@@ -9,6 +9,7 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import containers
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.normal import plain, told
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import Adopted
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import defaults
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.workload import is_credential
 
@@ -93,7 +94,8 @@ def read(deployment: Mapping, main: Mapping, exports: Mapping, brought: Mapping)
 def _rollout(found: Adopted, spec: Mapping, pod: Mapping) -> None:
     settings = found.settings
     # Kubernetes' own is left to the role, which knows whether a surge finds a GPU.
-    settings["strategy"] = plain(spec, ("spec",)).get("strategy", {})
+    strategy = spec.get("strategy") or {}
+    settings["strategy"] = {} if defaults.filled(("spec", "strategy"), strategy) else strategy
     if spec.get("minReadySeconds"):
         settings["min_ready_seconds"] = spec["minReadySeconds"]
     if spec.get("revisionHistoryLimit", 10) != 10:

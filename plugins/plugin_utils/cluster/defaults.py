@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import kinds
@@ -72,6 +72,17 @@ FILLED: dict[str, Any] = {
 }
 
 
+def filled(path: Iterable[str], value: object) -> bool:
+    """Tell whether a field of Kubernetes' own kinds has its default; of what a cluster chooses there is none.
+
+    Args:
+        path: of the field, without items of lists; its beginning may be left out as far as ``FILLED`` does.
+        value: what it has.
+    """
+    name = ".".join(path)
+    return any(name.endswith(end) and known == value and type(known) is type(value) for end, known in FILLED.items())
+
+
 class Defaults:
     """What the API server of one cluster fills in."""
 
@@ -100,11 +111,7 @@ class Defaults:
             return value == beside.get("port")
         if keys[-1] == "imagePullPolicy":
             return value == _pull_policy(str(beside.get("image", "")))
-        name = ".".join(keys)
-        return any(
-            name.endswith(end) and (filled is ANY or (filled == value and type(filled) is type(value)))
-            for end, filled in FILLED.items()
-        )
+        return any(".".join(keys).endswith(end) for end, known in FILLED.items() if known is ANY) or filled(keys, value)
 
     def _published(self, item: Mapping, path: tuple) -> list:
         """Give the default of a custom resource's field as the only item of a list; without one the list is empty."""
