@@ -9,7 +9,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import archive, hiding, provenance, releases
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    archive,
+    client,
+    hiding,
+    provenance,
+    releases,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import CLUSTER
+from delivering import rendering
 from rendering import rendered
 
 ABOUT = {"by": "ann", "process": "p", "inventory": "eks", "commit": "abc", "clean": "yes"}
@@ -233,3 +241,55 @@ def test_the_last_release_that_succeeded_is_of_a_component():
     ]
     assert [releases.last_succeeded(records, name, 4) for name in ("triton", "vllm", "irsa")] == [3, 2, 0]
     assert releases.last_succeeded(records, "triton", 2) == 0
+
+
+# --- Records that others have touched ---------------------------------------------------------------
+
+
+class ConfigMaps:
+    """The ConfigMaps of a namespace, as far as records ask for them."""
+
+    now = None
+
+    def __init__(self) -> None:
+        self.items: dict[str, dict] = {}
+
+    def list(self, version, kind, namespace, selector):
+        wanted = dict(one.split("=") for one in selector.split(","))
+        return [item for item in self.items.values() if wanted.items() <= item["metadata"]["labels"].items()]
+
+    def request(self, method, path, query=None, body=None, content_type=""):
+        name = path.rpartition("/")[2]
+        if method == "POST":
+            name = body["metadata"]["name"]
+            if name in self.items:
+                raise client.ApiError(409, b"{}")
+            self.items[name] = body
+        elif method == "PATCH":
+            self.items[name]["data"] |= body["data"]
+        return self.items.pop(name) if method == "DELETE" else self.items.get(name)
+
+    def labels(self, number: int) -> dict:
+        return self.items[archive.name_of(number)]["metadata"]["labels"]
+
+
+def begin(place: ConfigMaps, result: str = "succeeded") -> int:
+    now = rendering(api_server="https://k8s.internal", apply_releases=2)
+    number = releases.begin(place, now, ABOUT, ["update"], [])
+    assert releases.finish(place, now, number, result) == ""
+    return number
+
+
+def listed(place: ConfigMaps) -> tuple[list[int], list[str]]:
+    damaged: list[str] = []
+    found = releases.listed(place, rendering(api_server="https://k8s.internal"), damaged)
+    return [one["number"] for one in found], damaged
+
+
+def test_a_record_without_its_clusters_name_stops_no_run_and_is_told():
+    place = ConfigMaps()
+    assert [begin(place), begin(place)] == [1, 2]
+    del place.labels(1)[CLUSTER]
+    assert [begin(place), begin(place)] == [3, 4]
+    told = "release 1 (ConfigMap modelyard-release-0001) is damaged, and left out: its label modelyard/cluster is gone"
+    assert listed(place) == ([4, 3], [told])
