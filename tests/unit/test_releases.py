@@ -293,3 +293,12 @@ def test_a_record_without_its_clusters_name_stops_no_run_and_is_told():
     assert [begin(place), begin(place)] == [3, 4]
     told = "release 1 (ConfigMap modelyard-release-0001) is damaged, and left out: its label modelyard/cluster is gone"
     assert listed(place) == ([4, 3], [told])
+
+
+def test_a_name_that_is_taken_by_what_is_no_record_costs_a_number_and_no_run():
+    place = ConfigMaps()
+    assert begin(place) == 1
+    place.labels(1).clear()
+    place.items[archive.name_of(3)] = {"metadata": {"name": archive.name_of(3), "labels": {}}}
+    assert [begin(place), begin(place)] == [2, 4]
+    assert listed(place) == ([4, 2], [])

@@ -62,10 +62,12 @@ def begin(cluster: Cluster, rendered: Mapping, about: Mapping, changes: list[str
         "changes": changes,
         "result": archive.RUNNING,
     }
+    number = 0
     try:
         for _ in range(TRIES):
             stored = _stored(cluster, rendered)
-            number = max((number for number, _ in stored), default=0) + 1
+            # A name that was taken may be no record's, or one's that has lost its labels: then the list lacks it.
+            number = max([number, *(one for one, _ in stored)]) + 1
             data = archive.written({**record, "number": number, "time": now(cluster)}, packed)
             if _create(cluster, rendered, number, data, archive.chunks(packed)):
                 _close_others(cluster, rendered, stored)
