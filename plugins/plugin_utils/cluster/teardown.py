@@ -17,7 +17,12 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import COMPONENT, RELEASE
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import TRACKING_ID, Change, generated
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import (
+    APPLICATIONS,
+    TRACKING_ID,
+    Change,
+    generated,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
 
 # What makes others goes before what it makes, and what serves before what it is reached by and runs with.
@@ -96,13 +101,19 @@ class Teardown:
         return sorted(goes, key=lambda item: (step_of(item), describe(item)))
 
     def kept(self) -> list[dict]:
-        """Give what stays: claims that were not asked for, and a project that Applications of other clusters are in."""
-        projects = {item["spec"]["project"] for item in self.found.strangers if item["kind"] == "Application"}
+        """Give what stays: claims that were not asked for, and what Applications of other clusters are in or may read Git with.
+
+        That credential has one name for all of them, and the label of the cluster whose run wrote it last.
+        """
+        theirs = [item for item in self.found.strangers if item["kind"] in APPLICATIONS]
+        projects = {item["spec"]["project"] for item in theirs if item["kind"] == "Application"}
+        secrets = [item["name"] for item in self.rendered["secrets"]] if theirs else []
         return [
             item
             for item in self.found.items
             if (self._is_claim(item) and not self.claims)
             or (item["kind"] == "AppProject" and item["metadata"]["name"] in projects)
+            or (item["kind"] == "Secret" and item["metadata"]["name"] in secrets)
         ]
 
     def free_leases(self) -> list[str]:
