@@ -15,6 +15,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     hiding,
     provenance,
     releases,
+    rollback,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import CLUSTER
 from delivering import rendering
@@ -273,8 +274,12 @@ class ConfigMaps:
         return self.items[archive.name_of(number)]["metadata"]["labels"]
 
 
-def begin(place: ConfigMaps, result: str = "succeeded") -> int:
-    now = rendering(api_server="https://k8s.internal", apply_releases=2)
+def of(*roles: str) -> dict:
+    return rendering(api_server="https://k8s.internal", apply_releases=2) | {"roles": list(roles) or ["irsa"]}
+
+
+def begin(place: ConfigMaps, *roles: str, result: str = "succeeded") -> int:
+    now = of(*roles)
     number = releases.begin(place, now, ABOUT, ["update"], [])
     assert releases.finish(place, now, number, result) == ""
     return number
@@ -282,7 +287,7 @@ def begin(place: ConfigMaps, result: str = "succeeded") -> int:
 
 def listed(place: ConfigMaps) -> tuple[list[int], list[str]]:
     damaged: list[str] = []
-    found = releases.listed(place, rendering(api_server="https://k8s.internal"), damaged)
+    found = releases.listed(place, of(), damaged)
     return [one["number"] for one in found], damaged
 
 
@@ -302,3 +307,15 @@ def test_a_name_that_is_taken_by_what_is_no_record_costs_a_number_and_no_run():
     place.items[archive.name_of(3)] = {"metadata": {"name": archive.name_of(3), "labels": {}}}
     assert [begin(place), begin(place)] == [2, 4]
     assert listed(place) == ([4, 2], [])
+
+
+def test_what_a_failed_run_replaced_is_brought_back_release_by_release():
+    place = ConfigMaps()
+    assert rollback.advice(place, of("triton", "vllm")) == ""
+    begin(place, "triton", "vllm")
+    failed = begin(place, "triton", "vllm", result="failed")
+    assert rollback.advice(place, of("triton", "vllm"), failed) == "  Go back: playbooks/rollback.yml -e release=1"
+    begin(place, "vllm")
+    # Of release 1 vLLM is older than what ran.
+    steps = "-e release=1 (for triton), -e release=3 (for vllm)"
+    assert rollback.advice(place, of("triton", "vllm")).endswith(f"once for each, in this order: {steps}")

@@ -88,10 +88,15 @@ def bring_back(
 def advice(cluster: Cluster, rendered: Mapping, record: int = 0) -> str:
     """Say how to go back from a run that has failed; nothing where there is nothing to go back to."""
     try:
-        numbers = set(targets(cluster, rendered, record).values())
+        found = targets(cluster, rendered, record)
     except Failure:
         return ""
-    return f"  Go back: playbooks/rollback.yml -e release={max(numbers)}" if numbers else ""
+    numbers = sorted(set(found.values()))
+    if len(numbers) < 2:
+        return "".join(f"  Go back: playbooks/rollback.yml -e release={number}" for number in numbers)
+    # Each brings back all that it had, so that the newest comes last.
+    steps = [f"-e release={one} (for {', '.join(name for name in found if found[name] == one)})" for one in numbers]
+    return f"  Go back with playbooks/rollback.yml, once for each, in this order: {', '.join(steps)}"
 
 
 def closing(rendered: Mapping) -> list[str]:
