@@ -10,7 +10,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.drift impor
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.edits import Comparison, Edit, same
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.findings import Found
 
-ADOPTABLE = ["kubectl", "kubectl-*", "!kubectl-rollout"]
+# With our own name, as cluster/drift.py gives them.
+ADOPTABLE = ["kubectl", "kubectl-*", "!kubectl-rollout", "modelyard"]
 NAME = {"name": "a", "namespace": "ns"}
 CONTAINER = {
     "name": "c",
@@ -132,7 +133,8 @@ def test_the_latest_who_holds_a_field_wrote_it_and_we_only_where_nobody_else_doe
         ("helm", "Apply", "team", False),
         # Of ours, and no longer in the inventory.
         ("modelyard", "Apply", "team", True),
-        ("modelyard", "Update", "team", False),
+        # By our name, and by hand.
+        ("modelyard", "Update", "team", True),
         ("kubectl-client-side-apply", "Update", "kubectl.kubernetes.io/last-applied-configuration", False),
     ],
 )
@@ -260,8 +262,9 @@ def test_an_object_that_no_run_applied_says_who_made_it():
     found["metadata"]["managedFields"] = []
     assert (compared(DEPLOYMENT, found).made, told(DEPLOYMENT, found)) == ({}, [])
     found["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1"}
+    found["metadata"]["labels"]["team"] = "x"
     found["spec"]["template"]["spec"] |= {"hostNetwork": True, "terminationGracePeriodSeconds": 30}
-    assert told(DEPLOYMENT, found) == ["added spec.template.spec.hostNetwork"]
+    assert told(DEPLOYMENT, found) == ["added spec.template.spec.hostNetwork", "added metadata.labels.team"]
 
 
 @pytest.mark.parametrize(

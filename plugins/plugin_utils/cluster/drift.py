@@ -185,7 +185,9 @@ class Drift:
             self.parked[describe(item)] = note
         wanted = as_applied(item, live, options)
         gitops = delivery.is_gitops(self.rendered) and not applications
-        compared = Comparison(wanted, live, _appliers(manager, gitops), options["adopt_managers"], self._defaults.fills)
+        # A run takes back what was written by its own name, too (fields.split).
+        taken = [*options["adopt_managers"], manager]
+        compared = Comparison(wanted, live, _appliers(manager, gitops), taken, self._defaults.fills)
         note = self._reverts(live) if gitops else ""
         if compared.made is not None:
             self.found.append(Found(item, Edit("made", (), None, None, compared.made), note))
