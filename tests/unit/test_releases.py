@@ -319,3 +319,18 @@ def test_what_a_failed_run_replaced_is_brought_back_release_by_release():
     # Of release 1 vLLM is older than what ran.
     steps = "-e release=1 (for triton), -e release=3 (for vllm)"
     assert rollback.advice(place, of("triton", "vllm")).endswith(f"once for each, in this order: {steps}")
+
+
+def test_a_damaged_record_is_told_where_a_run_looks_for_what_ran_before_it():
+    place, said = ConfigMaps(), []
+    begin(place)
+    begin(place)
+    place.items[archive.name_of(2)]["data"]["by"] = "eve"
+    failed = begin(place, result="failed")
+    told = "release 2 (ConfigMap modelyard-release-0002) is damaged, and left out: somebody has edited it"
+    assert rollback.advice(place, of(), failed) == f"  Go back: playbooks/rollback.yml -e release=1  {told}"
+    del place.items[archive.name_of(1)]
+    assert rollback.advice(place, of(), failed) == f"  {told}"
+    done, message, _ = rollback.bring_back(place, of(), failed, None, said.append, said.clear)
+    assert not done
+    assert message.endswith(f"what is written stays.  {told}")
