@@ -133,6 +133,8 @@ def test_the_latest_who_holds_a_field_wrote_it_and_we_only_where_nobody_else_doe
         ("helm", "Apply", "team", False),
         # Of ours, and no longer in the inventory.
         ("modelyard", "Apply", "team", True),
+        # Argo CD's own mark, where Argo CD applies as we would.
+        ("modelyard", "Apply", "argocd.argoproj.io/installation-id", False),
         # By our name, and by hand.
         ("modelyard", "Update", "team", True),
         ("kubectl-client-side-apply", "Update", "kubectl.kubernetes.io/last-applied-configuration", False),

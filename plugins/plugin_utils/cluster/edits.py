@@ -34,8 +34,8 @@ NOTES = (
     # By which a person asks Argo CD to look again; it takes it away when it has.
     "argocd.argoproj.io/refresh",
 )
-# What Argo CD writes into all that it delivers.
-TRACKING = ("argocd.argoproj.io/tracking-id", "app.kubernetes.io/instance")
+# What Argo CD writes into all that it delivers; the second where it has an installationID.
+TRACKING = ("argocd.argoproj.io/tracking-id", "argocd.argoproj.io/installation-id", "app.kubernetes.io/instance")
 # The keys that Kubernetes sets itself; in a set the value has brackets.
 KUBERNETES = re.compile(r"\[?([\w-]+\.)*(kubernetes|k8s)\.io/.*")
 # Maps whose keys are fields of their own.
