@@ -185,8 +185,12 @@ def test_a_teardown_that_was_cut_off_goes_on(deployed, teardown, monkeypatch):
         teardown(confirm="local")
     assert f"Service/{NAMESPACE}/{SERVICE}" not in there(cluster)
     monkeypatch.undo()
-    said, _ = teardown(confirm="local")
+    # Also where Argo CD delivered all this, and its namespace, in which the lock was, is gone.
+    cluster.api("DELETE", f"/api/v1{PLACE}/configmaps/other")
+    gone = {"platform_delivery": "gitops", "platform_argocd_namespace": "gone"}
+    said, _ = teardown(confirm="local", variables=gone)
     assert "remove RoleBinding ml-models/workflow-manager-binding" in said
+    assert f"remove Lease {NAMESPACE}/modelyard" in said
     assert not any("Service ml-models" in line for line in said)
     assert not teardown(confirm="local")[1]["changed"]
 

@@ -56,6 +56,7 @@ class Teardown:
     """One cluster's teardown.
 
     Attributes:
+        scope: namespace of the lock that the teardown takes.
         leases: namespace to the lock's Lease there, as it was read last.
         found: what there is, as it was found last.
     """
@@ -74,9 +75,17 @@ class Teardown:
         place = delivery.lock(rendered)
         scopes = dict.fromkeys((rendered["cluster"]["namespace"], rendered["cluster"]["argocd_namespace"]))
         self.locks = {namespace: Lock(cluster, namespace, place["lock_name"], pid) for namespace in scopes}
-        self.lock, self.renewed = self.locks[place["lock_namespace"]], time.monotonic()
+        # What Argo CD deployed can outlive Argo CD's namespace, in which runs take the lock.
+        self.scope = next(filter(self._is_there, [place["lock_namespace"], *scopes]), place["lock_namespace"])
+        self.lock, self.renewed = self.locks[self.scope], time.monotonic()
         self.leases: dict[str, dict | None] = {}
         self.found = owned.Found()
+
+    def _is_there(self, namespace: str) -> bool:
+        """Tell whether a Lease can be made in a namespace, as far as this credential may see that."""
+        item = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        live = readable(self.cluster.get, item, denied=item)
+        return bool(live) and not live["metadata"].get("deletionTimestamp")
 
     def look(self) -> list[dict]:
         """Find what there is; gives what goes, in the order in which it does.
@@ -132,7 +141,7 @@ class Teardown:
         Raises:
             Refused: with each right that is missing.
         """
-        wanted, scope = set(), delivery.scope(self.rendered)
+        wanted, scope = set(), self.scope
         for kind in self.found.blind:
             if kind["namespace"] == scope and (self.claims or kinds.key(kind) not in kinds.LEFT):
                 resource = self.cluster.resource(kind["api_version"], kind["kind"])["name"]
@@ -168,7 +177,7 @@ class Teardown:
         Raises:
             Failure: something is still there at the end of the timeout, or is there again; the next run goes on.
         """
-        self.lock.acquire(self.leases[delivery.scope(self.rendered)], wait_lock, tell)
+        self.lock.acquire(self.leases[self.scope], wait_lock, tell)
         removed = []
         try:
             goes = self.look()
@@ -249,7 +258,7 @@ class Teardown:
         Returns:
             the names of those that went, and a row (``what``, ``why``) for each that stays.
         """
-        gone, rows, own = [], [], delivery.scope(self.rendered)
+        gone, rows, own = [], [], self.scope
         for namespace in self.free_leases():
             lease = self.locks[namespace].read()
             if not lease or (namespace != own and self.locks[namespace].holder_of(lease)):
