@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, gating, parked, parking
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, deadline, gating, parked, parking
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from delivering import NAMESPACE, act, deliver, local
 from test_interrupted import kill, no_workers_left, wait_until  # noqa: F401 (a fixture of all tests)
 
@@ -186,6 +187,57 @@ def test_a_judge_that_somebody_else_woke_stays_awake_unless_asked(cluster, found
     assert {key for key in after if after[key] != before.get(key)} <= {f"Lease/{NAMESPACE}/modelyard"}
     assert evaluate(cluster, found, command="true", park="always")["changed"]
     assert parking.read(live(cluster))["reason"] == "after an evaluation"
+
+
+def test_what_others_did_while_a_run_waited_for_the_lock_counts(cluster, found, judge, monkeypatch):
+    api = client.Cluster({"kubeconfig": str(cluster.kubeconfig)})
+
+    def gate(by="ann"):
+        options = {"by": by, "process": "", "image": "registry.example/kubectl:1", "timeout": 60, "always": False}
+        return gating.Gate(api, found, judge, options, lambda _: None)
+
+    def schedule():
+        return [job["spec"]["schedule"] for job in cluster.api("GET", CRON_JOBS)["items"]]
+
+    # Two see it parked: the second neither parks it nor moves the deadline.
+    first, second = gate(), gate("bob")
+    second.options["timeout"] = 7200
+    first.open()
+    there = schedule()
+    with pytest.raises(Failure, match="is awake for another evaluation, of ann, until "):
+        second.open()
+    second.close()
+    assert (replicas(cluster), schedule()) == (1, there)
+    first.close()
+    assert_parked(cluster)
+
+    # Parked when it was looked at, and awake when it is to be woken, before the deadline is there or just after.
+    arrange = deadline.arrange
+
+    def wakes_meanwhile(*args):
+        until = arrange(*args)
+        parked.wake(api, judge)
+        return until
+
+    for late in (False, True):
+        parked.park(api, judge, "ann@laptop", "the night")
+        waiting = gate()
+        with monkeypatch.context() as patched:
+            if late:
+                patched.setattr(deadline, "arrange", wakes_meanwhile)
+            else:
+                parked.wake(api, judge)
+            waiting.open()
+        waiting.close()
+        assert (waiting.ours, replicas(cluster), schedule()) == (False, 1, [])
+
+    # Awake when it was looked at, and parked since.
+    waiting = gate()
+    parked.park(api, judge, "ann@laptop", "the night")
+    waiting.open()
+    assert (replicas(cluster), len(schedule())) == (1, 1)
+    waiting.close()
+    assert_parked(cluster)
 
 
 def test_whoever_parks_or_wakes_it_ends_the_deadline(cluster, found, judge):

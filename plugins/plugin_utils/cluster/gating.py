@@ -83,11 +83,7 @@ class Gate:
         """
         self.cluster, self.rendered, self.part, self.options, self.tell = cluster, rendered, part, options, tell
         self.settings, self.until = rendered["settings"]["apply"], None
-        self.live = self._unused()
-        # Of one that was cut off, what it woke is still to be parked.
-        left = NOTE in (self.live["metadata"].get("annotations") or {})
-        self.before = parking.read({**self.live, "spec": {"replicas": 0}} if left else self.live)
-        self.ours = not self.live["spec"]["replicas"] or left or options["always"]
+        self._look()
 
     @property
     def name(self) -> str:
@@ -96,6 +92,14 @@ class Gate:
 
     def _now(self) -> datetime:
         return self.cluster.now or datetime.now(UTC)
+
+    def _look(self) -> None:
+        """Read the server, and whether it is this evaluation's to wake and to park."""
+        self.live = self._unused()
+        # Of one that was cut off, what it woke is still to be parked.
+        left = NOTE in (self.live["metadata"].get("annotations") or {})
+        self.before = parking.read({**self.live, "spec": {"replicas": 0}} if left else self.live)
+        self.ours = not self.live["spec"]["replicas"] or left or self.options["always"]
 
     def _unused(self) -> dict:
         live = parked.live_of(self.cluster, self.part)
@@ -113,10 +117,30 @@ class Gate:
         return self._now() + timedelta(seconds=start + ANSWER_SECONDS + self.options["timeout"] + RESERVE_SECONDS)
 
     def open(self) -> None:
-        """Set the deadline, and wake the server."""
-        if not self.ours:
-            self.tell(f"{self.name} is awake already, for somebody else: it stays awake afterwards (gate_park)")
-            return
+        """Set the deadline, and wake the server; under the lock.
+
+        Raises:
+            Failure: another evaluation uses it by now, or the cluster can't be told to park it.
+        """
+        # While this run waited for the lock, another may have parked or woken it.
+        self._look()
+        for tries_left in reversed(range(TRIES)):
+            if not self.ours:
+                self.tell(f"{self.name} is awake already, for somebody else: it stays awake afterwards (gate_park)")
+                return
+            if not self.until:
+                self._set_deadline()
+            try:
+                replicas = self.live["spec"]["replicas"] or parked.awake(self.part, self.live)
+                self._patch(self._noted(), replicas, self.live["metadata"]["resourceVersion"])
+                break
+            except ApiError as error:
+                if error.status != 409 or not tries_left:
+                    raise
+                self._look_again()
+        self.tell(f"{self.name} is awake; the cluster parks it at {self.end}, whatever becomes of this run")
+
+    def _set_deadline(self) -> None:
         try:
             self._arrange(self.first_deadline())
         except ApiError as error:
@@ -125,16 +149,15 @@ class Gate:
             raise Failure(
                 f"the cluster can't be told to park {self.name} by itself: {error} (docs/rbac.yaml has the rights)"
             ) from None
-        for tries_left in reversed(range(TRIES)):
-            try:
-                replicas = self.live["spec"]["replicas"] or parked.awake(self.part, self.live)
-                self._patch(self._noted(), replicas, self.live["metadata"]["resourceVersion"])
-                break
-            except ApiError as error:
-                if error.status != 409 or not tries_left:
-                    raise
-                self.live = self._unused()
-        self.tell(f"{self.name} is awake; the cluster parks it at {self.end}, whatever becomes of this run")
+
+    def _look_again(self) -> None:
+        """Read the server after somebody has changed it; whoever has woken it is not to be parked."""
+        until, self.until = self.until, None
+        self._look()
+        if self.ours:
+            self.until = until
+        else:
+            deadline.cancel(self.cluster, self.part, self.rendered["cluster"]["namespace"])
 
     def answer(self, alive: Callable[[], None], url: str | None, key: str | None) -> None:
         """Wait until the server answers its questions; from then on the evaluation has its whole time.
