@@ -9,7 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, deadline, gating, parked, parking
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    client,
+    deadline,
+    gating,
+    parked,
+    parking,
+    rollout,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from delivering import NAMESPACE, act, deliver, local
 from test_interrupted import kill, no_workers_left, wait_until  # noqa: F401 (a fixture of all tests)
@@ -182,7 +189,7 @@ def test_a_judge_that_somebody_else_woke_stays_awake_unless_asked(cluster, found
     wait_until(lambda: live(cluster)["status"].get("readyReplicas") == 1)
     before, said = cluster.resource_versions(), []
     assert not evaluate(cluster, found, said, command="true")["changed"]
-    assert said[-1] == "judge-vllm was awake before, and stays so"
+    assert said[-1] == "judge-vllm was awake before, and is left as it is"
     after = cluster.resource_versions()
     assert {key for key in after if after[key] != before.get(key)} <= {f"Lease/{NAMESPACE}/modelyard"}
     assert evaluate(cluster, found, command="true", park="always")["changed"]
@@ -238,6 +245,24 @@ def test_what_others_did_while_a_run_waited_for_the_lock_counts(cluster, found, 
     assert (replicas(cluster), len(schedule())) == (1, 1)
     waiting.close()
     assert_parked(cluster)
+
+
+@pytest.mark.parametrize("action", ["gate", "wake"])
+def test_a_judge_that_is_parked_while_a_run_waits_for_it_has_not_answered(cluster, found, judge, monkeypatch, action):
+    """As by a schedule, or by kubectl: neither takes the lock."""
+    wait = rollout.Watch.wait
+
+    def parked_meanwhile(self, items):
+        cluster.api("PATCH", f"{JUDGE}/scale", {"spec": {"replicas": 0}})
+        return wait(self, items)
+
+    monkeypatch.setattr(rollout.Watch, "wait", parked_meanwhile)
+    options = {"command": "echo evaluated"} if action == "gate" else {}
+    these, said = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found}, []
+    with pytest.raises(AnsibleActionFail, match="judge-vllm has no pods any more: "):
+        act(action, said, **these, **options)
+    assert "evaluated" not in said
+    assert replicas(cluster) == 0
 
 
 def test_whoever_parks_or_wakes_it_ends_the_deadline(cluster, found, judge):

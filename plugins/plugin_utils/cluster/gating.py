@@ -168,13 +168,14 @@ class Gate:
             key: its API key, which needs the URL.
 
         Raises:
-            Failure: it does not start, or gives a wrong answer.
+            Failure: it does not start, gives a wrong answer, or is parked meanwhile.
         """
         rollout.Watch(self.cluster, self.settings, self.tell, alive).wait([self.live])
         ends = time.monotonic() + ANSWER_SECONDS
         while True:
             alive()
             answers = questions.ask(self.cluster, self.part, self.rendered, url, key)
+            parked.check_awake(self.cluster, self.part)
             failed = [answer for answer in answers if not answer["ok"]]
             if not failed:
                 break
@@ -197,7 +198,7 @@ class Gate:
             Failure: it could not be parked.
         """
         if not self.ours:
-            return f"{self.name} was awake before, and stays so"
+            return f"{self.name} was awake before, and is left as it is"
         if not self.until:
             return f"{self.name} was not woken"
         try:
