@@ -276,6 +276,31 @@ def test_whoever_parks_or_wakes_it_ends_the_deadline(cluster, found, judge):
         act("park", [], **direct)
 
 
+@pytest.mark.parametrize("action", ["wake", "park"])
+def test_a_deadline_that_a_killed_run_left_alone_goes_too(cluster, found, judge, monkeypatch, action):
+    """Killed between the deadline and waking, or between parking and the deadline's end: nothing is noted on the judge."""
+    api = client.Cluster({"kubeconfig": str(cluster.kubeconfig)})
+    deadline.arrange(api, judge, found, "registry.example/kubectl:1", datetime.now(UTC) + timedelta(hours=1))
+    if action == "park":
+        parked.wake(api, judge)
+    act(action, [], connection={"kubeconfig": str(cluster.kubeconfig)}, rendered=found)
+    assert cluster.api("GET", CRON_JOBS)["items"] == []
+    # Without the right to delete CronJobs, where there is none to be known of.
+    monkeypatch.setattr(api, "request", refusing(api.request))
+    gating.forget(api, judge)
+
+
+def refusing(request):
+    """Answer as to a credential that may delete nothing."""
+
+    def answer(method, *args, **more):
+        if method == "DELETE":
+            raise client.ApiError(403, b"{}")
+        return request(method, *args, **more)
+
+    return answer
+
+
 def test_what_can_not_be_evaluated_is_refused_before_anything_starts(cluster, found, judge):
     before = cluster.resource_versions()
     said: list[str] = []

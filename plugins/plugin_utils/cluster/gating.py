@@ -50,12 +50,21 @@ def active(live: Mapping, now: datetime) -> dict:
 
 
 def forget(cluster: Cluster, part: Mapping) -> None:
-    """Drop the deadline of an evaluation whose server somebody parks or wakes: from then on it is theirs."""
+    """Drop the deadline of an evaluation whose server somebody parks or wakes: from then on it is theirs.
+
+    Also where nothing is noted: a run that was killed between two writes leaves the deadline alone.
+    """
     live = parked.live_of(cluster, part)
-    if NOTE in (live["metadata"].get("annotations") or {}):
+    noted = NOTE in (live["metadata"].get("annotations") or {})
+    try:
+        deadline.cancel(cluster, part, live["metadata"]["namespace"])
+    except ApiError as error:
+        # Without the right to delete one, runs have made none.
+        if noted or error.status != 403:
+            raise
+    if noted:
         patch = {"metadata": {"annotations": {NOTE: None}}}
         cluster.request("PATCH", cluster.object_path(live), {"fieldManager": parking.MANAGER}, patch, MERGE_PATCH)
-        deadline.cancel(cluster, part, live["metadata"]["namespace"])
 
 
 class Gate:
