@@ -265,6 +265,21 @@ def test_a_judge_that_is_parked_while_a_run_waits_for_it_has_not_answered(cluste
     assert replicas(cluster) == 0
 
 
+def test_an_evaluation_whose_time_is_over_keeps_no_deploy_from_the_number_of_pods(cluster, found, judge):
+    """The cluster could not run what would have parked it; or has, and somebody has started it since."""
+    api, direct = (client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), {"kubeconfig": str(cluster.kubeconfig)})
+    options = {"by": "ann", "process": "", "image": "registry.example/kubectl:1", "timeout": 60, "always": False}
+    gating.Gate(api, found, judge, options, lambda _: None).open()
+    note = json.loads(live(cluster)["metadata"]["annotations"][gating.NOTE])
+    over = {gating.NOTE: json.dumps({**note, "until": "2026-01-01T00:00:00Z"})}
+    cluster.api("PATCH", f"{JUDGE}?fieldManager={parking.MANAGER}", {"metadata": {"annotations": over}})
+    assert "spec.replicas 1 -> 0" in deliver(local(cluster, vllm_judge_parked=True), direct).text
+    assert replicas(cluster) == 0
+    assert not {gating.NOTE, parking.NOTE} & live(cluster)["metadata"]["annotations"].keys()
+    gating.forget(api, judge)
+    deliver(found, direct)
+
+
 def test_whoever_parks_or_wakes_it_ends_the_deadline(cluster, found, judge):
     direct = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found}
     for action in ("wake", "park"):

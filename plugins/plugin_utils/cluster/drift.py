@@ -194,7 +194,8 @@ class Drift:
         """Give an object as a run would apply it: of a parked server without its number of pods."""
         if note := parking.read(live) if item["kind"] == "Deployment" else {}:
             self.parked[describe(item)] = note
-        return _with_data(parking.left(item, live, options["field_manager"], options["adopt_managers"])[0])
+        known = (options["field_manager"], options["adopt_managers"], self.cluster.now)
+        return _with_data(parking.left(item, live, *known)[0])
 
     def _going(self, live: Mapping) -> None:
         since = {"time": live["metadata"]["deletionTimestamp"]}
