@@ -265,6 +265,33 @@ def test_a_judge_that_is_parked_while_a_run_waits_for_it_has_not_answered(cluste
     assert replicas(cluster) == 0
 
 
+def test_what_others_did_during_an_evaluation_counts_at_its_end(cluster, found, judge):
+    api = client.Cluster({"kubeconfig": str(cluster.kubeconfig)})
+
+    def opened(by):
+        options = {"by": by, "process": "", "image": "registry.example/kubectl:1", "timeout": 60, "always": False}
+        gate = gating.Gate(api, found, judge, options, lambda _: None)
+        gate.open()
+        return gate
+
+    first = opened("ann")
+    act("park", [], reason="weekend", end="3d", connection={"kubeconfig": str(cluster.kubeconfig)}, rendered=found)
+    note = parking.read(live(cluster))
+    # The next one has it: it is not the first one's to park.
+    second = opened("bob")
+    assert "awake for another evaluation by now, of bob" in first.close()
+    assert (replicas(cluster), len(cluster.api("GET", CRON_JOBS)["items"])) == (1, 1)
+    second.close()
+    assert (note["reason"], parking.read(live(cluster))) == ("weekend", note)
+    # Parked by a person in the middle of it.
+    first = opened("ann")
+    parked.park(api, judge, "bob", "holiday", "2099-01-01T00:00:00Z")
+    gating.forget(api, judge)
+    first.close()
+    after = parking.read(live(cluster))
+    assert (after["by"], after["reason"], after["until"]) == ("bob", "holiday", "2099-01-01T00:00:00Z")
+
+
 def test_an_evaluation_whose_time_is_over_keeps_no_deploy_from_the_number_of_pods(cluster, found, judge):
     """The cluster could not run what would have parked it; or has, and somebody has started it since."""
     api, direct = (client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), {"kubeconfig": str(cluster.kubeconfig)})

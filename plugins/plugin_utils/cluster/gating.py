@@ -211,7 +211,12 @@ class Gate:
         if not self.until:
             return f"{self.name} was not woken"
         try:
-            self._patch({**self._noted(), NOTE: None}, 0)
+            self.live = parked.live_of(self.cluster, self.part)
+            if (other := active(self.live, self._now())) and other["by"] != self.options["by"]:
+                return f"{self.name} is awake for another evaluation by now, of {other['by']}, and is left as it is"
+            # Whoever parked it meanwhile has said why and until when.
+            noted = parking.NOTE in (self.live["metadata"].get("annotations") or {})
+            self._patch({**({} if noted else self._noted()), NOTE: None}, 0)
             deadline.cancel(self.cluster, self.part, self.rendered["cluster"]["namespace"])
         except Failure as error:
             raise Failure(f"{self.name} could not be parked, and the cluster does so at {self.end}: {error}") from None
