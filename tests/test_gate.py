@@ -352,6 +352,10 @@ def test_what_can_not_be_evaluated_is_refused_before_anything_starts(cluster, fo
     assert "gate_server is 'jugde-vllm': unknown, did you mean 'judge-vllm'?" in evaluate(
         cluster, found, server="jugde-vllm"
     )
+    for timeout in (-301, 0, 2592001):
+        assert f"gate_timeout is {timeout}: must be a whole number from 1 to 2592000" in evaluate(
+            cluster, found, timeout=timeout
+        )
     by_git = {**found, "cluster": {**found["cluster"], "delivery": "gitops"}}
     assert "would be started again by Argo CD" in evaluate(cluster, by_git, command="true")
     assert cluster.resource_versions() == before
