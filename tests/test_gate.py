@@ -9,7 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from ansible.errors import AnsibleActionFail
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, gating, parked, parking
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    client,
+    deadline,
+    gating,
+    parked,
+    parking,
+    rollout,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from delivering import NAMESPACE, act, deliver, local
 from test_interrupted import kill, no_workers_left, wait_until  # noqa: F401 (a fixture of all tests)
 
@@ -181,11 +189,122 @@ def test_a_judge_that_somebody_else_woke_stays_awake_unless_asked(cluster, found
     wait_until(lambda: live(cluster)["status"].get("readyReplicas") == 1)
     before, said = cluster.resource_versions(), []
     assert not evaluate(cluster, found, said, command="true")["changed"]
-    assert said[-1] == "judge-vllm was awake before, and stays so"
+    assert said[-1] == "judge-vllm was awake before, and is left as it is"
     after = cluster.resource_versions()
     assert {key for key in after if after[key] != before.get(key)} <= {f"Lease/{NAMESPACE}/modelyard"}
     assert evaluate(cluster, found, command="true", park="always")["changed"]
     assert parking.read(live(cluster))["reason"] == "after an evaluation"
+
+
+def test_what_others_did_while_a_run_waited_for_the_lock_counts(cluster, found, judge, monkeypatch):
+    api = client.Cluster({"kubeconfig": str(cluster.kubeconfig)})
+
+    def gate(by="ann"):
+        options = {"by": by, "process": "", "image": "registry.example/kubectl:1", "timeout": 60, "always": False}
+        return gating.Gate(api, found, judge, options, lambda _: None)
+
+    def schedule():
+        return [job["spec"]["schedule"] for job in cluster.api("GET", CRON_JOBS)["items"]]
+
+    # Two see it parked: the second neither parks it nor moves the deadline.
+    first, second = gate(), gate("bob")
+    second.options["timeout"] = 7200
+    first.open()
+    there = schedule()
+    with pytest.raises(Failure, match="is awake for another evaluation, of ann, until "):
+        second.open()
+    second.close()
+    assert (replicas(cluster), schedule()) == (1, there)
+    first.close()
+    assert_parked(cluster)
+
+    # Parked when it was looked at, and awake when it is to be woken, before the deadline is there or just after.
+    arrange = deadline.arrange
+
+    def wakes_meanwhile(*args):
+        until = arrange(*args)
+        parked.wake(api, judge)
+        return until
+
+    for late in (False, True):
+        parked.park(api, judge, "ann@laptop", "the night")
+        waiting = gate()
+        with monkeypatch.context() as patched:
+            if late:
+                patched.setattr(deadline, "arrange", wakes_meanwhile)
+            else:
+                parked.wake(api, judge)
+            waiting.open()
+        waiting.close()
+        assert (waiting.ours, replicas(cluster), schedule()) == (False, 1, [])
+
+    # Awake when it was looked at, and parked since.
+    waiting = gate()
+    parked.park(api, judge, "ann@laptop", "the night")
+    waiting.open()
+    assert (replicas(cluster), len(schedule())) == (1, 1)
+    waiting.close()
+    assert_parked(cluster)
+
+
+@pytest.mark.parametrize("action", ["gate", "wake"])
+def test_a_judge_that_is_parked_while_a_run_waits_for_it_has_not_answered(cluster, found, judge, monkeypatch, action):
+    """As by a schedule, or by kubectl: neither takes the lock."""
+    wait = rollout.Watch.wait
+
+    def parked_meanwhile(self, items):
+        cluster.api("PATCH", f"{JUDGE}/scale", {"spec": {"replicas": 0}})
+        return wait(self, items)
+
+    monkeypatch.setattr(rollout.Watch, "wait", parked_meanwhile)
+    options = {"command": "echo evaluated"} if action == "gate" else {}
+    these, said = {"connection": {"kubeconfig": str(cluster.kubeconfig)}, "rendered": found}, []
+    with pytest.raises(AnsibleActionFail, match="judge-vllm has no pods any more: "):
+        act(action, said, **these, **options)
+    assert "evaluated" not in said
+    assert replicas(cluster) == 0
+
+
+def test_what_others_did_during_an_evaluation_counts_at_its_end(cluster, found, judge):
+    api = client.Cluster({"kubeconfig": str(cluster.kubeconfig)})
+
+    def opened(by):
+        options = {"by": by, "process": "", "image": "registry.example/kubectl:1", "timeout": 60, "always": False}
+        gate = gating.Gate(api, found, judge, options, lambda _: None)
+        gate.open()
+        return gate
+
+    first = opened("ann")
+    act("park", [], reason="weekend", end="3d", connection={"kubeconfig": str(cluster.kubeconfig)}, rendered=found)
+    note = parking.read(live(cluster))
+    # The next one has it: it is not the first one's to park.
+    second = opened("bob")
+    assert "awake for another evaluation by now, of bob" in first.close()
+    assert (replicas(cluster), len(cluster.api("GET", CRON_JOBS)["items"])) == (1, 1)
+    second.close()
+    assert (note["reason"], parking.read(live(cluster))) == ("weekend", note)
+    # Parked by a person in the middle of it.
+    first = opened("ann")
+    parked.park(api, judge, "bob", "holiday", "2099-01-01T00:00:00Z")
+    gating.forget(api, judge)
+    first.close()
+    after = parking.read(live(cluster))
+    assert (after["by"], after["reason"], after["until"]) == ("bob", "holiday", "2099-01-01T00:00:00Z")
+
+
+def test_an_evaluation_whose_time_is_over_keeps_no_deploy_from_the_number_of_pods(cluster, found, judge):
+    """The cluster could not run what would have parked it; or has, and somebody has started it since."""
+    api, direct = (client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), {"kubeconfig": str(cluster.kubeconfig)})
+    options = {"by": "ann", "process": "", "image": "registry.example/kubectl:1", "timeout": 60, "always": False}
+    gating.Gate(api, found, judge, options, lambda _: None).open()
+    note = json.loads(live(cluster)["metadata"]["annotations"][gating.NOTE])
+    over = {gating.NOTE: json.dumps({**note, "until": "2026-01-01T00:00:00Z"})}
+    cluster.api("PATCH", f"{JUDGE}?fieldManager={parking.MANAGER}", {"metadata": {"annotations": over}})
+    assert "spec.replicas 1 -> 0" in deliver(local(cluster, vllm_judge_parked=True), direct).text
+    assert replicas(cluster) == 0
+    assert not {gating.NOTE, parking.NOTE} & live(cluster)["metadata"]["annotations"].keys()
+    gating.forget(api, judge)
+    deliver(found, direct)
 
 
 def test_whoever_parks_or_wakes_it_ends_the_deadline(cluster, found, judge):
@@ -199,6 +318,31 @@ def test_whoever_parks_or_wakes_it_ends_the_deadline(cluster, found, judge):
         act("park", [], **direct)
 
 
+@pytest.mark.parametrize("action", ["wake", "park"])
+def test_a_deadline_that_a_killed_run_left_alone_goes_too(cluster, found, judge, monkeypatch, action):
+    """Killed between the deadline and waking, or between parking and the deadline's end: nothing is noted on the judge."""
+    api = client.Cluster({"kubeconfig": str(cluster.kubeconfig)})
+    deadline.arrange(api, judge, found, "registry.example/kubectl:1", datetime.now(UTC) + timedelta(hours=1))
+    if action == "park":
+        parked.wake(api, judge)
+    act(action, [], connection={"kubeconfig": str(cluster.kubeconfig)}, rendered=found)
+    assert cluster.api("GET", CRON_JOBS)["items"] == []
+    # Without the right to delete CronJobs, where there is none to be known of.
+    monkeypatch.setattr(api, "request", refusing(api.request))
+    gating.forget(api, judge)
+
+
+def refusing(request):
+    """Answer as to a credential that may delete nothing."""
+
+    def answer(method, *args, **more):
+        if method == "DELETE":
+            raise client.ApiError(403, b"{}")
+        return request(method, *args, **more)
+
+    return answer
+
+
 def test_what_can_not_be_evaluated_is_refused_before_anything_starts(cluster, found, judge):
     before = cluster.resource_versions()
     said: list[str] = []
@@ -208,6 +352,10 @@ def test_what_can_not_be_evaluated_is_refused_before_anything_starts(cluster, fo
     assert "gate_server is 'jugde-vllm': unknown, did you mean 'judge-vllm'?" in evaluate(
         cluster, found, server="jugde-vllm"
     )
+    for timeout in (-301, 0, 2592001):
+        assert f"gate_timeout is {timeout}: must be a whole number from 1 to 2592000" in evaluate(
+            cluster, found, timeout=timeout
+        )
     by_git = {**found, "cluster": {**found["cluster"], "delivery": "gitops"}}
     assert "would be started again by Argo CD" in evaluate(cluster, by_git, command="true")
     assert cluster.resource_versions() == before

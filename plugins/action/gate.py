@@ -23,6 +23,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, problem
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.chosen import chosen
 
+# A CronJob's schedule has no year: 30 days are far from where the deadline would be another year's.
+LONGEST_SECONDS = 30 * 24 * 3600
+
 
 class Interrupted(Failure):
     """The run ends; ``signal`` is what ended it, or 0 where ansible-playbook was killed."""
@@ -93,6 +96,9 @@ class ActionModule(Action):
         if any(asked.get("key") for asked in part["questions"]) and not options["url"]:
             what = "must be set: the server asks for an API key, which the API server's proxy removes"
             wrong.append(problem("gate_url", options["url"], what))
+        if not 1 <= options["timeout"] <= LONGEST_SECONDS:
+            what = f"must be a whole number from 1 to {LONGEST_SECONDS}, in seconds"
+            wrong.append(problem("gate_timeout", options["timeout"], what))
         if wrong:
             raise Refused(wrong)
         return part

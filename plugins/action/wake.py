@@ -91,10 +91,15 @@ class ActionModule(Action):
 
 
 def _answered(cluster: Cluster, part: dict, rendered: dict, url: str | None, key: str | None, alive) -> list[dict]:
-    """Ask until all answers are right, or it has been long enough."""
+    """Ask until all answers are right, or it has been long enough.
+
+    Raises:
+        Failure: somebody has parked it meanwhile.
+    """
     ends = time.monotonic() + ANSWER_SECONDS
     while True:
         answers = questions.ask(cluster, part, rendered, url, key) if part["questions"] else []
+        parked.check_awake(cluster, part)
         if all(answer["ok"] for answer in answers) or time.monotonic() > ends:
             return answers
         alive()

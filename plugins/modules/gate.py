@@ -24,7 +24,7 @@ options:
     type: str
     default: ''
   timeout:
-    description: Seconds that the evaluation may take once the server answers.
+    description: Seconds that the evaluation may take once the server answers; 1 to 2592000 (30 days).
     type: int
     default: 7200
   park:

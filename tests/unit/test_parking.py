@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -119,3 +120,19 @@ def test_a_wrong_name_is_told_with_those_that_are_there():
     assert len(refused.value.problems) == 1
     with pytest.raises(Refused, match=r"no server of vllm_judge is on: name one by park_servers\. .*triton-inference"):
         names(vllm_judge_variant="none")
+
+
+@pytest.mark.parametrize(
+    ("until", "evaluates"),
+    [("2026-11-29T12:00:01Z", True), ("2026-11-29T11:59:59Z", False), ("soon", False), (None, False)],
+)
+def test_an_evaluation_has_its_server_until_its_time_is_over(until, evaluates):
+    item = {"kind": "Deployment", "metadata": {}, "spec": {"replicas": 0}}
+    annotations = {parking.GATE: json.dumps({} if until is None else {"until": until})}
+    held = {"manager": parking.MANAGER, "operation": "Update", "apiVersion": "apps/v1", "fieldsV1": {}}
+    live = {"apiVersion": "apps/v1", "metadata": {"annotations": annotations, "managedFields": [held]}}
+    live["spec"] = {"replicas": 1}
+    taken = (item, ["kubectl*", parking.MANAGER])
+    assert parking.left(item, live, "modelyard", ["kubectl*"], NOW) == (
+        ({**item, "spec": {}}, ["kubectl*"]) if evaluates else taken
+    )

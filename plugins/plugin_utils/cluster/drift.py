@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd.handover import unsynced
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, kinds, parking
@@ -183,7 +184,7 @@ class Drift:
         manager = options["field_manager"]
         if note := parking.read(live) if item["kind"] == "Deployment" else {}:
             self.parked[describe(item)] = note
-        wanted = as_applied(item, live, options)
+        wanted = as_applied(item, live, options, self.cluster.now)
         gitops = delivery.is_gitops(self.rendered) and not applications
         # A run takes back what was written by its own name, too (fields.split).
         taken = [*options["adopt_managers"], manager]
@@ -254,7 +255,7 @@ def _appliers(manager: str, gitops: bool) -> Callable[[Mapping], bool]:
     return ours
 
 
-def as_applied(item: dict, live: Mapping, options: Mapping) -> dict:
+def as_applied(item: dict, live: Mapping, options: Mapping, now: datetime | None = None) -> dict:
     """Give an object as a run would apply it, as far as that can be compared with the live one.
 
     Of a parked server that is without its number of pods. Of one with an autoscaler that number is not the inventory's, but zero turns
@@ -264,8 +265,10 @@ def as_applied(item: dict, live: Mapping, options: Mapping) -> dict:
         item: the object, as it is rendered.
         live: what there is of it.
         options: of ``delivery.options``, with all ``objects``.
+        now: by the API server's clock.
     """
-    found = _with_data(parking.left(item, live, options["field_manager"], options["adopt_managers"])[0])
+    known = (options["field_manager"], options["adopt_managers"], now)
+    found = _with_data(parking.left(item, live, *known)[0])
     if item["kind"] == "Deployment" and not live["spec"].get("replicas", 1) and not parking.read(live):
         least = next((_least(one) for one in options["objects"] if _scales(one, item)), 0)
         if least and "replicas" not in item["spec"]:

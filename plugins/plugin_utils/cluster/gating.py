@@ -50,12 +50,21 @@ def active(live: Mapping, now: datetime) -> dict:
 
 
 def forget(cluster: Cluster, part: Mapping) -> None:
-    """Drop the deadline of an evaluation whose server somebody parks or wakes: from then on it is theirs."""
+    """Drop the deadline of an evaluation whose server somebody parks or wakes: from then on it is theirs.
+
+    Also where nothing is noted: a run that was killed between two writes leaves the deadline alone.
+    """
     live = parked.live_of(cluster, part)
-    if NOTE in (live["metadata"].get("annotations") or {}):
+    noted = NOTE in (live["metadata"].get("annotations") or {})
+    try:
+        deadline.cancel(cluster, part, live["metadata"]["namespace"])
+    except ApiError as error:
+        # Without the right to delete one, runs have made none.
+        if noted or error.status != 403:
+            raise
+    if noted:
         patch = {"metadata": {"annotations": {NOTE: None}}}
         cluster.request("PATCH", cluster.object_path(live), {"fieldManager": parking.MANAGER}, patch, MERGE_PATCH)
-        deadline.cancel(cluster, part, live["metadata"]["namespace"])
 
 
 class Gate:
@@ -83,11 +92,7 @@ class Gate:
         """
         self.cluster, self.rendered, self.part, self.options, self.tell = cluster, rendered, part, options, tell
         self.settings, self.until = rendered["settings"]["apply"], None
-        self.live = self._unused()
-        # Of one that was cut off, what it woke is still to be parked.
-        left = NOTE in (self.live["metadata"].get("annotations") or {})
-        self.before = parking.read({**self.live, "spec": {"replicas": 0}} if left else self.live)
-        self.ours = not self.live["spec"]["replicas"] or left or options["always"]
+        self._look()
 
     @property
     def name(self) -> str:
@@ -96,6 +101,14 @@ class Gate:
 
     def _now(self) -> datetime:
         return self.cluster.now or datetime.now(UTC)
+
+    def _look(self) -> None:
+        """Read the server, and whether it is this evaluation's to wake and to park."""
+        self.live = self._unused()
+        # Of one that was cut off, what it woke is still to be parked.
+        left = NOTE in (self.live["metadata"].get("annotations") or {})
+        self.before = parking.read({**self.live, "spec": {"replicas": 0}} if left else self.live)
+        self.ours = not self.live["spec"]["replicas"] or left or self.options["always"]
 
     def _unused(self) -> dict:
         live = parked.live_of(self.cluster, self.part)
@@ -113,10 +126,30 @@ class Gate:
         return self._now() + timedelta(seconds=start + ANSWER_SECONDS + self.options["timeout"] + RESERVE_SECONDS)
 
     def open(self) -> None:
-        """Set the deadline, and wake the server."""
-        if not self.ours:
-            self.tell(f"{self.name} is awake already, for somebody else: it stays awake afterwards (gate_park)")
-            return
+        """Set the deadline, and wake the server; under the lock.
+
+        Raises:
+            Failure: another evaluation uses it by now, or the cluster can't be told to park it.
+        """
+        # While this run waited for the lock, another may have parked or woken it.
+        self._look()
+        for tries_left in reversed(range(TRIES)):
+            if not self.ours:
+                self.tell(f"{self.name} is awake already, for somebody else: it stays awake afterwards (gate_park)")
+                return
+            if not self.until:
+                self._set_deadline()
+            try:
+                replicas = self.live["spec"]["replicas"] or parked.awake(self.part, self.live)
+                self._patch(self._noted(), replicas, self.live["metadata"]["resourceVersion"])
+                break
+            except ApiError as error:
+                if error.status != 409 or not tries_left:
+                    raise
+                self._look_again()
+        self.tell(f"{self.name} is awake; the cluster parks it at {self.end}, whatever becomes of this run")
+
+    def _set_deadline(self) -> None:
         try:
             self._arrange(self.first_deadline())
         except ApiError as error:
@@ -125,16 +158,15 @@ class Gate:
             raise Failure(
                 f"the cluster can't be told to park {self.name} by itself: {error} (docs/rbac.yaml has the rights)"
             ) from None
-        for tries_left in reversed(range(TRIES)):
-            try:
-                replicas = self.live["spec"]["replicas"] or parked.awake(self.part, self.live)
-                self._patch(self._noted(), replicas, self.live["metadata"]["resourceVersion"])
-                break
-            except ApiError as error:
-                if error.status != 409 or not tries_left:
-                    raise
-                self.live = self._unused()
-        self.tell(f"{self.name} is awake; the cluster parks it at {self.end}, whatever becomes of this run")
+
+    def _look_again(self) -> None:
+        """Read the server after somebody has changed it; whoever has woken it is not to be parked."""
+        until, self.until = self.until, None
+        self._look()
+        if self.ours:
+            self.until = until
+        else:
+            deadline.cancel(self.cluster, self.part, self.rendered["cluster"]["namespace"])
 
     def answer(self, alive: Callable[[], None], url: str | None, key: str | None) -> None:
         """Wait until the server answers its questions; from then on the evaluation has its whole time.
@@ -145,13 +177,14 @@ class Gate:
             key: its API key, which needs the URL.
 
         Raises:
-            Failure: it does not start, or gives a wrong answer.
+            Failure: it does not start, gives a wrong answer, or is parked meanwhile.
         """
         rollout.Watch(self.cluster, self.settings, self.tell, alive).wait([self.live])
         ends = time.monotonic() + ANSWER_SECONDS
         while True:
             alive()
             answers = questions.ask(self.cluster, self.part, self.rendered, url, key)
+            parked.check_awake(self.cluster, self.part)
             failed = [answer for answer in answers if not answer["ok"]]
             if not failed:
                 break
@@ -174,11 +207,16 @@ class Gate:
             Failure: it could not be parked.
         """
         if not self.ours:
-            return f"{self.name} was awake before, and stays so"
+            return f"{self.name} was awake before, and is left as it is"
         if not self.until:
             return f"{self.name} was not woken"
         try:
-            self._patch({**self._noted(), NOTE: None}, 0)
+            self.live = parked.live_of(self.cluster, self.part)
+            if (other := active(self.live, self._now())) and other["by"] != self.options["by"]:
+                return f"{self.name} is awake for another evaluation by now, of {other['by']}, and is left as it is"
+            # Whoever parked it meanwhile has said why and until when.
+            noted = parking.NOTE in (self.live["metadata"].get("annotations") or {})
+            self._patch({**({} if noted else self._noted()), NOTE: None}, 0)
             deadline.cancel(self.cluster, self.part, self.rendered["cluster"]["namespace"])
         except Failure as error:
             raise Failure(f"{self.name} could not be parked, and the cluster does so at {self.end}: {error}") from None

@@ -47,6 +47,20 @@ def live_of(cluster: Cluster, part: Mapping) -> dict:
     return live
 
 
+def check_awake(cluster: Cluster, part: Mapping) -> None:
+    """Look at a server that this run waits for: of one without pods, the rollout is complete.
+
+    Raises:
+        Failure: somebody has parked it since.
+    """
+    live = live_of(cluster, part)
+    if not live["spec"]["replicas"]:
+        note = parking.read(live)
+        raise Failure(
+            f"{part['name']} has no pods any more: {parking.told(note) if note else 'somebody has parked it'}"
+        )
+
+
 def rows(cluster: Cluster, rendered: Mapping) -> list[dict]:
     """Give the servers that are parked, of those that this credential may read, as ``summary.parked`` takes them."""
     parts = [part for part in rendered["parts"] if part["enabled"] and "needs" in part]

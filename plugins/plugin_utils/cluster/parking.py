@@ -113,7 +113,18 @@ def overdue(note: Mapping, now: datetime | None) -> bool:
         return False
 
 
-def left(item: dict, live: Mapping | None, manager: str, adoptable: list[str]) -> tuple[dict, list[str]]:
+def _evaluates(live: Mapping, now: datetime | None) -> bool:
+    """Tell whether a server is awake for an evaluation, and the time at which the cluster parks it is yet to come."""
+    try:
+        note = json.loads((live["metadata"].get("annotations") or {})[GATE])
+        return bool(live["spec"]["replicas"]) and datetime.fromisoformat(note["until"]) >= (now or datetime.now(UTC))
+    except (KeyError, ValueError, TypeError):
+        return False
+
+
+def left(
+    item: dict, live: Mapping | None, manager: str, adoptable: list[str], now: datetime | None = None
+) -> tuple[dict, list[str]]:
     """Give an object as a run applies it: a parked server stays parked, and the number of pods to whom it belongs.
 
     Args:
@@ -121,6 +132,7 @@ def left(item: dict, live: Mapping | None, manager: str, adoptable: list[str]) -
         live: what there is of it, or none.
         manager: our field manager.
         adoptable: patterns of managers whose fields a run takes over.
+        now: by the API server's clock; by this machine's where it is not known.
 
     Returns:
         the object, and those patterns: what parking left behind is taken over where it stands against the inventory.
@@ -128,7 +140,7 @@ def left(item: dict, live: Mapping | None, manager: str, adoptable: list[str]) -
     if item["kind"] != "Deployment" or not live:
         return item, adoptable
     there, annotations = live["spec"]["replicas"], live["metadata"].get("annotations") or {}
-    noted, evaluates = NOTE in annotations, bool(there) and GATE in annotations
+    noted, evaluates = NOTE in annotations, _evaluates(live, now)
     scheduled = SCHEDULE in item["metadata"].get("annotations", {})
     ours = "f:replicas" in fields.split(live, manager, [])[0].get("f:spec", {})
     # A schedule that goes leaves nobody who would wake it.

@@ -430,7 +430,7 @@ class Planner:
             live = self.live.get(identity(item))
             if not live or live["apiVersion"] != item["apiVersion"]:
                 live = self.cluster.get(item)
-            item, adoptable = parking.left(item, live, self.manager, adoptable)
+            item, adoptable = parking.left(item, live, self.manager, adoptable, self.cluster.now)
             try:
                 result = self._rehearsed(item, live, self.options["force"], adoptable)
             except ApiError as error:
