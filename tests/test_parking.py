@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 from ansible.errors import AnsibleActionFail
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, lease, parked, parking
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, lease, parked, parking, switching
 from delivering import NAMESPACE, act, deliver, local, rendering
 
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/d"
@@ -161,6 +161,36 @@ def test_an_autoscaled_server_has_its_fewest_pods_when_it_is_woken(run, api, clu
     woken, _ = parked.wake(api, {**part, "objects": [*part["objects"], scaler], "needs": {"awake": 2}})
     assert woken["spec"]["replicas"] == 2
     assert owners(woken) == set()
+    assert "nothing to change" in run(server(replicas=None))[0].text
+
+
+def test_an_autoscaled_server_that_nobody_would_start_is_started_by_the_next_deploy(run, api, cluster):
+    """At zero an autoscaler does nothing."""
+
+    def deployed(replicas: int, **more) -> None:
+        run(server(replicas=None, **more))
+        live = cluster.api("GET", DEPLOYMENT)
+        assert live["spec"]["replicas"] == replicas
+        run(server(replicas=None))
+        assert owners(cluster.api("GET", DEPLOYMENT)) == set()
+        assert "nothing to change" in run(server(replicas=None))[0].text
+
+    # The inventory parks it no more.
+    run(server(replicas=0))
+    deployed(1)
+    # A switch was cut off.
+    live = cluster.api("PATCH", f"{DEPLOYMENT}?fieldManager=kube-controller-manager", {"spec": {"replicas": 3}})
+    note = {"by": "ann@laptop", "since": "2026-11-27T20:00:00Z", "to": "judge-large"}
+    settings = {"field_manager": "modelyard", "margin": 60}
+    switching.Emptying(api, settings, str, lambda: None).empty([live], [], note)
+    deployed(3)
+    # The schedule that has parked it goes.
+    run(server(replicas=None, schedule="park 0 20 * * 1-5"))
+    cluster.api("PATCH", f"{DEPLOYMENT}/scale?fieldManager={parking.MANAGER}", {"spec": {"replicas": 0}})
+    assert "nothing to change" in run(server(replicas=None, schedule="park 0 20 * * 1-5"))[0].text
+    deployed(1)
+    # By hand: that is meant.
+    cluster.api("PATCH", f"{DEPLOYMENT}/scale?fieldManager=kubectl", {"spec": {"replicas": 0}})
     assert "nothing to change" in run(server(replicas=None))[0].text
 
 

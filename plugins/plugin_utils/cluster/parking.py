@@ -133,6 +133,11 @@ def left(item: dict, live: Mapping | None, manager: str, adoptable: list[str]) -
     ours = "f:replicas" in fields.split(live, manager, [])[0].get("f:spec", {})
     # A schedule that goes leaves nobody who would wake it.
     parked = bool(read(live)) and (noted or scheduled)
+    if not there and not parked and "replicas" not in item["spec"]:
+        # An autoscaler leaves alone what has no pods. Whoever else made it zero has done so for good.
+        if ours or entries(live) or SWITCH in annotations or SCHEDULE in annotations:
+            return {**item, "spec": {**item["spec"], "replicas": _switched(annotations) or 1}}, [*adoptable, MANAGER]
+        return item, adoptable
     if not parked and not entries(live) and not (scheduled and not ours):
         return item, adoptable
     if not parked and not evaluates and (noted or item["spec"].get("replicas") != there):
@@ -140,6 +145,14 @@ def left(item: dict, live: Mapping | None, manager: str, adoptable: list[str]) -
     spec = {key: value for key, value in item["spec"].items() if key != "replicas"}
     # Of a field that is left out, what we hold would go.
     return {**item, "spec": {**spec, "replicas": there} if ours else spec}, adoptable
+
+
+def _switched(annotations: Mapping) -> int:
+    """Give the pods that a server had before a switch that was cut off; 0 where none was."""
+    try:
+        return int(json.loads(annotations[SWITCH])["replicas"])
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def entries(item: Mapping) -> list[dict]:
