@@ -12,6 +12,7 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, lease, parked, parking, switching
 from delivering import NAMESPACE, act, deliver, local, rendering
+from test_interrupted import wait_until
 
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/d"
 
@@ -252,15 +253,25 @@ def judge(cluster, clean_platform):
 
 
 def pods(cluster, app: str) -> set[str]:
-    """Give the UIDs of a server's pods."""
+    """Give the UIDs of a server's pods, those aside that were evicted."""
     items = cluster.api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{app}")["items"]
-    return {item["metadata"]["uid"] for item in items}
+    return {item["metadata"]["uid"] for item in items if item["status"]["phase"] != "Failed"}
+
+
+def evict(cluster, app: str) -> None:
+    """End a server's pod as its node does that has no room: it stays, and another one comes."""
+    (pod,) = cluster.api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{app}")["items"]
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}/status"
+    cluster.api("PATCH", path, {"status": {"phase": "Failed", "reason": "Evicted"}})
+    deployment = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{app}"
+    wait_until(lambda: pods(cluster, app) and cluster.api("GET", deployment)["status"].get("readyReplicas") == 1)
 
 
 def test_the_judge_is_parked_until_it_is_woken_and_vllm_is_not_touched(cluster, judge, monkeypatch):
     monkeypatch.setenv("JOB_ID", "7")
     monkeypatch.setattr("getpass.getuser", lambda: "ann")
     vllm, said = pods(cluster, "vllm"), []
+    evict(cluster, "judge-vllm")
     versions = cluster.resource_versions()
     assert act("park", said, check_mode=True, **judge)["changed"]
     assert said == ["would park judge-vllm: 1 pod ($1.01 per hour)"]
@@ -271,7 +282,7 @@ def test_the_judge_is_parked_until_it_is_woken_and_vllm_is_not_touched(cluster, 
     (row,) = done["servers"]
     assert (row["server"], row["by"], row["reason"], row["replicas"]) == ("judge-vllm", "ann (AWX job 7)", "weekend", 1)
     assert said[0] == "park judge-vllm: 1 pod ($1.01 per hour)"
-    assert re.fullmatch(r"judge-vllm: its pods are gone, which frees 1 GPU on gpu-vllm-\d", said[1])
+    assert re.fullmatch(r"judge-vllm: its pods are gone, which frees 1 GPU on gpu-vllm-\d", said[-1])
     assert pods(cluster, "judge-vllm") == set()
     # Two days ago: what that saved.
     path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/judge-vllm"

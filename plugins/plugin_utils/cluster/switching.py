@@ -20,8 +20,6 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 
 # The annotation, a JSON object: by, since, to, and replicas, which going back brings back.
 NOTE = parking.SWITCH
-# Others hold no GPU any more, and stay until somebody deletes them.
-LIVING = ("Pending", "Running", "Unknown")
 
 
 def replaced(plan: Any) -> list[dict]:
@@ -111,7 +109,7 @@ class Emptying:
             for item in [*scaled, *running]:
                 self._apply(self._stopped(item, note))
             for item in deployments:
-                self._wait(item)
+                self.wait(item)
         except Failure:
             for item in [*deployments, *scaled]:
                 before = as_it_was(item, self.settings["field_manager"])
@@ -136,8 +134,15 @@ class Emptying:
         item["spec"]["replicas"] = 0
         return item
 
-    def _wait(self, deployment: dict) -> None:
-        """Wait until no pod is left, those included that are on their way out: until then their GPUs are taken."""
+    def wait(self, deployment: dict) -> None:
+        """Wait until no pod is left, those included that are on their way out: until then their GPUs are taken.
+
+        Args:
+            deployment: a live one that was scaled to zero.
+
+        Raises:
+            Failure: one is still there though its time to end is over, or the API server refuses, or is away for too long.
+        """
         drain = deployment["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
         limit, started, told = drain + self.settings["margin"], time.monotonic(), ""
         answered, pause = started, 0.25
@@ -169,7 +174,7 @@ class Emptying:
     def _pods(self, deployment: dict) -> list[dict]:
         namespace, chosen = deployment["metadata"]["namespace"], rollout.selector(deployment)
         found = self.cluster.list("v1", "Pod", namespace, chosen)
-        return [pod for pod in found if pod.get("status", {}).get("phase", "Pending") in LIVING]
+        return [pod for pod in found if pod.get("status", {}).get("phase", "Pending") in rollout.LIVING]
 
 
 def _is_settled(live: dict) -> bool:
