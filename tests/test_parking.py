@@ -165,6 +165,36 @@ def test_an_autoscaled_server_has_its_fewest_pods_when_it_is_woken(run, api, clu
     assert "nothing to change" in run(server(replicas=None))[0].text
 
 
+def cut_off_switch(api, live: dict) -> None:
+    """End a server's pods as switch.yml does, which is killed then."""
+    note = {"by": "ann@laptop", "since": datetime.now(UTC).strftime(lease.SINCE_FORMAT), "to": "judge-large"}
+    settings = {"field_manager": "modelyard", "margin": 60}
+    switching.Emptying(api, settings, str, lambda: None).empty([live], [], note)
+
+
+def test_a_server_is_parked_or_woken_whose_switch_was_cut_off(run, api, cluster):
+    _, part = run(server())
+    # What was noted before the switch does not count.
+    parked.park(api, part, "ann@laptop")
+    cluster.api("PATCH", f"{DEPLOYMENT}/scale?fieldManager=kubectl", {"spec": {"replicas": 2}})
+    old = {"by": "ann@laptop", "since": "2026-01-01T00:00:00Z", "until": "", "reason": "", "replicas": 2}
+    cluster.api("PATCH", DEPLOYMENT, {"metadata": {"annotations": {parking.NOTE: parking.write(old)}}})
+    cut_off_switch(api, cluster.api("GET", DEPLOYMENT))
+    assert parking.read(cluster.api("GET", DEPLOYMENT)) == {}
+    live, _ = parked.park(api, part, "bob@laptop")
+    assert parking.read(live)["by"] == "bob@laptop"
+    run(server())
+    live = cluster.api("GET", DEPLOYMENT)
+    assert (live["spec"]["replicas"], parking.read(live)["by"]) == (0, "bob@laptop")
+    assert parking.SWITCH not in live["metadata"]["annotations"]
+    parked.wake(api, part)
+    run(server())
+    cut_off_switch(api, cluster.api("GET", DEPLOYMENT))
+    live, _ = parked.wake(api, part)
+    assert live["spec"]["replicas"]
+    assert parking.SWITCH not in live["metadata"]["annotations"]
+
+
 def test_an_autoscaled_server_that_nobody_would_start_is_started_by_the_next_deploy(run, api, cluster):
     """At zero an autoscaler does nothing."""
 
@@ -181,9 +211,7 @@ def test_an_autoscaled_server_that_nobody_would_start_is_started_by_the_next_dep
     deployed(1)
     # A switch was cut off.
     live = cluster.api("PATCH", f"{DEPLOYMENT}?fieldManager=kube-controller-manager", {"spec": {"replicas": 3}})
-    note = {"by": "ann@laptop", "since": "2026-11-27T20:00:00Z", "to": "judge-large"}
-    settings = {"field_manager": "modelyard", "margin": 60}
-    switching.Emptying(api, settings, str, lambda: None).empty([live], [], note)
+    cut_off_switch(api, live)
     deployed(3)
     # The schedule that has parked it goes.
     run(server(replicas=None, schedule="park 0 20 * * 1-5"))

@@ -122,8 +122,9 @@ def wake(cluster: Cluster, part: Mapping, dry_run: bool = False) -> tuple[dict, 
         if live["spec"]["replicas"] and parking.NOTE not in (live["metadata"].get("annotations") or {}):
             break
         try:
-            # Whoever wrote the note.
-            metadata = {"resourceVersion": live["metadata"]["resourceVersion"], "annotations": {parking.NOTE: None}}
+            # Whoever wrote the note; and that of a switch that was cut off.
+            gone = {parking.NOTE: None, parking.SWITCH: None}
+            metadata = {"resourceVersion": live["metadata"]["resourceVersion"], "annotations": gone}
             patch = {"metadata": metadata, "spec": {"replicas": live["spec"]["replicas"] or awake(part, live)}}
             path, query = cluster.object_path(live), _query(dry_run)
             live, changed = cluster.request("PATCH", path, query, patch, MERGE_PATCH), True

@@ -44,17 +44,32 @@ def read(deployment: Mapping | None) -> dict:
     if not deployment or deployment.get("spec", {}).get("replicas", 0):
         return {}
     annotations = deployment["metadata"].get("annotations") or {}
-    if SWITCH in annotations:
-        return {}
     text, times = annotations.get(NOTE), annotations.get(SCHEDULE)
+    found = _noted(text) if text else {}
+    # Parked after a switch was cut off it is parked; what was noted before that is of no account.
+    if SWITCH in annotations and not _later(found, annotations[SWITCH]):
+        return {}
     if not text:
         return {"by": "its schedule", "since": "", "until": "", "reason": times, "replicas": 0} if times else {}
+    return found
+
+
+def _noted(text: str) -> dict:
     try:
         found = json.loads(text)
         replicas = int(found.get("replicas", 1))
         return {key: str(found.get(key) or "") for key in ("by", "since", "until", "reason")} | {"replicas": replicas}
     except (ValueError, TypeError, AttributeError):
         return {"by": "", "since": "", "until": "", "reason": text, "replicas": 1}
+
+
+def _later(note: Mapping, switch: str) -> bool:
+    """Tell whether a server was parked after its switch began, to the second."""
+    try:
+        began = datetime.fromisoformat(json.loads(switch)["since"]).replace(microsecond=0)
+        return datetime.fromisoformat(note["since"]) >= began
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def told(note: Mapping) -> str:
