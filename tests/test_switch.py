@@ -179,6 +179,21 @@ def test_a_variant_of_another_name_comes_when_the_old_one_is_gone(judge):
     assert judge.api("GET", JUDGE) == {}
     assert not switch(judge, "judge", "other").failed
     assert differences(state(judge), before) == []
+    # A parked one stays so by the other name, also with the next deploy.
+    these = {"connection": connection(judge), "rendered": local(judge, ROLES)}
+    act("park", [], reason="weekend", **these)
+    note = parking.read(judge.api("GET", JUDGE))
+    assert not switch(judge, "other", **other).failed
+    renamed = JUDGE.replace("judge-vllm", "judge-other")
+    assert parking.read(judge.api("GET", renamed)) == note
+    assert pods(judge, "judge-other") == []
+    run = deliver(local(judge, ROLES, vllm_judge_variant="other", **other), these["connection"])
+    assert not run.plan["changes"], run.text
+    assert parking.read(judge.api("GET", renamed)) == note
+    assert not switch(judge, "judge", "other").failed
+    assert parking.read(judge.api("GET", JUDGE)) == note
+    act("wake", [], **these)
+    assert differences(state(judge), before) == []
 
 
 def test_what_changes_while_a_switch_waits_for_the_lock_counts(judge, monkeypatch):

@@ -45,6 +45,8 @@ class ActionModule(Action):
             self._empty(planner, lock, deployments, variant, rendered["settings"]["apply"])
             for part in rendered["parts"]:
                 switching.start(part["objects"], dict.fromkeys(_pods(deployments), part["needs"]["awake"]))
+        for part in rendered["parts"]:
+            switching.stay_parked(part["objects"], live)
         saved = [switching.as_it_was(item, planner.manager, planner.adoptable) for item in live]
         switching.start(saved, _pods(live))
         return {

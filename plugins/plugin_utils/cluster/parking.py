@@ -145,7 +145,8 @@ def left(item: dict, live: Mapping | None, manager: str, adoptable: list[str]) -
     there, annotations = live["spec"]["replicas"], live["metadata"].get("annotations") or {}
     noted, evaluates = NOTE in annotations, bool(there) and GATE in annotations
     scheduled = SCHEDULE in item["metadata"].get("annotations", {})
-    ours = "f:replicas" in fields.split(live, manager, [])[0].get("f:spec", {})
+    own = fields.split(live, manager, [])[0]
+    ours = "f:replicas" in own.get("f:spec", {})
     # A schedule that goes leaves nobody who would wake it.
     parked = bool(read(live)) and (noted or scheduled)
     if not there and not parked and "replicas" not in item["spec"]:
@@ -158,8 +159,13 @@ def left(item: dict, live: Mapping | None, manager: str, adoptable: list[str]) -
     if not parked and not evaluates and (noted or item["spec"].get("replicas") != there):
         return item, [*adoptable, MANAGER]
     spec = {key: value for key, value in item["spec"].items() if key != "replicas"}
+    said = item["metadata"].get("annotations", {})
+    notes = {key: value for key, value in said.items() if key != NOTE}
     # Of a field that is left out, what we hold would go.
-    return {**item, "spec": {**spec, "replicas": there} if ours else spec}, adoptable
+    spec |= {"replicas": there} if ours else {}
+    notes |= {NOTE: annotations[NOTE]} if f"f:{NOTE}" in own.get("f:metadata", {}).get("f:annotations", {}) else {}
+    metadata = item["metadata"] if notes == said else {**item["metadata"], "annotations": notes}
+    return {**item, "metadata": metadata, "spec": spec}, adoptable
 
 
 def _switched(annotations: Mapping) -> int:

@@ -64,7 +64,33 @@ def as_it_was(live: dict, manager: str, adoptable: Iterable[str] = ()) -> dict:
     notes = item["metadata"].get("annotations") or {}
     if note := notes.pop(NOTE, ""):
         item["spec"]["replicas"] = json.loads(note)["replicas"]
+    if item["kind"] == "Deployment" and parking.read(live):
+        _parked(item, live)
     return item
+
+
+def stay_parked(objects: Iterable[dict], live: Iterable[dict]) -> None:
+    """Let a server of another name come parked where all that it comes in place of are parked.
+
+    Args:
+        objects: what is to be applied, changed in place.
+        live: what there is.
+    """
+    servers = {item["metadata"]["name"]: item for item in live if item["kind"] == "Deployment"}
+    if not servers or not all(map(parking.read, servers.values())):
+        return
+    for item in objects:
+        if item["kind"] == "Deployment" and item["metadata"]["name"] not in servers:
+            _parked(item, next(iter(servers.values())))
+
+
+def _parked(item: dict, live: Mapping) -> None:
+    """Set no pods, and the note of a parked server; one that its schedule has parked has none."""
+    note = (live["metadata"].get("annotations") or {}).get(parking.NOTE)
+    annotations = item["metadata"].setdefault("annotations", {})
+    if note or parking.SCHEDULE in annotations:
+        annotations.update({parking.NOTE: note} if note else {})
+        item["spec"]["replicas"] = 0
 
 
 def start(objects: Iterable[dict], pods: Mapping[str, int]) -> None:
