@@ -389,6 +389,9 @@ def test_a_schedule_parks_and_wakes_with_the_right_to_do_just_that(cluster, clea
     def replicas(name="judge-vllm"):
         return cluster.get("-n", NAMESPACE, "deployment", name)["spec"]["replicas"]
 
+    def suspended():
+        return cluster.get("-n", NAMESPACE, "cronjob", "judge-vllm-wake")["spec"]["suspend"]
+
     times = {"park": "0 20 * * 1-5", "wake": "0 7 * * 1-5", "time_zone": "Europe/Berlin"}
     these, _ = deploy(vllm_judge_schedule=times)
     jobs = {item["metadata"]["name"]: item["spec"] for item in cluster.get("-n", NAMESPACE, "cronjobs")["items"]}
@@ -414,10 +417,20 @@ def test_a_schedule_parks_and_wakes_with_the_right_to_do_just_that(cluster, clea
     assert (replicas(), replicas("vllm")) == (1, 1)
     # What a person parks stays parked until a person wakes it.
     act("park", [], **these)
-    assert cluster.get("-n", NAMESPACE, "cronjob", "judge-vllm-wake")["spec"]["suspend"]
+    assert suspended()
     assert "nothing to change" in deploy(vllm_judge_schedule=times)[1]
+    # Or scales it: the deploy that takes the note away lets the schedule run again.
+    cluster.kubectl("-n", NAMESPACE, "scale", "deployment/judge-vllm", "--replicas=1")
+    deploy(vllm_judge_schedule=times)
+    assert not suspended()
+    assert "nothing to change" in deploy(vllm_judge_schedule=times)[1]
+    act("park", [], **these)
+    deploy()
+    # A schedule that comes while it is parked wakes it as little.
+    deploy(vllm_judge_schedule=times)
+    assert suspended()
     act("wake", [], **these)
-    assert not cluster.get("-n", NAMESPACE, "cronjob", "judge-vllm-wake")["spec"]["suspend"]
+    assert not suspended()
     assert "prune CronJob ml-models/judge-vllm-wake" in deploy()[1]
     left = cluster.kubectl("-n", NAMESPACE, "get", "cronjobs,roles,rolebindings,serviceaccounts,networkpolicies")
     assert "schedule" not in left.stdout
