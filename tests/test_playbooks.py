@@ -75,6 +75,12 @@ def test_it_runs_from_any_folder(tmp_path):
     assert (done.returncode, "63 files, 0 written" in done.stdout) == (0, True), text(done)
 
 
+def test_words_of_a_value_whose_quotes_the_shell_took_are_refused(tmp_path):
+    done = called("render", "--check", "-e", "tree_root=two words", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "-e has words without a variable: words." in text(done)
+
+
 def test_a_programs_output_is_json_alone():
     done = called("render", "--check", cwd=ROOT, env={"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"})
     assert json.loads(done.stdout)["stats"]["ml-platform"]["failures"] == 0

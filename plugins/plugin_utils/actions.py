@@ -16,6 +16,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import LOADER
 
 UNRENDERED = "nothing was rendered: a playbook can't start in its middle (--start-at-task), since each step needs what those before it found"
+UNNAMED = (
+    "-e has words without a variable: {words}. A value with blanks needs quotes of its own: -e \"name='two words'\""
+)
 # A tag of this project's playbooks, which all run whole.
 WHOLE = "whole"
 # Programs read the output of these: nothing may stand beside their JSON.
@@ -71,9 +74,13 @@ class Action(ActionBase):
         _, options = self.validate_argument_spec(arguments(type(self).__module__.rpartition(".")[2]))
         # Ansible's tagged values are not what the API, boto3 and the YAML writer take.
         options = json.loads(json.dumps(options))
+        known = task_vars or {}
+        # -e reason='two words' reaches Ansible as reason=two and a word of which it says nothing.
+        if words := known.get("_raw_params"):
+            raise Stopped(UNNAMED.format(words=words))
         if options.get("rendered") == {}:
             raise Stopped(UNRENDERED)
-        known, name = task_vars or {}, ((options.get("rendered") or {}).get("cluster") or {}).get("name", "")
+        name = ((options.get("rendered") or {}).get("cluster") or {}).get("name", "")
         where = f"cluster {name}: " if name else ""
         known_places = (options.get("rendered") or {}).get("places") or {}
         if len(known.get("ansible_play_hosts_all") or ()) > 1:
