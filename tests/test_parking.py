@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 from ansible.errors import AnsibleActionFail
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, lease, parked, parking
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, lease, parked, parking, switching
 from delivering import NAMESPACE, act, deliver, local, rendering
+from test_interrupted import wait_until
 
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/d"
 
@@ -164,6 +165,64 @@ def test_an_autoscaled_server_has_its_fewest_pods_when_it_is_woken(run, api, clu
     assert "nothing to change" in run(server(replicas=None))[0].text
 
 
+def cut_off_switch(api, live: dict) -> None:
+    """End a server's pods as switch.yml does, which is killed then."""
+    note = {"by": "ann@laptop", "since": datetime.now(UTC).strftime(lease.SINCE_FORMAT), "to": "judge-large"}
+    settings = {"field_manager": "modelyard", "margin": 60}
+    switching.Emptying(api, settings, str, lambda: None).empty([live], [], note)
+
+
+def test_a_server_is_parked_or_woken_whose_switch_was_cut_off(run, api, cluster):
+    _, part = run(server())
+    # What was noted before the switch does not count.
+    parked.park(api, part, "ann@laptop")
+    cluster.api("PATCH", f"{DEPLOYMENT}/scale?fieldManager=kubectl", {"spec": {"replicas": 2}})
+    old = {"by": "ann@laptop", "since": "2026-01-01T00:00:00Z", "until": "", "reason": "", "replicas": 2}
+    cluster.api("PATCH", DEPLOYMENT, {"metadata": {"annotations": {parking.NOTE: parking.write(old)}}})
+    cut_off_switch(api, cluster.api("GET", DEPLOYMENT))
+    assert parking.read(cluster.api("GET", DEPLOYMENT)) == {}
+    live, _ = parked.park(api, part, "bob@laptop")
+    assert parking.read(live)["by"] == "bob@laptop"
+    run(server())
+    live = cluster.api("GET", DEPLOYMENT)
+    assert (live["spec"]["replicas"], parking.read(live)["by"]) == (0, "bob@laptop")
+    assert parking.SWITCH not in live["metadata"]["annotations"]
+    parked.wake(api, part)
+    run(server())
+    cut_off_switch(api, cluster.api("GET", DEPLOYMENT))
+    live, _ = parked.wake(api, part)
+    assert live["spec"]["replicas"]
+    assert parking.SWITCH not in live["metadata"]["annotations"]
+
+
+def test_an_autoscaled_server_that_nobody_would_start_is_started_by_the_next_deploy(run, api, cluster):
+    """At zero an autoscaler does nothing."""
+
+    def deployed(replicas: int, **more) -> None:
+        run(server(replicas=None, **more))
+        live = cluster.api("GET", DEPLOYMENT)
+        assert live["spec"]["replicas"] == replicas
+        run(server(replicas=None))
+        assert owners(cluster.api("GET", DEPLOYMENT)) == set()
+        assert "nothing to change" in run(server(replicas=None))[0].text
+
+    # The inventory parks it no more.
+    run(server(replicas=0))
+    deployed(1)
+    # A switch was cut off.
+    live = cluster.api("PATCH", f"{DEPLOYMENT}?fieldManager=kube-controller-manager", {"spec": {"replicas": 3}})
+    cut_off_switch(api, live)
+    deployed(3)
+    # The schedule that has parked it goes.
+    run(server(replicas=None, schedule="park 0 20 * * 1-5"))
+    cluster.api("PATCH", f"{DEPLOYMENT}/scale?fieldManager={parking.MANAGER}", {"spec": {"replicas": 0}})
+    assert "nothing to change" in run(server(replicas=None, schedule="park 0 20 * * 1-5"))[0].text
+    deployed(1)
+    # By hand: that is meant.
+    cluster.api("PATCH", f"{DEPLOYMENT}/scale?fieldManager=kubectl", {"spec": {"replicas": 0}})
+    assert "nothing to change" in run(server(replicas=None))[0].text
+
+
 class Cut(Exception):
     """The run ends here."""
 
@@ -222,15 +281,25 @@ def judge(cluster, clean_platform):
 
 
 def pods(cluster, app: str) -> set[str]:
-    """Give the UIDs of a server's pods."""
+    """Give the UIDs of a server's pods, those aside that were evicted."""
     items = cluster.api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{app}")["items"]
-    return {item["metadata"]["uid"] for item in items}
+    return {item["metadata"]["uid"] for item in items if item["status"]["phase"] != "Failed"}
+
+
+def evict(cluster, app: str) -> None:
+    """End a server's pod as its node does that has no room: it stays, and another one comes."""
+    (pod,) = cluster.api("GET", f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=app%3D{app}")["items"]
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}/status"
+    cluster.api("PATCH", path, {"status": {"phase": "Failed", "reason": "Evicted"}})
+    deployment = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{app}"
+    wait_until(lambda: pods(cluster, app) and cluster.api("GET", deployment)["status"].get("readyReplicas") == 1)
 
 
 def test_the_judge_is_parked_until_it_is_woken_and_vllm_is_not_touched(cluster, judge, monkeypatch):
     monkeypatch.setenv("JOB_ID", "7")
     monkeypatch.setattr("getpass.getuser", lambda: "ann")
     vllm, said = pods(cluster, "vllm"), []
+    evict(cluster, "judge-vllm")
     versions = cluster.resource_versions()
     assert act("park", said, check_mode=True, **judge)["changed"]
     assert said == ["would park judge-vllm: 1 pod ($1.01 per hour)"]
@@ -241,7 +310,7 @@ def test_the_judge_is_parked_until_it_is_woken_and_vllm_is_not_touched(cluster, 
     (row,) = done["servers"]
     assert (row["server"], row["by"], row["reason"], row["replicas"]) == ("judge-vllm", "ann (AWX job 7)", "weekend", 1)
     assert said[0] == "park judge-vllm: 1 pod ($1.01 per hour)"
-    assert re.fullmatch(r"judge-vllm: its pods are gone, which frees 1 GPU on gpu-vllm-\d", said[1])
+    assert re.fullmatch(r"judge-vllm: its pods are gone, which frees 1 GPU on gpu-vllm-\d", said[-1])
     assert pods(cluster, "judge-vllm") == set()
     # Two days ago: what that saved.
     path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/judge-vllm"
@@ -320,6 +389,9 @@ def test_a_schedule_parks_and_wakes_with_the_right_to_do_just_that(cluster, clea
     def replicas(name="judge-vllm"):
         return cluster.get("-n", NAMESPACE, "deployment", name)["spec"]["replicas"]
 
+    def suspended():
+        return cluster.get("-n", NAMESPACE, "cronjob", "judge-vllm-wake")["spec"]["suspend"]
+
     times = {"park": "0 20 * * 1-5", "wake": "0 7 * * 1-5", "time_zone": "Europe/Berlin"}
     these, _ = deploy(vllm_judge_schedule=times)
     jobs = {item["metadata"]["name"]: item["spec"] for item in cluster.get("-n", NAMESPACE, "cronjobs")["items"]}
@@ -345,10 +417,20 @@ def test_a_schedule_parks_and_wakes_with_the_right_to_do_just_that(cluster, clea
     assert (replicas(), replicas("vllm")) == (1, 1)
     # What a person parks stays parked until a person wakes it.
     act("park", [], **these)
-    assert cluster.get("-n", NAMESPACE, "cronjob", "judge-vllm-wake")["spec"]["suspend"]
+    assert suspended()
     assert "nothing to change" in deploy(vllm_judge_schedule=times)[1]
+    # Or scales it: the deploy that takes the note away lets the schedule run again.
+    cluster.kubectl("-n", NAMESPACE, "scale", "deployment/judge-vllm", "--replicas=1")
+    deploy(vllm_judge_schedule=times)
+    assert not suspended()
+    assert "nothing to change" in deploy(vllm_judge_schedule=times)[1]
+    act("park", [], **these)
+    deploy()
+    # A schedule that comes while it is parked wakes it as little.
+    deploy(vllm_judge_schedule=times)
+    assert suspended()
     act("wake", [], **these)
-    assert not cluster.get("-n", NAMESPACE, "cronjob", "judge-vllm-wake")["spec"]["suspend"]
+    assert not suspended()
     assert "prune CronJob ml-models/judge-vllm-wake" in deploy()[1]
     left = cluster.kubectl("-n", NAMESPACE, "get", "cronjobs,roles,rolebindings,serviceaccounts,networkpolicies")
     assert "schedule" not in left.stdout

@@ -5,9 +5,11 @@ import json
 import re
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from ansible.errors import AnsibleActionFail
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import lease, parking
 from delivering import NAMESPACE, Run, act, deliver, local
 from test_interrupted import differences, state, wait_until
 
@@ -177,6 +179,48 @@ def test_a_variant_of_another_name_comes_when_the_old_one_is_gone(judge):
     assert judge.api("GET", JUDGE) == {}
     assert not switch(judge, "judge", "other").failed
     assert differences(state(judge), before) == []
+    # A parked one stays so by the other name, also with the next deploy.
+    these = {"connection": connection(judge), "rendered": local(judge, ROLES)}
+    act("park", [], reason="weekend", **these)
+    note = parking.read(judge.api("GET", JUDGE))
+    assert not switch(judge, "other", **other).failed
+    renamed = JUDGE.replace("judge-vllm", "judge-other")
+    assert parking.read(judge.api("GET", renamed)) == note
+    assert pods(judge, "judge-other") == []
+    run = deliver(local(judge, ROLES, vllm_judge_variant="other", **other), these["connection"])
+    assert not run.plan["changes"], run.text
+    assert parking.read(judge.api("GET", renamed)) == note
+    assert not switch(judge, "judge", "other").failed
+    assert parking.read(judge.api("GET", JUDGE)) == note
+    act("wake", [], **these)
+    assert differences(state(judge), before) == []
+
+
+def test_what_changes_while_a_switch_waits_for_the_lock_counts(judge, monkeypatch):
+    acquire, meanwhile = lease.Lock.acquire, {}
+
+    def late(self, *args):
+        judge.api("PATCH", f"{JUDGE}?fieldManager=kubectl-edit", {"metadata": meanwhile})
+        judge.api("PATCH", LEASE, {"metadata": {"annotations": {"example.com/run": json.dumps(meanwhile)}}})
+        return acquire(self, *args)
+
+    monkeypatch.setattr(lease.Lock, "acquire", late)
+    # An evaluation begins.
+    until = (datetime.now(UTC) + timedelta(hours=1)).strftime(parking.TIME)
+    note = json.dumps({"by": "ann@laptop", "since": until, "until": until, "process": ""})
+    meanwhile["annotations"] = {parking.GATE: note}
+    (uid,) = uids(judge, "judge-vllm")
+    run = switch(judge, "judge-large")
+    assert "the judge is awake for an evaluation of ann@laptop" in run.failed
+    assert uids(judge, "judge-vllm") == [uid]
+    assert not judge.api("GET", LEASE)["spec"]["holderIdentity"]
+    # Somebody edits it: going back brings that back.
+    judge.api("PATCH", JUDGE, {"metadata": {"annotations": {parking.GATE: None}}})
+    meanwhile.update(annotations={}, labels={"edited": "meanwhile"})
+    found = local(judge, ROLES, vllm_judge_variant="judge-large")
+    these = {"rendered": found, "variant": "judge-large", "inventory": "judge", "connection": connection(judge)}
+    saved = act("switch", [], **these)["saved"]
+    assert [item["metadata"]["labels"].get("edited") for item in saved if item["kind"] == "Deployment"] == ["meanwhile"]
 
 
 def test_what_is_refused_or_only_looked_at_touches_nothing(judge):

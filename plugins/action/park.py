@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-import time
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, gating, parked, parking, rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    delivery,
+    gating,
+    parked,
+    parking,
+    rollout,
+    switching,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, person
-from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, problem
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused, problem
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import chosen, preflight
 
 
@@ -43,8 +49,9 @@ class ActionModule(Action):
             self._tell(cluster, parts, changed, before)
             for part in parts:
                 gating.forget(cluster, part)
+            emptying = switching.Emptying(cluster, settings, self.tell, alive)
             for part in parts if settings["wait"] else []:
-                _wait_for_none(cluster, before[part["name"]], settings["margin"], alive)
+                emptying.wait(before[part["name"]])
                 self._gone(part, freed[part["name"]])
         return {"changed": bool(changed), "servers": self._rows(cluster, parts)}
 
@@ -71,22 +78,3 @@ class ActionModule(Action):
 
     def _rows(self, cluster: Cluster, parts: list[dict]) -> list[dict]:
         return [{"server": part["name"], **parking.read(parked.live_of(cluster, part))} for part in parts]
-
-
-def _wait_for_none(cluster: Cluster, deployment: dict, margin: int, alive) -> None:
-    """Wait until a Deployment has no pod.
-
-    Raises:
-        Failure: one is still there though its time to end is over.
-    """
-    patience = deployment["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30) + margin
-    ends, pause = time.monotonic() + patience, 0.2
-    while pods := cluster.list("v1", "Pod", deployment["metadata"]["namespace"], rollout.selector(deployment)):
-        if time.monotonic() > ends:
-            left = ", ".join(f"{pod['metadata']['name']} on {pod['spec'].get('nodeName') or 'no node'}" for pod in pods)
-            raise Failure(
-                f"{deployment['metadata']['name']} is parked, but after {patience} s there are still pods of it, and their GPUs are not free: {left}"
-            )
-        alive()
-        time.sleep(pause)
-        pause = min(pause * 1.3, 3)

@@ -14,6 +14,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     archive,
     delivery,
     kinds,
+    parked,
     releases,
     rollback,
     rollout,
@@ -49,6 +50,9 @@ class ActionModule(Action):
                 after = after or "What is written stays, and the next run goes on from there."
                 return {"changed": bool(written), "told": f"{told}. {after}"}
             pruned = [] if check else [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
+            if held and not delivery.is_gitops(rendered):
+                for part in rendered["parts"]:
+                    parked.follow(cluster, part)
             live = _as_it_is(cluster, rendered) if check else self._wait(cluster, rendered, lock)
             self._finish(cluster, rendered, record, archive.SUCCEEDED)
         except (Held, Unreachable):

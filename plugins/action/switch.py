@@ -33,34 +33,30 @@ class ActionModule(Action):
             return self._go_back(options)
         rendered, variant = _checked(options["rendered"], options["variant"]), options["variant"]
         planner, plan, lock, seen = self._planned(options["connection"], rendered)
-        live = switching.live_objects(planner, plan)
-        saved = [switching.as_it_was(item, planner.manager, planner.adoptable) for item in live]
-        switching.start(saved, _pods(live))
-        result = {
-            "rendered": rendered,
-            "before": _described(live),
-            "saved": saved,
-            "asked": not planner.cluster.denied(delivery.proxying(rendered)),
-            "told": _told(options["inventory"], where(task_vars.get(VARIABLE)), variant),
-        }
-        deployments = switching.replaced(plan)
-        if busy := [note for item in deployments if (note := gating.active(item, planner.cluster.now))]:
-            what = f"the judge is awake for an evaluation of {busy[0]['by']}, until {busy[0]['until']}: wait for that, or end it (playbooks/park.yml)"
-            raise Refused([problem("switch_variant", variant, what)])
+        deployments, live = _found(planner, plan, variant)
+        asked = not planner.cluster.denied(delivery.proxying(rendered))
         if self._task.check_mode:
             for item in deployments:
                 name = f"Deployment {item['metadata']['namespace']}/{item['metadata']['name']}"
                 self.tell(f"would scale {name} to 0, and wait until its pods are gone, before anything else changes")
-            return {**result, "changed": bool(deployments)}
-        if not deployments:
-            return {**result, "changed": False}
-        if lock.acquire(seen, planner.options["lock_wait"], self.tell, plan.kinds):
-            plan = self._again(planner, lock)
-            deployments = switching.replaced(plan)
-        self._empty(planner, lock, deployments, variant, rendered["settings"]["apply"])
+        elif deployments:
+            if lock.acquire(seen, planner.options["lock_wait"], self.tell, plan.kinds):
+                deployments, live = self._again(planner, lock, variant)
+            self._empty(planner, lock, deployments, variant, rendered["settings"]["apply"])
+            for part in rendered["parts"]:
+                switching.start(part["objects"], dict.fromkeys(_pods(deployments), part["needs"]["awake"]))
         for part in rendered["parts"]:
-            switching.start(part["objects"], dict.fromkeys(_pods(deployments), part["needs"]["awake"]))
-        return {**result, "changed": True}
+            switching.stay_parked(part["objects"], live)
+        saved = [switching.as_it_was(item, planner.manager, planner.adoptable) for item in live]
+        switching.start(saved, _pods(live))
+        return {
+            "rendered": rendered,
+            "before": _described(live),
+            "saved": saved,
+            "asked": asked,
+            "told": _told(options["inventory"], where(task_vars.get(VARIABLE)), variant),
+            "changed": bool(deployments),
+        }
 
     def _planned(self, connection: dict, rendered: dict) -> tuple[planning.Planner, planning.Plan, Lock, dict | None]:
         settings = delivery.options(rendered)
@@ -71,9 +67,11 @@ class ActionModule(Action):
         planner = planning.Planner(cluster, {**settings, "recorded": recorded(seen)})
         return planner, planner.make(), lock, seen
 
-    def _again(self, planner: planning.Planner, lock: Lock) -> planning.Plan:
+    def _again(self, planner: planning.Planner, lock: Lock, variant: str) -> tuple[list[dict], list[dict]]:
+        """Look anew at what the run has left that held the lock meanwhile."""
         try:
-            return planner.make()
+            planner.options["recorded"] = recorded(lock.read())
+            return _found(planner, planner.make(), variant)
         except BaseException:
             lock.release()
             raise
@@ -150,6 +148,15 @@ def _checked(rendered: dict, variant: str) -> dict:
     # Whether the new one starts decides whether the old one comes back, and that is done here, its pods first.
     rendered["settings"]["apply"]["wait"] = True
     return rendered | {"recovers": True}
+
+
+def _found(planner: planning.Planner, plan: planning.Plan, variant: str) -> tuple[list[dict], list[dict]]:
+    """Give the Deployments whose pods go, and all that there is; refuse to end an evaluation."""
+    deployments = switching.replaced(plan)
+    if busy := [note for item in deployments if (note := gating.active(item, planner.cluster.now))]:
+        what = f"the judge is awake for an evaluation of {busy[0]['by']}, until {busy[0]['until']}: wait for that, or end it (playbooks/park.yml)"
+        raise Refused([problem("switch_variant", variant, what)])
+    return deployments, switching.live_objects(planner, plan)
 
 
 def _pods(live: list[dict]) -> dict[str, int]:

@@ -90,6 +90,26 @@ def test_a_judge_without_pods_for_the_sake_of_another_is_not_parked_by_its_sched
     assert not parking.read(live(0, **scheduled, **{switching.NOTE: "{}"}))
 
 
+def test_a_parked_judge_is_remembered_and_replaced_parked():
+    note = parking.write({"by": "ann", "since": "2026-11-27T20:00:00Z", "until": "", "reason": "", "replicas": 2})
+    parked = live(0, **{parking.NOTE: note})
+    found = switching.as_it_was(parked, "modelyard")
+    assert (found["spec"]["replicas"], found["metadata"]["annotations"]) == (0, {parking.NOTE: note})
+
+    def after(*there: dict) -> tuple:
+        new = {"kind": "Deployment", "metadata": {"name": "new"}, "spec": {"replicas": 1}}
+        same = {"kind": "Deployment", "metadata": {"name": "d"}, "spec": {"replicas": 1}}
+        switching.stay_parked([{"kind": "Service"}, new, same], there)
+        assert same["spec"] == {"replicas": 1}
+        return new["spec"]["replicas"], new["metadata"].get("annotations", {})
+
+    assert after(parked) == (0, {parking.NOTE: note})
+    awake = {**live(1), "metadata": {**live(1)["metadata"], "name": "e"}}
+    # Without a note its schedule has parked it, and the new one has none that would wake it.
+    for there in ((), (parked, awake), (live(0, **{parking.SCHEDULE: "from 20:00"}),)):
+        assert after(*there) == (1, {})
+
+
 def test_an_autoscaled_server_gets_its_pods_back_and_another_one_no_number():
     objects = [
         {"kind": "Deployment", "metadata": {"name": name}, "spec": dict(spec)}

@@ -136,8 +136,9 @@ def wake(cluster: Cluster, part: Mapping, dry_run: bool = False) -> tuple[dict, 
         if live["spec"]["replicas"] and parking.NOTE not in (live["metadata"].get("annotations") or {}):
             break
         try:
-            # Whoever wrote the note.
-            metadata = {"resourceVersion": live["metadata"]["resourceVersion"], "annotations": {parking.NOTE: None}}
+            # Whoever wrote the note; and that of a switch that was cut off.
+            gone = {parking.NOTE: None, parking.SWITCH: None}
+            metadata = {"resourceVersion": live["metadata"]["resourceVersion"], "annotations": gone}
             patch = {"metadata": metadata, "spec": {"replicas": live["spec"]["replicas"] or awake(part, live)}}
             path, query = cluster.object_path(live), _query(dry_run)
             live, changed = cluster.request("PATCH", path, query, patch, MERGE_PATCH), True
@@ -147,6 +148,23 @@ def wake(cluster: Cluster, part: Mapping, dry_run: bool = False) -> tuple[dict, 
     if not dry_run:
         live = _let_go(cluster, part, live)
     return live, changed
+
+
+def follow(cluster: Cluster, part: Mapping) -> None:
+    """Stop what would start a parked server, as an autoscaler or a schedule that a deploy adds; set it going again where somebody has started the server.
+
+    Args:
+        cluster: where it is.
+        part: a part of a rendering, of a server or not.
+
+    Raises:
+        Failure: the API server refuses.
+    """
+    kinds = {item["kind"] for item in part["objects"]}
+    if "Deployment" in kinds and kinds & {"CronJob", "ScaledObject"}:
+        live = cluster.get(deployment(part))
+        noted = bool(parking.read(live)) and parking.NOTE in (live["metadata"].get("annotations") or {})
+        _hold(cluster, part, noted, dry_run=False, foreign=False)
 
 
 def awake(part: Mapping, live: Mapping) -> int:
@@ -180,8 +198,11 @@ def _again(cluster: Cluster, part: Mapping, error: ApiError, tries_left: int) ->
     return live_of(cluster, part)
 
 
-def _hold(cluster: Cluster, part: Mapping, parked: bool, dry_run: bool) -> None:
-    """Stop what would start a parked server, or set it going again: KEDA, and its schedule. (At zero a HorizontalPodAutoscaler does nothing.)"""
+def _hold(cluster: Cluster, part: Mapping, parked: bool, dry_run: bool, foreign: bool = True) -> None:
+    """Stop what would start a parked server, or set it going again: KEDA, and its schedule. (At zero a HorizontalPodAutoscaler does nothing.)
+
+    Where ``foreign`` is false, what somebody else has stopped is left so.
+    """
     waker = f"{part['name']}-wake"
     for item in part["objects"]:
         scheduled = item["kind"] == "CronJob" and item["metadata"]["name"] == waker
@@ -190,7 +211,7 @@ def _hold(cluster: Cluster, part: Mapping, parked: bool, dry_run: bool) -> None:
         live = cluster.get(item) or {}
         paused = (live.get("metadata", {}).get("annotations") or {}).get(PAUSED) == "0"
         held = live.get("spec", {}).get("suspend", False) if scheduled else paused
-        if live and held != parked:
+        if live and held != parked and (parked or foreign or parking.entries(live)):
             pause = {"metadata": {"annotations": {PAUSED: "0" if parked else None}}}
             patch = {"spec": {"suspend": parked}} if scheduled else pause
             cluster.request("PATCH", cluster.object_path(item), _query(dry_run), patch, MERGE_PATCH)

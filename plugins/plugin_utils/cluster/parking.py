@@ -44,17 +44,32 @@ def read(deployment: Mapping | None) -> dict:
     if not deployment or deployment.get("spec", {}).get("replicas", 0):
         return {}
     annotations = deployment["metadata"].get("annotations") or {}
-    if SWITCH in annotations:
-        return {}
     text, times = annotations.get(NOTE), annotations.get(SCHEDULE)
+    found = _noted(text) if text else {}
+    # Parked after a switch was cut off it is parked; what was noted before that is of no account.
+    if SWITCH in annotations and not _later(found, annotations[SWITCH]):
+        return {}
     if not text:
         return {"by": "its schedule", "since": "", "until": "", "reason": times, "replicas": 0} if times else {}
+    return found
+
+
+def _noted(text: str) -> dict:
     try:
         found = json.loads(text)
         replicas = int(found.get("replicas", 1))
         return {key: str(found.get(key) or "") for key in ("by", "since", "until", "reason")} | {"replicas": replicas}
     except (ValueError, TypeError, AttributeError):
         return {"by": "", "since": "", "until": "", "reason": text, "replicas": 1}
+
+
+def _later(note: Mapping, switch: str) -> bool:
+    """Tell whether a server was parked after its switch began, to the second."""
+    try:
+        began = datetime.fromisoformat(json.loads(switch)["since"]).replace(microsecond=0)
+        return datetime.fromisoformat(note["since"]) >= began
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def told(note: Mapping) -> str:
@@ -142,16 +157,35 @@ def left(
     there, annotations = live["spec"]["replicas"], live["metadata"].get("annotations") or {}
     noted, evaluates = NOTE in annotations, _evaluates(live, now)
     scheduled = SCHEDULE in item["metadata"].get("annotations", {})
-    ours = "f:replicas" in fields.split(live, manager, [])[0].get("f:spec", {})
+    own = fields.split(live, manager, [])[0]
+    ours = "f:replicas" in own.get("f:spec", {})
     # A schedule that goes leaves nobody who would wake it.
     parked = bool(read(live)) and (noted or scheduled)
+    if not there and not parked and "replicas" not in item["spec"]:
+        # An autoscaler leaves alone what has no pods. Whoever else made it zero has done so for good.
+        if ours or entries(live) or SWITCH in annotations or SCHEDULE in annotations:
+            return {**item, "spec": {**item["spec"], "replicas": _switched(annotations) or 1}}, [*adoptable, MANAGER]
+        return item, adoptable
     if not parked and not entries(live) and not (scheduled and not ours):
         return item, adoptable
     if not parked and not evaluates and (noted or item["spec"].get("replicas") != there):
         return item, [*adoptable, MANAGER]
     spec = {key: value for key, value in item["spec"].items() if key != "replicas"}
+    said = item["metadata"].get("annotations", {})
+    notes = {key: value for key, value in said.items() if key != NOTE}
     # Of a field that is left out, what we hold would go.
-    return {**item, "spec": {**spec, "replicas": there} if ours else spec}, adoptable
+    spec |= {"replicas": there} if ours else {}
+    notes |= {NOTE: annotations[NOTE]} if f"f:{NOTE}" in own.get("f:metadata", {}).get("f:annotations", {}) else {}
+    metadata = item["metadata"] if notes == said else {**item["metadata"], "annotations": notes}
+    return {**item, "metadata": metadata, "spec": spec}, adoptable
+
+
+def _switched(annotations: Mapping) -> int:
+    """Give the pods that a server had before a switch that was cut off; 0 where none was."""
+    try:
+        return int(json.loads(annotations[SWITCH])["replicas"])
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def entries(item: Mapping) -> list[dict]:

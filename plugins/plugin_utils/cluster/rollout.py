@@ -35,6 +35,8 @@ PATIENCE_SECONDS = {
 RESTARTS = 3
 REFUSED_SECONDS = 15
 OUTAGE_SECONDS = 120
+# Pods of other phases hold no GPU any more, and stay until somebody deletes them.
+LIVING = ("Pending", "Running", "Unknown")
 # What looks like a credential never leaves a log: Hugging Face, AWS and GitHub tokens, bearer headers, key=value pairs.
 SECRET = re.compile(
     r"(hf_\w{20,}|AKIA\w{16}|ghp_\w{30,}|[Bb]earer\s+[\w.~+/-]{16,}|(?i:(?:password|secret|token|api_?key|access_?key)[\x22\x27]?\s*[=:]\s*)\S+)"
@@ -334,7 +336,7 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
         deployments: live ones, or as they are to be.
 
     Returns:
-        a row for each: workload, profile, model, ready (``ready/wanted``), node (names without their domain, joined by ``,``), gpus (of all its pods), answers (whether
+        a row for each: workload, profile, model, ready (``ready/wanted``), node (names without their domain, joined by ``,``), gpus (of all its pods that have not ended), answers (whether
         a pod is ready whose containers really run, which a simulated node's do not), parked: who parked it, since when and why, or '', and for how many hours it has been.
     """
 
@@ -344,7 +346,7 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
         pods = [
             pod
             for pod in cluster.list("v1", "Pod", namespace, selector(deployment))
-            if not pod["metadata"].get("deletionTimestamp")
+            if not pod["metadata"].get("deletionTimestamp") and pod.get("status", {}).get("phase", "Pending") in LIVING
         ]
         gpus = sum(
             int(count)

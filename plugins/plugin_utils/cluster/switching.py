@@ -20,8 +20,6 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 
 # The annotation, a JSON object: by, since, to, and replicas, which going back brings back.
 NOTE = parking.SWITCH
-# Others hold no GPU any more, and stay until somebody deletes them.
-LIVING = ("Pending", "Running", "Unknown")
 
 
 def replaced(plan: Any) -> list[dict]:
@@ -66,7 +64,33 @@ def as_it_was(live: dict, manager: str, adoptable: Iterable[str] = ()) -> dict:
     notes = item["metadata"].get("annotations") or {}
     if note := notes.pop(NOTE, ""):
         item["spec"]["replicas"] = json.loads(note)["replicas"]
+    if item["kind"] == "Deployment" and parking.read(live):
+        _parked(item, live)
     return item
+
+
+def stay_parked(objects: Iterable[dict], live: Iterable[dict]) -> None:
+    """Let a server of another name come parked where all that it comes in place of are parked.
+
+    Args:
+        objects: what is to be applied, changed in place.
+        live: what there is.
+    """
+    servers = {item["metadata"]["name"]: item for item in live if item["kind"] == "Deployment"}
+    if not servers or not all(map(parking.read, servers.values())):
+        return
+    for item in objects:
+        if item["kind"] == "Deployment" and item["metadata"]["name"] not in servers:
+            _parked(item, next(iter(servers.values())))
+
+
+def _parked(item: dict, live: Mapping) -> None:
+    """Set no pods, and the note of a parked server; one that its schedule has parked has none."""
+    note = (live["metadata"].get("annotations") or {}).get(parking.NOTE)
+    annotations = item["metadata"].setdefault("annotations", {})
+    if note or parking.SCHEDULE in annotations:
+        annotations.update({parking.NOTE: note} if note else {})
+        item["spec"]["replicas"] = 0
 
 
 def start(objects: Iterable[dict], pods: Mapping[str, int]) -> None:
@@ -111,7 +135,7 @@ class Emptying:
             for item in [*scaled, *running]:
                 self._apply(self._stopped(item, note))
             for item in deployments:
-                self._wait(item)
+                self.wait(item)
         except Failure:
             for item in [*deployments, *scaled]:
                 before = as_it_was(item, self.settings["field_manager"])
@@ -136,8 +160,15 @@ class Emptying:
         item["spec"]["replicas"] = 0
         return item
 
-    def _wait(self, deployment: dict) -> None:
-        """Wait until no pod is left, those included that are on their way out: until then their GPUs are taken."""
+    def wait(self, deployment: dict) -> None:
+        """Wait until no pod is left, those included that are on their way out: until then their GPUs are taken.
+
+        Args:
+            deployment: a live one that was scaled to zero.
+
+        Raises:
+            Failure: one is still there though its time to end is over, or the API server refuses, or is away for too long.
+        """
         drain = deployment["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
         limit, started, told = drain + self.settings["margin"], time.monotonic(), ""
         answered, pause = started, 0.25
@@ -169,7 +200,7 @@ class Emptying:
     def _pods(self, deployment: dict) -> list[dict]:
         namespace, chosen = deployment["metadata"]["namespace"], rollout.selector(deployment)
         found = self.cluster.list("v1", "Pod", namespace, chosen)
-        return [pod for pod in found if pod.get("status", {}).get("phase", "Pending") in LIVING]
+        return [pod for pod in found if pod.get("status", {}).get("phase", "Pending") in rollout.LIVING]
 
 
 def _is_settled(live: dict) -> bool:
