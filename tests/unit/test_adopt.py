@@ -36,6 +36,36 @@ def adopted():
     return adopt
 
 
+@pytest.fixture(scope="module")
+def read():
+    """Adopt objects."""
+    brought = {role: host().values(role) for role in (*PROFILES, "apply")}
+    return lambda *objects: inventory.adopt(list(objects), PLACE, lambda variables: rendered(**variables), brought)
+
+
+def deployment(name="a", pod=None, **container):
+    main = {
+        "name": "server",
+        "image": "vllm/vllm-openai:v0.14.1",
+        "args": ["--model", "a/b"],
+        "ports": [{"containerPort": 8000, "name": "http-api"}],
+        "resources": {
+            "requests": {"cpu": "2", "memory": "10Gi"},
+            "limits": {"memory": "20Gi", "nvidia.com/gpu": "1"},
+        },
+        **container,
+    }
+    template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [main], **(pod or {})}}
+    spec = {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template}
+    metadata = {"name": name, "namespace": "llm"}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+def everything(whole):
+    """Give the inventory and all that is told beside it, as one text."""
+    return telling.text(whole.variables) + "\n".join([*telling.told(whole, [], "llm"), str(telling.rows(whole))])
+
+
 def server(whole, name):
     return next(one for one in whole.servers if one.found.settings["name"] == name)
 
@@ -130,6 +160,31 @@ def test_no_credential_is_written_and_each_is_named(adopted):
     # And no run goes on with something else in its place.
     refused = rendered(**yaml.safe_load(telling.text(adopted("others").variables)))["placeholders"]
     assert any("sidecars" in line and "CHANGE_ME" in line for line in refused)
+
+
+def test_no_credential_comes_back_by_the_patch(read):
+    bearer = "Authorization: Bearer {}abcdefghij0123456789"
+    header = {"name": "Authorization", "value": "Bearer PROBEabcdefghij0123456789"}
+    first = {
+        "name": "download",
+        "image": "amazon/aws-cli:2",
+        "args": ["--token", "ARGTOK99"],
+        "env": [{"name": "AWS_SECRET_ACCESS_KEY", "value": "ENVSECRET"}, {"name": "HF_TOKEN", "value": "ENVTOKEN"}],
+    }
+    whole = read(
+        deployment(
+            pod={"initContainers": [first]},
+            readinessProbe={"httpGet": {"path": "/health", "port": 8000, "httpHeaders": [header]}},
+            livenessProbe={"exec": {"command": ["curl", "-H", bearer.format("ALIVE"), "localhost"]}},
+            lifecycle={"postStart": {"exec": {"command": ["sh", "-c", f"curl -H '{bearer.format('LIFE')}' x"]}}},
+        )
+    )
+    assert [
+        key for key in ("PROBE", "ALIVE", "LIFE", "ARGTOK99", "ENVSECRET", "ENVTOKEN") if key in everything(whole)
+    ] == []
+    assert any(line.startswith("patch: has a credential") for line in server(whole, "a").found.lost)
+    assert "patch" in settings(whole, "a")
+    assert "CHANGE_ME" in str(settings(whole, "a")["patch"])
 
 
 def test_images_commands_and_environments_of_other_charts(adopted):

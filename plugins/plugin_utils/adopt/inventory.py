@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import around, command, pod, triton, verify, vllm
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import (
+    around,
+    command,
+    credentials,
+    pod,
+    triton,
+    verify,
+    vllm,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.command import Command
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import (
     PROFILES,
@@ -120,7 +128,7 @@ def _server(item: Mapping, container: Mapping, words: Command, objects: list[Map
     if words.kind != "vllm":
         # The role's own are for its own IAM role.
         found.settings["access"] = []
-    _hide(found)
+    credentials.take_out(found)
     name = item["metadata"]["name"]
     profile = f"{name}-server" if name in BUILTIN else name
     kind = next(kind for kind in load_kinds() if kind.role == words.kind)
@@ -144,28 +152,6 @@ def _tools(found: Adopted, item: Mapping) -> None:
         found.notes.append(
             f"Argo CD's Application {tracked} delivers it: delete that first, without what it deployed (argocd app delete {tracked} --cascade=false)"
         )
-
-
-def _hide(found: Adopted) -> None:
-    """Take out what has the form of a credential, and say where it stood."""
-    found.lost[:] = map(hiding.hide_text, found.lost)
-    found.notes[:] = map(hiding.hide_text, found.notes)
-    for key, value in found.settings.items():
-        hidden = hiding.hide(value)
-        if hidden != value:
-            # A run refuses what an example left to be set.
-            found.settings[key] = _replaced(hidden)
-            found.lost.append(
-                f"{key}: has a credential, and CHANGE_ME in its place: put it into a Secret, and name that"
-            )
-
-
-def _replaced(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _replaced(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_replaced(inner) for inner in value]
-    return value.replace(hiding.MARK, "CHANGE_ME") if isinstance(value, str) else value
 
 
 def _shorten(found: Adopted, brought: Mapping) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import compare
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import compare, credentials
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import PROFILES, Render, Result, Server
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import SKIPPABLE
 
@@ -22,6 +22,7 @@ def verify(result: Result, render: Render) -> None:
         patched = [one for one in compare.differences(live, compare.rendered(ours)) if not compare.is_own(one)]
         if made := compare.patch(patched):
             server.found.settings["patch"] = made
+            credentials.take_out(server.found)
     rendered = _accepted(result, render)
     result.problems = rendered["problems"]
     for server in result.servers:
