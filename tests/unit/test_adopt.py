@@ -15,6 +15,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import (
     words,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import PROFILES
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import hiding
 from rendering import host, rendered
 
 SHAPES = Path(__file__).parents[1] / "adopt"
@@ -187,6 +188,50 @@ def test_no_credential_comes_back_by_the_patch(read):
     assert "CHANGE_ME" in str(settings(whole, "a")["patch"])
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"command": ["python3", "serve.py", "--api-key", "s3cr3tvalue99"]},
+        {"command": ["python3", "serve.py", "x" * 95, "--api-key=s3cr3tvalue99"]},
+        {"command": ["wrap", "--token", "s3cr3tvalue99", "vllm", "serve", "m"]},
+        {"command": ["sh", "-c", "aws configure set aws_secret_access_key s3cr3tvalue99 && vllm serve m"]},
+        {"command": ["sh", "-c", "A=1 login s3cr3tvalue99 && vllm serve m; curl -u admin:s3cr3tvalue99 x"]},
+        {"args": ["--model", "a/b", "--ssl-keyfile-password", "s3cr3tvalue99"]},
+        {
+            "image": "nvcr.io/nvidia/tritonserver:25.01-py3",
+            "command": ["tritonserver"],
+            "args": ["--model-repository=/m", "--http-restricted-api=inference:infer-key=s3cr3tvalue99"],
+        },
+        {"pod": {"initContainers": [{"name": "c", "image": "c:1", "args": ["login --token s3cr3tvalue99 --x"]}]}},
+        {"pod": {"initContainers": [{"name": "c", "image": "c:1", "args": ["curl -u me:s3cr3tvalue99 x"]}]}},
+    ],
+)
+def test_no_credential_of_a_command_line_is_written_or_told(read, given):
+    assert "s3cr3tval" not in everything(read(deployment(**given)))
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("login --token abcdefgh -x", f"login --token {hiding.MARK} -x"),
+        ("set aws_secret_access_key wJalrXUt;", f"set aws_secret_access_key {hiding.MARK};"),
+        ("curl -u admin:hunter x", f"curl -u admin:{hiding.MARK} x"),
+        ("vllm serve m --api-key $KEY --token-file /run/token --tokenizer abcdefgh", ""),
+        ("docker run -u 1000:10000 x", ""),
+        ("--api-key --served-model-name abcdefgh", ""),
+    ],
+)
+def test_a_credential_behind_an_option_of_a_text_is_hidden(text, hidden):
+    assert hiding.hide_text(text) == (hidden or text)
+
+
+def test_names_of_headers_and_flags_are_a_credential_s_with_dashes_too():
+    given = {"ssl-keyfile-password": "pw", "nginx.ingress.kubernetes.io/auth-secret": "name-of-a-secret"}
+    assert hiding.hide(given) == {**given, "ssl-keyfile-password": hiding.MARK}
+    header = {"name": "Authorization", "value": "Basic YTpi"}
+    assert hiding.hide(header) == {**header, "value": hiding.MARK}
+
+
 def test_images_commands_and_environments_of_other_charts(adopted):
     others = adopted("others")
     python = settings(others, "release-deployment-vllm")
@@ -226,7 +271,7 @@ def test_a_native_sidecar_another_probe_and_a_port_of_another_name(adopted):
     (monitor,) = decode["extra_objects"]
     assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "http"}]
     lost = server(adopted("sidecar-chart"), "ms-decode").found.lost
-    assert "command: the shell runs, before the server: source /opt/vllm/bin/activate" in lost
+    assert "command: the shell runs, before the server: source ..." in lost
 
 
 def test_what_is_no_deployment_or_no_known_command_is_told(adopted):
@@ -256,7 +301,7 @@ def test_what_is_no_deployment_or_no_known_command_is_told(adopted):
             {"command": ["bash", "-lc", "pip install x && vllm serve a/b 2>&1 | tee log"]},
             "vllm",
             ["a/b"],
-            "pip install x",
+            "before the server: pip ...",
         ),
         (
             {"command": ["sh", "-c", "M=a/b; exec vllm serve $M --port ${PORT:-81}"]},

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import hiding
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import expansion
 
 SHELLS = ("sh", "bash", "dash", "ash", "zsh")
@@ -83,8 +84,7 @@ def read(container: Mapping) -> Command | None:
     if not by_image:
         return None
     if command:
-        told = shlex.join(str(word) for word in command)
-        return Command(by_image, lost=[f"the command is none of a known server: {told[:120]}"]) if by_image else None
+        return Command(by_image, lost=[f"the command is none of a known server: {_told(command)[:120]}"])
     given = Command(by_image, words)
     if by_image == "vllm":
         for name, value in values.items():
@@ -142,8 +142,13 @@ def _started(command: Command, before: list[str]) -> Command:
         elif word.rpartition("/")[2] not in STARTERS and word != "-m" and not PYTHON.fullmatch(word.rpartition("/")[2]):
             kept.append(word)
     if kept:
-        command.lost.append(f"it is started by: {shlex.join(kept)}")
+        command.lost.append(f"it is started by: {_told(kept)}")
     return command
+
+
+def _told(words: list) -> str:
+    """Write words for people: hidden as words first, since a joined text no longer says which one is an option's."""
+    return hiding.hide_text(" ".join(hiding.hide([str(word) for word in words])))
 
 
 def _split(text: str) -> list[str]:
@@ -174,7 +179,7 @@ class _Shell:
         for words, before in commands:
             if server:
                 # Redirections and pipes belong to the server's output; what follows it runs after its end.
-                self.lost.append(f"the shell also has, after the server: {before.strip() or ';'} {' '.join(words)}")
+                self.lost.append(f"the shell also has, after the server: {before.strip() or ';'} {_name(words)}")
                 continue
             if before.strip() and before.strip() not in SEPARATORS:
                 self.lost.append(f"the shell's {before.strip()} is not read")
@@ -194,7 +199,7 @@ class _Shell:
             return None
         server = _found(resolved, self.known)
         if not server and words[0] not in HARMLESS:
-            self.lost.append(f"the shell runs, before the server: {' '.join(words)[:120]}")
+            self.lost.append(f"the shell runs, before the server: {_name(words)}")
         return server
 
     def _resolved(self, word: str) -> list[str]:
@@ -215,6 +220,12 @@ class _Shell:
         if match[3] is None:
             self.lost.append(f"the value of ${name} is not known")
         return match[3] or ""
+
+
+def _name(words: list[str]) -> str:
+    """Name a command's program alone: what it is given may be a credential in any form."""
+    names = [word for word in words if not ASSIGNMENT.fullmatch(word)]
+    return f"{names[0]} ..." if names[1:] else "".join(names)
 
 
 def _commands(text: str) -> list[tuple[list[str], str]]:
