@@ -232,6 +232,32 @@ def test_names_of_headers_and_flags_are_a_credential_s_with_dashes_too():
     assert hiding.hide(header) == {**header, "value": hiding.MARK}
 
 
+@pytest.mark.parametrize("size", ["$(nvidia-smi -L | wc -l)", "$TP"])
+def test_a_number_that_only_the_pod_knows_is_left_to_be_set(read, size):
+    line = f"vllm serve m --port $PORT --tensor-parallel-size {size} $NONE"
+    empty = {"env": [{"name": "NONE"}], "envFrom": [{"configMapRef": {"name": "numbers"}}]}
+    whole = read(deployment(command=["sh", "-c", line], **empty), deployment("b"))
+    assert (settings(whole, "a")["tensor_parallel_size"], settings(whole, "a")["http_port"]) == ("CHANGE_ME",) * 2
+    assert "extra_args" not in settings(whole, "a")
+    assert any("the value of $PORT is not known" in line for line in server(whole, "a").found.lost)
+    assert any("http_port" in line for line in whole.problems)
+    assert settings(whole, "b")["model"] == "a/b"
+
+
+@pytest.mark.parametrize("flag", ["-tp=2", "-pp=2", "-dp=2"])
+def test_several_gpus_get_shared_memory(read, flag):
+    devices = {"requests": {"cpu": "2", "memory": "10Gi"}, "limits": {"memory": "20Gi", "nvidia.com/gpu": "2"}}
+    whole = read(deployment(args=["--model", "a/b", flag], resources=devices))
+    assert settings(whole, "a")["shm_size"] == "2Gi"
+
+
+def test_a_headless_service_may_have_no_ports(read):
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "peers"}}
+    whole = read(deployment(), {**service, "spec": {"clusterIP": "None", "selector": {"app": "a"}}})
+    (extra,) = settings(whole, "a")["extra_objects"]
+    assert extra["spec"] == {"clusterIP": "None", "selector": {"app": "a"}}
+
+
 def test_images_commands_and_environments_of_other_charts(adopted):
     others = adopted("others")
     python = settings(others, "release-deployment-vllm")

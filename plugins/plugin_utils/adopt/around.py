@@ -139,7 +139,9 @@ def _services(found: Adopted, services: list[Mapping], role: str, taken: list[Ma
                 f"Service {item['metadata']['name']} selects by the label app, which is the server's name: from the first run on it "
                 "leads to the new pods alone"
             )
-        changed["spec"]["ports"] = [_port(port, found.ports) for port in item["spec"]["ports"]]
+        if item["spec"].get("ports"):
+            # A headless one may have none.
+            changed["spec"]["ports"] = [_port(port, found.ports) for port in item["spec"]["ports"]]
         extra.append(changed)
 
 

@@ -74,7 +74,7 @@ def read(container: Mapping) -> Command | None:
     Returns:
         the server that it runs; None where neither command nor image is one's.
     """
-    values = {item["name"]: item.get("value", {}) for item in container.get("env") or []}
+    values = {item["name"]: _value(item) for item in container.get("env") or []}
     command, arguments = list(container.get("command") or []), list(container.get("args") or [])
     words = [_expanded(str(word), values) for word in (*command, *arguments)]
     found = _found(words, values)
@@ -95,6 +95,11 @@ def read(container: Mapping) -> Command | None:
         if words[:1] == ["serve"]:
             given.words = given.words[1:]
     return given
+
+
+def _value(variable: Mapping) -> str | Mapping:
+    """Give a variable's value; one of a Secret or a field has none here, and the API drops an empty text."""
+    return variable.get("value", {} if "valueFrom" in variable else "")
 
 
 def _expanded(word: str, values: Mapping) -> str:
@@ -218,8 +223,11 @@ class _Shell:
         if isinstance(given, Mapping):
             return f"$({name})"
         if match[3] is None:
-            self.lost.append(f"the value of ${name} is not known")
-        return match[3] or ""
+            if name in self.known:
+                return ""
+            self.lost.append(f"the value of ${name} is not known: {UNKNOWN} stands for it")
+            return UNKNOWN
+        return match[3]
 
 
 def _name(words: list[str]) -> str:

@@ -101,7 +101,13 @@ def _model(found: Adopted, flags: dict, single: list[str]) -> str:
 def _shared_memory(found: Adopted) -> None:
     """Give several GPUs the shared memory without which the role refuses them."""
     settings = found.settings
-    if int(settings.get("tensor_parallel_size") or 1) < 2:
+    extra = settings["extra_args"]
+    sizes = [
+        settings["tensor_parallel_size"],
+        *(extra.get(f"{name}-parallel-size", 1) for name in ("pipeline", "data")),
+    ]
+    # One that is not known is left to be set.
+    if not any(str(size).isdigit() and int(size) > 1 for size in sizes):
         return
     size = settings.get("shm_size")
     if not size or quantity.parse(size) < quantity.parse(LEAST_SHARED):
