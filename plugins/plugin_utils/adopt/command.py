@@ -60,7 +60,8 @@ def image_kind(image: str) -> str:
     name = image.partition("@")[0]
     last = name.rpartition("/")[2]
     name = name[: -len(last)] + last.partition(":")[0]
-    if AROUND.search(name):
+    # A registry's project may be called proxy.
+    if AROUND.search(name.rpartition("/")[2]):
         return ""
     return next((kind for kind, pattern in IMAGES.items() if pattern.search(name)), "")
 
@@ -111,9 +112,11 @@ def _expanded(word: str, values: Mapping) -> str:
 def _found(words: list[str], values: Mapping) -> Command | None:
     """Find the server's program among words; a shell's script is read, too."""
     rest = _split(words[0]) if len(words) == 1 and " " in words[0] else list(words)
-    if rest and rest[0].rpartition("/")[2] in SHELLS:
-        place = next((at for at, word in enumerate(rest[1:], 1) if re.fullmatch(r"-[a-z]*c", word)), 0)
-        return _Shell(values).read(rest[place + 1]) if place and len(rest) > place + 1 else None
+    start = next((at for at, word in enumerate(rest) if not _only_starts(word)), len(rest))
+    if rest[start:] and rest[start].rpartition("/")[2] in SHELLS:
+        place = next((at for at, word in enumerate(rest) if at > start and re.fullmatch(r"-[a-z]*c", word)), 0)
+        given = dict(match.groups() for word in rest[:start] if (match := ASSIGNMENT.fullmatch(word)))
+        return _Shell({**values, **given}, given).read(rest[place + 1]) if place and len(rest) > place + 1 else None
     command, before = Command(""), []
     for at, word in enumerate(rest):
         command.kind, given = _program(rest[at:])
@@ -124,6 +127,10 @@ def _found(words: list[str], values: Mapping) -> Command | None:
             return _started(command, before)
         before.append(word)
     return None
+
+
+def _only_starts(word: str) -> bool:
+    return bool(ASSIGNMENT.fullmatch(word)) or word.rpartition("/")[2] in STARTERS
 
 
 def _program(words: list[str]) -> tuple[str, list[str]]:
@@ -166,8 +173,8 @@ def _split(text: str) -> list[str]:
 class _Shell:
     """Reads a shell's script: simple commands, one after the other; what is more is told, and not followed."""
 
-    def __init__(self, values: Mapping) -> None:
-        self.known, self.exports, self.lost = dict(values), {}, []
+    def __init__(self, values: Mapping, exports: Mapping) -> None:
+        self.known, self.exports, self.lost = dict(values), dict(exports), []
 
     def read(self, text: str) -> Command | None:
         """Find the server among the commands; None where there is none, or the script can't be read."""
