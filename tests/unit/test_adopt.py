@@ -258,6 +258,52 @@ def test_a_headless_service_may_have_no_ports(read):
     assert extra["spec"] == {"clusterIP": "None", "selector": {"app": "a"}}
 
 
+def test_what_several_servers_share_has_one_owner(read):
+    def of(kind, name, version="v1", **spec):
+        return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "llm"}, "spec": spec}
+
+    def to(name):
+        return {
+            "path": f"/{name}",
+            "pathType": "Prefix",
+            "backend": {"service": {"name": name, "port": {"number": 80}}},
+        }
+
+    ports = [{"port": 80, "targetPort": 8000}]
+    services = [of("Service", name, selector={"app": name}, ports=ports) for name in "ab"]
+    both = of("Service", "both", selector={"tier": "llm"}, ports=ports)
+    ingress = of("Ingress", "all", "networking.k8s.io/v1", rules=[{"http": {"paths": [to("a"), to("b")]}}])
+    endpoints = [{"port": "http-api"}]
+    monitor = of("PodMonitor", "all", "monitoring.coreos.com/v1", selector={}, podMetricsEndpoints=endpoints)
+    account = of("ServiceAccount", "b")
+    account["metadata"]["annotations"] = {"eks.amazonaws.com/role-arn": "arn:aws:iam::210987654321:role/inference"}
+    servers = [deployment(name, {"serviceAccountName": "b"}) for name in "ab"]
+    for item in servers:
+        item["spec"]["template"]["metadata"]["labels"]["tier"] = "llm"
+    whole = read(*servers, *services, both, ingress, monitor, account)
+    assert whole.problems == []
+    shared = [(item["kind"], item["metadata"]["name"]) for item in whole.variables["platform_extra_objects"]]
+    assert sorted(shared) == [("Ingress", "all"), ("PodMonitor", "all"), ("Service", "both")]
+    for name in "ab":
+        assert [item["metadata"]["name"] for item in settings(whole, name)["extra_objects"]] == [name]
+        assert settings(whole, name)["role_name"] == "arn:aws:iam::210987654321:role/inference"
+        # The account stays with the server of its name.
+        assert settings(whole, name)["service_account_name"] == name
+    assert any(line.startswith("ServiceAccount b is server b's too") for line in server(whole, "a").found.notes)
+
+
+def test_a_service_by_the_label_app_leads_to_one_of_several_servers(read):
+    servers = [deployment(name) for name in "ab"]
+    for item in servers:
+        item["spec"]["template"]["metadata"]["labels"]["app"] = "llm"
+    spec = {"selector": {"app": "llm"}, "ports": [{"port": 8000, "targetPort": 8000}]}
+    metadata = {"name": "both", "namespace": "llm"}
+    whole = read(*servers, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    assert whole.problems == []
+    assert settings(whole, "a")["service_name"] == "both"
+    assert any("its clients must ask there" in line for line in server(whole, "b").found.notes)
+
+
 def test_images_commands_and_environments_of_other_charts(adopted):
     others = adopted("others")
     python = settings(others, "release-deployment-vllm")

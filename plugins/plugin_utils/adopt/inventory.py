@@ -11,6 +11,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import (
     command,
     credentials,
     pod,
+    shared,
     triton,
     verify,
     vllm,
@@ -206,6 +207,8 @@ def _by_helm(item: Mapping) -> bool:
 
 def _variables(place: Mapping, servers: list[Server], managers: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {**place, **NOTHING}
+    if objects := shared.separate(servers):
+        found["platform_extra_objects"] = objects
     for kind, (profiles, enabled) in PROFILES.items():
         mine = [server for server in servers if server.kind == kind]
         if mine:
