@@ -390,6 +390,21 @@ def test_what_is_no_deployment_or_no_known_command_is_told(adopted):
             "mpirun -n 2",
         ),
         ({"command": ["/opt/venv/bin/vllm", "serve", "a/b"]}, "vllm", ["a/b"], "its program is /opt/venv/bin/vllm"),
+        (
+            {"command": ["sh", "-c", 'exec vllm serve "$@" --seed $1'], "args": ["--", "a/b", "--x", '{"k": 1}']},
+            "vllm",
+            ["a/b", "--x", '{"k": 1}', "--seed", "a/b"],
+            "",
+        ),
+        (
+            {
+                "command": ["sh", "-c", "vllm serve a/b $ARGS"],
+                "env": [{"name": "ARGS", "value": '--kv-transfer-config {"kv_connector":"X"}'}],
+            },
+            "vllm",
+            ["a/b", "--kv-transfer-config", '{"kv_connector":"X"}'],
+            "",
+        ),
         ({"command": ["tini", "--", "bash", "-c", "vllm serve a/b"]}, "vllm", ["a/b"], ""),
         ({"command": ["env", "M=a/b", "bash", "-c", "vllm serve $M"]}, "vllm", ["a/b"], ""),
         (
@@ -443,3 +458,8 @@ def test_words_are_sorted_as_the_parser_would():
         "--served-model-name": ["x", "y"],
         "--seed": "-1",
     }
+
+
+def test_a_list_in_json_stays_one(read):
+    origins = settings(read(deployment(args=["--model", "a/b", "--allowed-origins", '["https://a.example"]'])), "a")
+    assert origins["extra_args"] == {"allowed-origins": ["https://a.example"]}

@@ -19,6 +19,8 @@ ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 # In a shell's script; ${NAME:-default} among them.
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 OWN, COMPUTED, UNKNOWN = re.compile(r"\$\(([A-Za-z_]\w*)\)"), re.compile(r"\$\([^()]*\)|`[^`]*`"), "CHANGE_ME"
+# All arguments of a script.
+ARGUMENTS = re.compile(r"\"\$[@*]\"|\$[@*]")
 # What a shell does that changes nothing of the server.
 HARMLESS = ("set", "echo", "printf", "true", ":", "sleep", "date", "nvidia-smi", "ls", "env", "ulimit")
 SEPARATORS = (";", "&&")
@@ -116,7 +118,12 @@ def _found(words: list[str], values: Mapping) -> Command | None:
     if rest[start:] and rest[start].rpartition("/")[2] in SHELLS:
         place = next((at for at, word in enumerate(rest) if at > start and re.fullmatch(r"-[a-z]*c", word)), 0)
         given = dict(match.groups() for word in rest[:start] if (match := ASSIGNMENT.fullmatch(word)))
-        return _Shell({**values, **given}, given).read(rest[place + 1]) if place and len(rest) > place + 1 else None
+        if not place or len(rest) <= place + 1:
+            return None
+        # After the script comes what it calls itself, then its arguments.
+        arguments = {str(at): word for at, word in enumerate(rest[place + 2 :])}
+        script = ARGUMENTS.sub(lambda _: shlex.join(rest[place + 3 :]), rest[place + 1])
+        return _Shell({**values, **given, **arguments}, given).read(script)
     command, before = Command(""), []
     for at, word in enumerate(rest):
         command.kind, given = _program(rest[at:])
@@ -217,9 +224,9 @@ class _Shell:
     def _resolved(self, word: str) -> list[str]:
         """Put in the values of variables; of one that comes from a Secret or a field, Kubernetes' form of it."""
         text = VARIABLE.sub(self._value, word)
-        # Without quotes, a shell makes several words of a variable's value.
+        # Without quotes, a shell makes several words of a variable's value, and keeps the quotes in it.
         if VARIABLE.fullmatch(word) and " " in text:
-            return _split(text)
+            return text.split()
         return [text] if text or not word else []
 
     def _value(self, match: re.Match) -> str:
