@@ -463,3 +463,23 @@ def test_words_are_sorted_as_the_parser_would():
 def test_a_list_in_json_stays_one(read):
     origins = settings(read(deployment(args=["--model", "a/b", "--allowed-origins", '["https://a.example"]'])), "a")
     assert origins["extra_args"] == {"allowed-origins": ["https://a.example"]}
+
+
+def test_a_flag_that_the_rendered_command_line_has_otherwise_is_told(read):
+    whole = read(deployment(args=["--model", "a/b", "--seed=1", "--swap-space=4", "--chat-template={{ x }} $Y"]))
+    one = server(whole, "a")
+    assert not any("the rendered command line" in line for line in one.found.lost)
+    one.words += ["--seed=2", "--enforce-eager"]
+    verify.verify(whole, lambda variables: rendered(**variables))
+    assert "args: --seed: the rendered command line has it otherwise" in one.found.lost
+    assert "args: --enforce-eager: the rendered command line has it no longer" in one.found.lost
+    assert not any("--swap-space" in line or "--chat-template" in line for line in one.found.lost)
+
+
+def test_each_setting_with_a_credential_is_told_once(read):
+    lost = server(
+        read(deployment(args=["--model", "a/b", "--ssl-keyfile-password=pw99"], lifecycle={})), "a"
+    ).found.lost
+    assert [line for line in lost if "CHANGE_ME" in line] == [
+        "extra_args: has a credential, and CHANGE_ME in its place: put it into a Secret, and name that"
+    ]

@@ -14,9 +14,9 @@ UNSET = "CHANGE_ME"
 def take_out(found: Adopted) -> None:
     """Take them out of all that was read of a server, in place; each setting that had one is told."""
     for key, value in found.settings.items():
-        hidden = hiding.hide(value)
-        if hidden != value:
-            found.settings[key] = _replaced(hidden)
+        without = _replaced(hiding.hide(value))
+        if without != value:
+            found.settings[key] = without
             found.lost.append(f"{key}: has a credential, and {UNSET} in its place: put it into a Secret, and name that")
     found.lost[:] = map(hiding.hide_text, found.lost)
     found.notes[:] = map(hiding.hide_text, found.notes)

@@ -134,7 +134,7 @@ def _server(item: Mapping, container: Mapping, words: Command, objects: list[Map
     profile = f"{name}-server" if name in BUILTIN else name
     kind = next(kind for kind in load_kinds() if kind.role == words.kind)
     _shorten(found, {**brought, **kind.layer(profile, {})})
-    return Server(words.kind, profile, item, found, takeover=_takeover(item))
+    return Server(words.kind, profile, item, found, words=words.words, takeover=_takeover(item))
 
 
 def _tools(found: Adopted, item: Mapping) -> None:

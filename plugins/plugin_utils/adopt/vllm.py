@@ -24,6 +24,8 @@ VARIABLES = {
     "--max-lora-rank": "max_lora_rank",
     "--served-model-name": "served_model_name",
 }
+# Of these it is told what becomes of them.
+HANDLED = (*VARIABLES, *vllm_flags.CREDENTIALS, "--model", "--host", "--lora-modules")
 # vLLM's own, where a flag is left out.
 PORT, UTILIZATION, LORAS, RANK = 8000, 0.9, 1, 16
 # From this version on, auto takes as long requests as there is room for.
