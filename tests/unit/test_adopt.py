@@ -483,3 +483,32 @@ def test_each_setting_with_a_credential_is_told_once(read):
     assert [line for line in lost if "CHANGE_ME" in line] == [
         "extra_args: has a credential, and CHANGE_ME in its place: put it into a Secret, and name that"
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "volume", "lost"),
+    [
+        ("/dev/shm", {"hostPath": {"path": "/dev/shm"}}, "/dev/shm of volume x (hostPath)"),
+        ("/tmp", {"hostPath": {"path": "/tmp"}}, "/tmp of volume x (hostPath)"),
+        ("/etc/vllm", {"configMap": {"name": "c"}}, "/etc/vllm of volume x"),
+        ("/cache", {"persistentVolumeClaim": {"claimName": "c"}}, ""),
+    ],
+)
+def test_a_mount_where_the_role_has_its_own_does_not_refuse_the_inventory(read, path, volume, lost):
+    mounts = [{"name": "x", "mountPath": path}]
+    whole = read(
+        deployment(pod={"volumes": [{"name": "x", **volume}]}, volumeMounts=mounts, args=["--model", "/cache/m"])
+    )
+    assert whole.problems == []
+    told = [line for line in server(whole, "a").found.lost if line.startswith("volumeMounts")]
+    assert [lost in line for line in told] == ([True] if lost else [])
+    assert settings(whole, "a").get("extra_volume_mounts", []) == ([] if lost else mounts)
+    assert settings(whole, "a").get("cache_path") == (None if lost else "/cache-of-vllm")
+
+
+def test_a_shared_memory_that_is_a_part_of_another_volume_is_told(read):
+    mounts = [{"name": "x", "mountPath": "/dev/shm"}, {"name": "x", "mountPath": "/scratch", "subPath": "s"}]
+    whole = read(deployment(pod={"volumes": [{"name": "x", "emptyDir": {}}]}, volumeMounts=mounts))
+    assert whole.problems == []
+    assert settings(whole, "a")["extra_volume_mounts"] == mounts[1:]
+    assert any("/dev/shm of volume x (emptyDir)" in line for line in server(whole, "a").found.lost)
