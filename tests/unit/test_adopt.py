@@ -512,3 +512,11 @@ def test_a_shared_memory_that_is_a_part_of_another_volume_is_told(read):
     assert whole.problems == []
     assert settings(whole, "a")["extra_volume_mounts"] == mounts[1:]
     assert any("/dev/shm of volume x (emptyDir)" in line for line in server(whole, "a").found.lost)
+
+
+def test_a_network_policy_lets_in_by_the_role_s_name_of_a_port(read):
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "in"}}
+    ports = [{"port": "http-api"}, {"port": 9000}, {"protocol": "TCP"}]
+    spec = {"podSelector": {"matchLabels": {"app": "a"}}, "ingress": [{"ports": ports}, {}]}
+    (extra,) = settings(read(deployment(), {**policy, "spec": spec}), "a")["extra_objects"]
+    assert extra["spec"]["ingress"][0]["ports"][:2] == [{"port": "http"}, {"port": 9000}]
