@@ -520,3 +520,10 @@ def test_a_network_policy_lets_in_by_the_role_s_name_of_a_port(read):
     spec = {"podSelector": {"matchLabels": {"app": "a"}}, "ingress": [{"ports": ports}, {}]}
     (extra,) = settings(read(deployment(), {**policy, "spec": spec}), "a")["extra_objects"]
     assert extra["spec"]["ingress"][0]["ports"][:2] == [{"port": "http"}, {"port": 9000}]
+
+
+def test_no_two_servers_get_one_profile(read):
+    whole = read(deployment("vllm"), deployment("vllm-server"))
+    assert whole.problems == []
+    assert list(whole.variables["vllm_profiles"]) == ["vllm-server", "vllm-server-2"]
+    assert whole.variables["vllm_profiles"]["vllm-server-2"]["name"] == "vllm-server"

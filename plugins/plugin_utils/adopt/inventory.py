@@ -80,7 +80,11 @@ def adopt(objects: list[Mapping], place: Mapping, render: Render, brought: Mappi
                 )
                 continue
             used.add(name)
-            servers.append(_server(item, container, words, objects, brought[words.kind]))
+            one = _server(item, container, words, objects, brought[words.kind])
+            # A Deployment may be called as another's profile.
+            while any(other.profile == one.profile for other in servers):
+                one.profile += "-2"
+            servers.append(one)
     result = Result({}, servers, others=others)
     result.variables = _variables(place, servers, brought["apply"]["adopt_managers"])
     verify.verify(result, render)
