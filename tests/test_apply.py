@@ -491,11 +491,12 @@ def test_what_a_person_changed_is_taken_back_with_a_notice(run, cluster, kubectl
     objects = [deployment(), config_map("one", k="v")]
     run(*objects)
     kubectl("scale", "deployment/d", "--replicas=5")
-    kubectl("set", "env", "deployment/d", "FOO=bar")
+    kubectl("set", "env", "deployment/d", "FOO=bar", "DB_PASSWORD=hunter2")
     kubectl("label", "cm/one", "x=y")
     done = run(*objects)
     assert "taking back what kubectl changed: spec.replicas 5 -> 2" in done.text
     assert "taking back what kubectl-set (" in done.text
+    assert "hunter2" not in done.text
     live = cluster.api("GET", DEPLOYMENT)["spec"]
     assert live["replicas"] == 2
     assert [entry["name"] for entry in live["template"]["spec"]["containers"][0]["env"]] == ["A"]

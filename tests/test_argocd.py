@@ -323,7 +323,7 @@ class Platform:
         }
 
     def ours(self) -> dict[str, dict]:
-        """Everything of ours in ml-models, by kind and name."""
+        """Everything of ours in ml-models, by kind and name, without the records of releases."""
         return {
             key: item
             for key, _, item in self.cluster.objects()
@@ -331,6 +331,7 @@ class Platform:
             and item["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "modelyard"
             and "ownerReferences" not in item["metadata"]
             and not key.startswith(("Lease/", "Endpoints/"))
+            and item["metadata"]["labels"].get("modelyard/component") != "release"
         }
 
     def contents(self) -> dict[str, dict]:

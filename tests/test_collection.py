@@ -61,7 +61,7 @@ def play(project, cluster):
 
 
 def test_it_deploys_from_another_project(play, cluster, clean_platform):
-    assert "cluster mine: 10 changes" in play("modelyard.core.site")
+    assert "cluster mine: 11 changes" in play("modelyard.core.site")
     live = cluster.api("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/triton-inference")
     assert live["status"]["readyReplicas"] == 2
     # The role by itself, with Ansible's own validation of its variables before it, finds nothing to do.
@@ -69,7 +69,7 @@ def test_it_deploys_from_another_project(play, cluster, clean_platform):
 
 
 def test_the_oldest_ansible_core_deploys_the_same(play, clean_platform):
-    assert "cluster mine: 10 changes" in play("modelyard.core.site", "oldest")
+    assert "cluster mine: 11 changes" in play("modelyard.core.site", "oldest")
     assert "cluster mine: nothing to change" in play("modelyard.core.site")
 
 

@@ -46,12 +46,13 @@ class Snapshot(Objects):
         super().__init__([{**found, "kind": key.split("/")[0]} for key, _, found in objects])
 
     def ours(self) -> list[str]:
-        """What is labelled as the project's, apart from its lock, namespaces, and what controllers make of ours."""
+        """What is labelled as the project's, apart from its lock, records, namespaces, and what controllers make of ours."""
         return sorted(
             f"{kind} {namespace}/{name}"
             for (kind, namespace, name), item in self.by_name.items()
             if item["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by") == "modelyard"
             and kind not in ("Lease", "Namespace", "Endpoints")
+            and item["metadata"]["labels"].get("modelyard/component") != "release"
             and "ownerReferences" not in item["metadata"]
         )
 

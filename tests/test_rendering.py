@@ -9,6 +9,7 @@ import kubernetes_validate
 import promql_parser
 import pytest
 import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import alerts
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ["1.33", "1.34", "1.35", "1.36", "1.37"]
@@ -239,7 +240,7 @@ def test_alerts_ask_for_their_own_server(find, case: str, name: str, job: str) -
         assert asked, rule
         for selector in asked:
             matchers = {(m.name, m.value) for m in selector.matchers.matchers}
-            pods = ("pod", f"{name}-[a-z0-9]+-[a-z0-9]+")
+            pods = ("pod", alerts.pods(name))
             assert matchers & {("job", job), ("deployment", name), pods}, selector.name
 
 

@@ -185,8 +185,12 @@ def test_a_teardown_that_was_cut_off_goes_on(deployed, teardown, monkeypatch):
         teardown(confirm="local")
     assert f"Service/{NAMESPACE}/{SERVICE}" not in there(cluster)
     monkeypatch.undo()
-    said, _ = teardown(confirm="local")
+    # Also where Argo CD delivered all this, and its namespace, in which the lock was, is gone.
+    cluster.api("DELETE", f"/api/v1{PLACE}/configmaps/other")
+    gone = {"platform_delivery": "gitops", "platform_argocd_namespace": "gone"}
+    said, _ = teardown(confirm="local", variables=gone)
     assert "remove RoleBinding ml-models/workflow-manager-binding" in said
+    assert f"remove Lease {NAMESPACE}/modelyard" in said
     assert not any("Service ml-models" in line for line in said)
     assert not teardown(confirm="local")[1]["changed"]
 
@@ -220,8 +224,12 @@ def test_applications_go_with_what_they_deployed_and_those_of_other_clusters_sta
     cluster.kubectl(*(word.strip("'") for word in command.split()))
     said, _ = teardown(confirm="local", variables=gitops)
     assert "remove Deployment ml-models/vllm" in said
-    assert "remove Secret argocd/modelyard-repository" in said
+    # One name for all clusters' credential: it stays as long as another has Applications.
+    why = "Applications of other clusters may read Git with it"
+    assert f"stays: Secret argocd/modelyard-repository: {why}" in said
     assert [item["metadata"]["name"] for item in cluster.api("GET", APPLICATIONS)["items"]] == ["production-vllm"]
     assert there(cluster) == {f"ConfigMap/{NAMESPACE}/theirs", f"PersistentVolumeClaim/{NAMESPACE}/cache"}
     assert "stays: Application argocd/production-vllm: under another cluster's name" in said
     assert not teardown(confirm="local", variables=gitops)[1]["changed"]
+    cluster.api("DELETE", f"{APPLICATIONS}/production-vllm")
+    assert "remove Secret argocd/modelyard-repository" in teardown(confirm="local", variables=gitops)[0]

@@ -294,7 +294,8 @@ def fleet() -> dashboard.Dashboard:
     firing = f'ALERTS{{{PLACE}, alertstate="firing", alertname=~"(VLLM|Triton|MLServer).+"}}'
     # Of pods that run: what waits for a node, or has ended, holds none.
     gpus = (
-        f"(kube_pod_container_resource_requests{{{PLACE}, {GPUS}}} * on (cluster, namespace, pod) group_left () "
+        f"(max by (cluster, namespace, pod, container, resource) (kube_pod_container_resource_requests{{{PLACE}, {GPUS}}}) "
+        "* on (cluster, namespace, pod) group_left () "
         f'max by (cluster, namespace, pod) (kube_pod_status_phase{{{PLACE}, phase="Running"}}))'
     )
     asked = f"sum by (cluster, namespace, pod) (increase(vllm:request_success_total{{{PLACE}}}[1h]))"

@@ -1,8 +1,10 @@
 """What an inventory says of the alerts, and what becomes of it; tests/test_alerts.py has promtool evaluate them."""
 
 import json
+import re
 
 import pytest
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers import alerts
 from rendering import rendered
 
 
@@ -68,7 +70,7 @@ def test_names_and_times_are_the_servers_own() -> None:
     text = json.dumps(found)
     assert "ml-models" not in text
     assert {one["labels"]["namespace"] for one in found.values()} == {"models"}
-    assert 'pod=~"llm-two-[a-z0-9]+-[a-z0-9]+"' in found["VLLMSlowStart"]["expr"]
+    assert f'pod=~"{alerts.pods("llm-two")}"' in found["VLLMSlowStart"]["expr"]
     # A text in PromQL has the backslash of a regular expression twice.
     assert r'name=~"llm\\.tls|more"' in found["VLLMCertificateExpires"]["expr"]
     assert found["VLLMCertificateExpires"]["expr"].endswith(" < 3 * 86400")
@@ -76,3 +78,20 @@ def test_names_and_times_are_the_servers_own() -> None:
     assert found["VLLMDown"]["for"] == "300s"
     assert "[3300s]" in found["VLLMDown"]["expr"]
     assert found["VLLMDown"]["annotations"]["runbook_url"] == "https://wiki.local/runbooks#down"
+
+
+@pytest.mark.parametrize(
+    ("name", "pod", "is_one"),
+    [
+        ("vllm", "vllm-6d5f9b7c4-x2x4z", True),
+        ("vllm", "vllm-slow-6d5f9b7c4-x2x4z", False),
+        ("vllm", "vllm-redis-0", False),
+        ("vllm", "vllm-warmup-x7k2p", False),
+        ("a" * 47, "a" * 47 + "-6d5f9b7c4x" + "x2x4z", True),
+        ("a" * 57, "a" * 57 + "-x2x4z", True),
+        ("a" * 63, "a" * 58 + "x2x4z", True),
+        ("a" * 63, "a" * 58, False),
+    ],
+)
+def test_the_names_of_a_deployments_pods(name, pod, is_one) -> None:
+    assert bool(re.fullmatch(alerts.pods(name), pod)) == is_one

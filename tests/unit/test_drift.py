@@ -4,12 +4,14 @@ import copy
 import json
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, findings
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, findings, parking
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.defaults import Defaults
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.drift import as_applied
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.edits import Comparison, Edit, same
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.findings import Found
 
-ADOPTABLE = ["kubectl", "kubectl-*", "!kubectl-rollout"]
+# With our own name, as cluster/drift.py gives them.
+ADOPTABLE = ["kubectl", "kubectl-*", "!kubectl-rollout", "modelyard"]
 NAME = {"name": "a", "namespace": "ns"}
 CONTAINER = {
     "name": "c",
@@ -131,7 +133,10 @@ def test_the_latest_who_holds_a_field_wrote_it_and_we_only_where_nobody_else_doe
         ("helm", "Apply", "team", False),
         # Of ours, and no longer in the inventory.
         ("modelyard", "Apply", "team", True),
-        ("modelyard", "Update", "team", False),
+        # Argo CD's own mark, where Argo CD applies as we would.
+        ("modelyard", "Apply", "argocd.argoproj.io/installation-id", False),
+        # By our name, and by hand.
+        ("modelyard", "Update", "team", True),
         ("kubectl-client-side-apply", "Update", "kubectl.kubernetes.io/last-applied-configuration", False),
     ],
 )
@@ -177,6 +182,26 @@ def test_replicas_that_the_inventory_leaves_out_are_whose_they_are():
     found["spec"]["replicas"] = 7
     found["metadata"]["managedFields"].append(entry("kubectl", trie("f:spec", "f:replicas"), subresource="scale"))
     assert told(item, found) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "annotations", "drift"),
+    [
+        ("HorizontalPodAutoscaler", {"maxReplicas": 3}, {}, ["changed spec.replicas kubectl"]),
+        ("HorizontalPodAutoscaler", {"minReplicas": 0}, {}, []),
+        ("HorizontalPodAutoscaler", {"maxReplicas": 3}, {parking.NOTE: '{"by": "ann"}'}, []),
+        ("ScaledObject", {"minReplicaCount": 2}, {}, ["changed spec.replicas kubectl"]),
+        ("ScaledObject", {"maxReplicaCount": 2}, {}, []),
+    ],
+)
+def test_zero_pods_of_an_autoscaler_that_keeps_more_is_an_edit(kind, spec, annotations, drift):
+    item, found = copy.deepcopy(DEPLOYMENT), live()
+    del item["spec"]["replicas"], found["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:replicas"]
+    found["spec"]["replicas"], found["metadata"]["annotations"] = 0, annotations
+    found["metadata"]["managedFields"].append(entry("kubectl", trie("f:spec", "f:replicas"), subresource="scale"))
+    scaler = {"kind": kind, "metadata": NAME, "spec": {"scaleTargetRef": {"name": "a"}, **spec}}
+    options = {"field_manager": "modelyard", "adopt_managers": ADOPTABLE, "objects": [item, scaler]}
+    assert told(as_applied(item, found, options), found) == drift
 
 
 def test_an_added_default_is_none_and_another_value_is():
@@ -239,8 +264,9 @@ def test_an_object_that_no_run_applied_says_who_made_it():
     found["metadata"]["managedFields"] = []
     assert (compared(DEPLOYMENT, found).made, told(DEPLOYMENT, found)) == ({}, [])
     found["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1"}
+    found["metadata"]["labels"]["team"] = "x"
     found["spec"]["template"]["spec"] |= {"hostNetwork": True, "terminationGracePeriodSeconds": 30}
-    assert told(DEPLOYMENT, found) == ["added spec.template.spec.hostNetwork"]
+    assert told(DEPLOYMENT, found) == ["added spec.template.spec.hostNetwork", "added metadata.labels.team"]
 
 
 @pytest.mark.parametrize(

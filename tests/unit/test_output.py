@@ -1,5 +1,6 @@
 """What a person reads of a plan and at a run's end: every line fits a narrow terminal, and says what differs."""
 
+import json
 import re
 from types import SimpleNamespace
 
@@ -7,7 +8,7 @@ import pytest
 from ansible import constants
 from ansible_collections.modelyard.core.plugins.plugin_utils import actions, table
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import summary as aws_summary
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import difference, summary
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import difference, hiding, summary
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change
 
 MODEL = "TheBloke/Mistral-7B-Instruct-v0.2-AWQ"
@@ -91,6 +92,38 @@ def test_an_update_has_one_field_a_line_and_a_single_one_beside_its_object():
     assert change.lines() == ["update Deployment n/d: spec.replicas 1 -> 3"]
     change.notes.append("down for up to 600 s")
     assert change.lines()[1:] == ["  spec.replicas 1 -> 3", "  down for up to 600 s"]
+
+
+CONTAINER = "spec.template.spec.containers[c]"
+
+
+@pytest.mark.parametrize(
+    ("more", "details"),
+    [
+        (
+            {"env": [{"name": "DB_PASSWORD", "value": "hunter2"}]},
+            [f'{CONTAINER}.env: - {{"name": "DB_PASSWORD", "value": "{hiding.MARK}"}}'],
+        ),
+        ({"args": ["--api-key", "hunter2"]}, [f'{CONTAINER}.args: - "--api-key" "{hiding.MARK}" + "--api-key" "$(KEY)"']),
+        # Where nothing else differs, that something does is told, and where.
+        ({"env": [{"name": "KEY", "value": "x"}, {"name": "API_KEY", "value": "hunter2"}]}, [f"{CONTAINER}.env[API_KEY].value: a credential"]),
+    ],
+)  # fmt: skip
+def test_a_credential_that_a_run_takes_back_is_in_no_plan_and_no_record(more, details):
+    before, after = deployment("--api-key", "$(KEY)"), deployment("--api-key", "$(KEY)")
+    container = before["spec"]["template"]["spec"]["containers"][0]
+    container |= more
+    if "KEY" in str(more.get("env")):
+        after["spec"]["template"]["spec"]["containers"][0]["env"] = [
+            {"name": "KEY", "value": "x"},
+            {"name": "API_KEY", "value": "sesame"},
+        ]
+    noted = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(before)}
+    before["metadata"]["annotations"], after["metadata"]["annotations"] = noted, {}
+    change = Change("update", before, before, after)
+    said = json.dumps([change.summary(), change.lines(), change.diff()])
+    assert [word for word in ("hunter2", "sesame") if word in said] == []
+    assert all(text in change.summary() for text in details), change.summary()
 
 
 @pytest.mark.parametrize(

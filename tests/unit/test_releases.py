@@ -9,7 +9,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import archive, hiding, provenance, releases
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    archive,
+    client,
+    hiding,
+    provenance,
+    releases,
+    rollback,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import CLUSTER
+from delivering import rendering
 from rendering import rendered
 
 ABOUT = {"by": "ann", "process": "p", "inventory": "eks", "commit": "abc", "clean": "yes"}
@@ -233,3 +242,95 @@ def test_the_last_release_that_succeeded_is_of_a_component():
     ]
     assert [releases.last_succeeded(records, name, 4) for name in ("triton", "vllm", "irsa")] == [3, 2, 0]
     assert releases.last_succeeded(records, "triton", 2) == 0
+
+
+# --- Records that others have touched ---------------------------------------------------------------
+
+
+class ConfigMaps:
+    """The ConfigMaps of a namespace, as far as records ask for them."""
+
+    now = None
+
+    def __init__(self) -> None:
+        self.items: dict[str, dict] = {}
+
+    def list(self, version, kind, namespace, selector):
+        wanted = dict(one.split("=") for one in selector.split(","))
+        return [item for item in self.items.values() if wanted.items() <= item["metadata"]["labels"].items()]
+
+    def request(self, method, path, query=None, body=None, content_type=""):
+        name = path.rpartition("/")[2]
+        if method == "POST":
+            name = body["metadata"]["name"]
+            if name in self.items:
+                raise client.ApiError(409, b"{}")
+            self.items[name] = body
+        elif method == "PATCH":
+            self.items[name]["data"] |= body["data"]
+        return self.items.pop(name) if method == "DELETE" else self.items.get(name)
+
+    def labels(self, number: int) -> dict:
+        return self.items[archive.name_of(number)]["metadata"]["labels"]
+
+
+def of(*roles: str) -> dict:
+    return rendering(api_server="https://k8s.internal", apply_releases=2) | {"roles": list(roles) or ["irsa"]}
+
+
+def begin(place: ConfigMaps, *roles: str, result: str = "succeeded") -> int:
+    now = of(*roles)
+    number = releases.begin(place, now, ABOUT, ["update"], [])
+    assert releases.finish(place, now, number, result) == ""
+    return number
+
+
+def listed(place: ConfigMaps) -> tuple[list[int], list[str]]:
+    damaged: list[str] = []
+    found = releases.listed(place, of(), damaged)
+    return [one["number"] for one in found], damaged
+
+
+def test_a_record_without_its_clusters_name_stops_no_run_and_is_told():
+    place = ConfigMaps()
+    assert [begin(place), begin(place)] == [1, 2]
+    del place.labels(1)[CLUSTER]
+    assert [begin(place), begin(place)] == [3, 4]
+    told = "release 1 (ConfigMap modelyard-release-0001) is damaged, and left out: its label modelyard/cluster is gone"
+    assert listed(place) == ([4, 3], [told])
+
+
+def test_a_name_that_is_taken_by_what_is_no_record_costs_a_number_and_no_run():
+    place = ConfigMaps()
+    assert begin(place) == 1
+    place.labels(1).clear()
+    place.items[archive.name_of(3)] = {"metadata": {"name": archive.name_of(3), "labels": {}}}
+    assert [begin(place), begin(place)] == [2, 4]
+    assert listed(place) == ([4, 2], [])
+
+
+def test_what_a_failed_run_replaced_is_brought_back_release_by_release():
+    place = ConfigMaps()
+    assert rollback.advice(place, of("triton", "vllm")) == ""
+    begin(place, "triton", "vllm")
+    failed = begin(place, "triton", "vllm", result="failed")
+    assert rollback.advice(place, of("triton", "vllm"), failed) == "  Go back: playbooks/rollback.yml -e release=1"
+    begin(place, "vllm")
+    # Of release 1 vLLM is older than what ran.
+    steps = "-e release=1 (for triton), -e release=3 (for vllm)"
+    assert rollback.advice(place, of("triton", "vllm")).endswith(f"once for each, in this order: {steps}")
+
+
+def test_a_damaged_record_is_told_where_a_run_looks_for_what_ran_before_it():
+    place, said = ConfigMaps(), []
+    begin(place)
+    begin(place)
+    place.items[archive.name_of(2)]["data"]["by"] = "eve"
+    failed = begin(place, result="failed")
+    told = "release 2 (ConfigMap modelyard-release-0002) is damaged, and left out: somebody has edited it"
+    assert rollback.advice(place, of(), failed) == f"  Go back: playbooks/rollback.yml -e release=1  {told}"
+    del place.items[archive.name_of(1)]
+    assert rollback.advice(place, of(), failed) == f"  {told}"
+    done, message, _ = rollback.bring_back(place, of(), failed, None, said.append, said.clear)
+    assert not done
+    assert message.endswith(f"what is written stays.  {told}")

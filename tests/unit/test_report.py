@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from base64 import b64encode
 from hashlib import sha256
 from html import unescape
@@ -353,7 +354,8 @@ def test_whatever_a_cluster_says_is_text(found):
         "rollback_to": 0,
     }
     away = {"host": HOSTILE, "cluster": HOSTILE, "answers": False, "why": HOSTILE}
-    html = page.render([{**one, "releases": [release], "unread": [HOSTILE], "identity": HOSTILE}, away])
+    before_all = {**release, "time": "0001-01-01T00:00:00+05:00"}  # in UTC it would be in the year 0
+    html = page.render([{**one, "releases": [release, before_all], "unread": [HOSTILE], "identity": HOSTILE}, away])
     assert html.count("&lt;script&gt;alert(1)") > 10
     assert "<script>alert" not in html
     assert "<img" not in html
@@ -390,9 +392,15 @@ def test_a_fleet_of_servers_with_eight_gpus_each_stays_small():
 def test_an_inventory_without_servers_and_a_host_that_could_not_be_read_make_a_page(found):
     none = rendered(vllm_enabled=False, vllm_judge_variant="none", triton_enabled_profiles=[])
     html = page.render(
-        [report(none, live(none)), {"host": "east", "cluster": "east", "answers": False, "why": "no such variable"}],
+        [
+            report(none, live(none)),
+            {"host": "eu-west", "cluster": "east", "answers": False, "why": "no such variable"},
+            {"host": "eu.west", "cluster": "east", "answers": False, "why": "no such variable"},
+        ],
         NOW,
     )
     assert "could not be looked at: no such variable" in html
+    anchors = re.findall(r' id="([^"]+)"', html)
+    assert len(anchors) == len(set(anchors))
     assert "29 Nov 2026, 10:00 UTC" in html
     assert page.render([])

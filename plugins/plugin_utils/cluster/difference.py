@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields, hiding
 
 # A value of more characters, and more lines of one field, are cut; --diff shows all of them.
 LONGEST, MOST = 80, 12
@@ -39,6 +40,21 @@ def described(before: Any, after: Any, path: tuple = ()) -> list[list[str]]:
         else:
             found[name] = [f"{name} {' -> '.join(sides(old, new))}"]
     return [_shortened(lines) for lines in found.values()]
+
+
+def hidden(before: dict, after: dict, counts: Callable[[tuple], bool] = lambda path: True) -> list[list[str]]:
+    """Say what differs, as :func:`described` does, and nothing of what has the form of a credential.
+
+    Args:
+        before: a whole object: by what stands around it a credential is known.
+        after: the same, as it is to be.
+        counts: tells of a path whether it is asked for.
+    """
+    shown = [change for change in fields.changes(hiding.hide(before), hiding.hide(after)) if counts(change[0])]
+    paths = {path for path, *_ in shown}
+    rest = [path for path, *_ in fields.changes(before, after) if counts(path) and path not in paths]
+    lines = [words for path, old, new in shown for words in described(old, new, path)]
+    return [*lines, *([f"{fields.dotted(path)}: a credential"] for path in rest)]
 
 
 def sides(old: Any, new: Any) -> list[str]:

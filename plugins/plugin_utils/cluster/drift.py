@@ -181,20 +181,18 @@ class Drift:
             self.applications[live["metadata"]["name"]] = live
             self._application(live)
         manager = options["field_manager"]
-        wanted = self._as_applied(item, live, options)
+        if note := parking.read(live) if item["kind"] == "Deployment" else {}:
+            self.parked[describe(item)] = note
+        wanted = as_applied(item, live, options)
         gitops = delivery.is_gitops(self.rendered) and not applications
-        compared = Comparison(wanted, live, _appliers(manager, gitops), options["adopt_managers"], self._defaults.fills)
+        # A run takes back what was written by its own name, too (fields.split).
+        taken = [*options["adopt_managers"], manager]
+        compared = Comparison(wanted, live, _appliers(manager, gitops), taken, self._defaults.fills)
         note = self._reverts(live) if gitops else ""
         if compared.made is not None:
             self.found.append(Found(item, Edit("made", (), None, None, compared.made), note))
         self.found += [Found(item, edit, note) for edit in compared.edits]
         self.beside += [Found(item, edit) for edit in compared.beside]
-
-    def _as_applied(self, item: dict, live: dict, options: Mapping) -> dict:
-        """Give an object as a run would apply it: of a parked server without its number of pods."""
-        if note := parking.read(live) if item["kind"] == "Deployment" else {}:
-            self.parked[describe(item)] = note
-        return _with_data(parking.left(item, live, options["field_manager"], options["adopt_managers"])[0])
 
     def _going(self, live: Mapping) -> None:
         since = {"time": live["metadata"]["deletionTimestamp"]}
@@ -254,6 +252,42 @@ def _appliers(manager: str, gitops: bool) -> Callable[[Mapping], bool]:
         return (entry["manager"], entry["operation"], entry.get("subresource", "")) == (manager, "Apply", "")
 
     return ours
+
+
+def as_applied(item: dict, live: Mapping, options: Mapping) -> dict:
+    """Give an object as a run would apply it, as far as that can be compared with the live one.
+
+    Of a parked server that is without its number of pods. Of one with an autoscaler that number is not the inventory's, but zero turns
+    a HorizontalPodAutoscaler off for good: then it is the least that the autoscaler keeps, if that is one or more.
+
+    Args:
+        item: the object, as it is rendered.
+        live: what there is of it.
+        options: of ``delivery.options``, with all ``objects``.
+    """
+    found = _with_data(parking.left(item, live, options["field_manager"], options["adopt_managers"])[0])
+    if item["kind"] == "Deployment" and not live["spec"].get("replicas", 1) and not parking.read(live):
+        least = next((_least(one) for one in options["objects"] if _scales(one, item)), 0)
+        if least and "replicas" not in item["spec"]:
+            return {**found, "spec": {**found["spec"], "replicas": least}}
+    return found
+
+
+def _scales(autoscaler: Mapping, deployment: Mapping) -> bool:
+    if autoscaler["kind"] not in ("HorizontalPodAutoscaler", "ScaledObject"):
+        return False
+    target, place = autoscaler["spec"].get("scaleTargetRef") or {}, autoscaler["metadata"].get("namespace")
+    return (target.get("name"), place) == (deployment["metadata"]["name"], deployment["metadata"]["namespace"])
+
+
+def _least(autoscaler: Mapping) -> int:
+    """Give how many pods an autoscaler keeps at least, by the defaults of both kinds."""
+    spec = autoscaler["spec"]
+    return (
+        spec.get("minReplicas", 1)
+        if autoscaler["kind"] == "HorizontalPodAutoscaler"
+        else spec.get("minReplicaCount", 0)
+    )
 
 
 def _with_data(item: dict) -> dict:

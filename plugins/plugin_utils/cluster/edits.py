@@ -7,6 +7,7 @@ The API server would tell it by a dry run of an apply, for which a credential mu
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +34,10 @@ NOTES = (
     # By which a person asks Argo CD to look again; it takes it away when it has.
     "argocd.argoproj.io/refresh",
 )
-# What Argo CD writes into all that it delivers.
-TRACKING = ("argocd.argoproj.io/tracking-id", "app.kubernetes.io/instance")
+# What Argo CD writes into all that it delivers; the second where it has an installationID.
+TRACKING = ("argocd.argoproj.io/tracking-id", "argocd.argoproj.io/installation-id", "app.kubernetes.io/instance")
+# The keys that Kubernetes sets itself; in a set the value has brackets.
+KUBERNETES = re.compile(r"\[?([\w-]+\.)*(kubernetes|k8s)\.io/.*")
 # Maps whose keys are fields of their own.
 BY_KEY = ("labels", "annotations", "data", "binaryData")
 
@@ -258,6 +261,9 @@ class Comparison:
             return True
         books = fields.BOOKKEEPERS if self.item["apiVersion"].startswith("argoproj.io/") else []
         keepers = bool(holders) and all(fields.matches(entry["manager"], [*CONTROLLERS, *books]) for entry in holders)
+        if path[0] == "metadata" and not holders:
+            # Nobody's books are left: then what has a known writer is that one's.
+            return path[-1] in TRACKING or bool(KUBERNETES.fullmatch(path[-1]))
         if path[0] == "metadata":
             return keepers or not any(fields.matches(entry["manager"], self.adoptable) for entry in holders)
         return keepers

@@ -12,6 +12,8 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import CREDENTIAL
 
 MARK = "(hidden by modelyard)"
+# What kubectl notes in an annotation: a whole object as one text, in which no environment variable is known by its form.
+NOTED = "kubectl.kubernetes.io/last-applied-configuration"
 SWITCHES = ("", "0", "1", "true", "false")
 # Tokens by the beginnings that their issuers give them (Hugging Face, AWS, GitHub, GitLab, Slack, OpenAI, JSON web tokens), private
 # keys, what stands before the @ of a URL, what follows an option with a telling name or curl's -u, and literals behind a telling name: with a digit and a letter, so that no variable's name.
@@ -55,6 +57,8 @@ def hide(value: Any) -> Any:
 
 
 def _hidden(name: object, value: Any) -> Any:
+    if name == NOTED:
+        return MARK
     text = str(value).lower() if isinstance(value, str) else ""
     if text not in SWITCHES and not text.startswith(("$(", "-")) and _named(str(name)):
         return MARK

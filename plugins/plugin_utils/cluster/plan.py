@@ -16,6 +16,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import appli
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     difference,
     fields,
+    hiding,
     kinds,
     outage,
     parking,
@@ -44,7 +45,6 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership i
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
 ARGOCD = "argoproj.io/v1alpha1"
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 INSTANCE = "app.kubernetes.io/instance"
 APPLICATIONS = ("Application", "ApplicationSet")
 # What others may set there, and what is sent where nothing is left.
@@ -99,7 +99,7 @@ class Change:
             return [[text]] if (text := difference.essence(self.item)) else []
         if self.action != "update":
             return []
-        return difference.described(shown(self.before), shown(self.after)) or [["ownership of fields"]]
+        return difference.hidden(shown(self.before), shown(self.after)) or [["ownership of fields"]]
 
     def diff(self) -> dict:
         """The change as Ansible's ``--diff`` prints it."""
@@ -136,7 +136,7 @@ def shown(item: dict | None) -> dict:
 
 
 def _text(item: dict | None) -> str:
-    return yaml.safe_dump(shown(item), sort_keys=True) if item else ""
+    return yaml.safe_dump(hiding.hide(shown(item)), sort_keys=True) if item else ""
 
 
 def install_rank(item: dict) -> int:
@@ -505,12 +505,13 @@ class Planner:
             return problems, None, notices
         change = Change("update", item, live, result, takeover, adoptable)
         for entry in absorb:
-            taken = [
-                difference.flat(lines)
-                for path, old, new in fields.changes(shown(live), shown(result))
-                if fields.covers(entry["fieldsV1"], path) and path[-1] != LAST_APPLIED
-                for lines in difference.described(old, new, path)
-            ]
+            trie = entry["fieldsV1"]
+            found = difference.hidden(
+                shown(live),
+                shown(result),
+                lambda path, trie=trie: fields.covers(trie, path) and path[-1] != hiding.NOTED,
+            )
+            taken = [difference.flat(lines) for lines in found]
             when = f"{entry['manager']} ({entry['time']})" if "time" in entry else entry["manager"]
             if taken:
                 notices.append(f"{describe(item)}: taking back what {when} changed: {'; '.join(taken)}")

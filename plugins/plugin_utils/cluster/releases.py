@@ -62,10 +62,12 @@ def begin(cluster: Cluster, rendered: Mapping, about: Mapping, changes: list[str
         "changes": changes,
         "result": archive.RUNNING,
     }
+    number = 0
     try:
         for _ in range(TRIES):
             stored = _stored(cluster, rendered)
-            number = max((number for number, _ in stored), default=0) + 1
+            # A name that was taken may be no record's, or one's that has lost its labels: then the list lacks it.
+            number = max([number, *(one for one, _ in stored)]) + 1
             data = archive.written({**record, "number": number, "time": now(cluster)}, packed)
             if _create(cluster, rendered, number, data, archive.chunks(packed)):
                 _close_others(cluster, rendered, stored)
@@ -113,8 +115,8 @@ def listed(cluster: Cluster, rendered: Mapping, damaged: list[str] | None = None
         ``images``, a list), ``changes`` (lines), ``result`` (of ``archive.RESULTS``; a run that is gone is interrupted), ``reason``,
         ``rollback_to`` (0 for none), ``delivery``, ``components`` and ``process``.
     """
-    stored = _stored(cluster, rendered, rendered["cluster"]["name"])
-    records = [record for record, _ in _read(stored, [] if damaged is None else damaged)]
+    damaged = [] if damaged is None else damaged
+    records = [record for record, _ in _read(_own(cluster, rendered, damaged), damaged)]
     unfinished = [record for record in records if record["result"] == archive.RUNNING]
     alive = _running(cluster, rendered) if unfinished else ""
     for record in unfinished:
@@ -130,7 +132,7 @@ def objects(cluster: Cluster, rendered: Mapping, number: int) -> list[dict]:
         Refused: there is no such record of this cluster and its delivery, it is damaged, or what was hidden is not known any more.
     """
     damaged: list[str] = []
-    found = _read(_stored(cluster, rendered, rendered["cluster"]["name"]), damaged)
+    found = _read(_own(cluster, rendered, damaged), damaged)
     record, packed = next((pair for pair in found if pair[0]["number"] == number), (None, b""))
     if not record:
         raise Refused([_missing(cluster, rendered, number, [one["number"] for one, _ in found], damaged)])
@@ -206,12 +208,28 @@ def _path(rendered: Mapping) -> str:
     return f"/api/v1/namespaces/{delivery.scope(rendered)}/configmaps"
 
 
-def _stored(cluster: Cluster, rendered: Mapping, name: str = "") -> Stored:
-    """List the ConfigMaps of records, of all clusters or of one."""
-    selector = f"{MANAGED_BY}={PROJECT},{COMPONENT}={RELEASE}" + (f",{CLUSTER}={name}" if name else "")
-    items = cluster.list("v1", "ConfigMap", delivery.scope(rendered), selector)
+def _stored(cluster: Cluster, rendered: Mapping) -> Stored:
+    """List the ConfigMaps of records, of all clusters."""
+    items = cluster.list("v1", "ConfigMap", delivery.scope(rendered), f"{MANAGED_BY}={PROJECT},{COMPONENT}={RELEASE}")
     found = [(match, item) for item in items if (match := archive.FORM.fullmatch(item["metadata"]["name"]))]
     return sorted(((int(match[1]), item) for match, item in found), key=lambda pair: -pair[0])
+
+
+def _of(stored: Stored, name: str) -> Stored:
+    return [(number, item) for number, item in stored if item["metadata"]["labels"].get(CLUSTER) == name]
+
+
+def _own(cluster: Cluster, rendered: Mapping, damaged: list[str]) -> Stored:
+    """List those of one cluster, and tell of those that have lost their cluster's name."""
+    stored = _stored(cluster, rendered)
+    for number, item in stored:
+        if item["metadata"]["name"] == archive.name_of(number) and CLUSTER not in item["metadata"]["labels"]:
+            damaged.append(_damaged(number, f"its label {CLUSTER} is gone"))
+    return _of(stored, rendered["cluster"]["name"])
+
+
+def _damaged(number: int, why: object) -> str:
+    return f"release {number} (ConfigMap {archive.name_of(number)}) is damaged, and left out: {why}"
 
 
 def _read(stored: Stored, damaged: list[str]) -> list[tuple[dict, bytes]]:
@@ -223,8 +241,7 @@ def _read(stored: Stored, damaged: list[str]) -> list[tuple[dict, bytes]]:
             try:
                 found.append(archive.read(number, item.get("data") or {}, parts))
             except archive.Damaged as error:
-                name = archive.name_of(number)
-                damaged.append(f"release {number} (ConfigMap {name}) is damaged, and left out: {error}")
+                damaged.append(_damaged(number, error))
     return found
 
 
@@ -257,8 +274,7 @@ def _close_others(cluster: Cluster, rendered: Mapping, stored: Stored) -> None:
 
 def _delete_old(cluster: Cluster, rendered: Mapping, newest: int, stored: Stored) -> None:
     """Delete what is more than ``apply_releases``, and never the last release of a component that succeeded."""
-    name = rendered["cluster"]["name"]
-    mine = [(number, item) for number, item in stored if item["metadata"]["labels"][CLUSTER] == name]
+    mine = _of(stored, rendered["cluster"]["name"])
     heads = [number for number, item in mine if item["metadata"]["name"] == archive.name_of(number)]
     kept, succeeded = {newest, *heads[: rendered["settings"]["apply"]["releases"] - 1]}, set()
     for record, _ in _read(mine, []):

@@ -33,7 +33,7 @@ def claims(cluster: Cluster, kept: Iterable[dict], removed: Iterable[dict]) -> l
 
     Args:
         cluster: where they are.
-        kept: claims that stay.
+        kept: claims, projects and credentials for Git that stay.
         removed: what a teardown removes.
 
     Returns:
@@ -44,7 +44,8 @@ def claims(cluster: Cluster, kept: Iterable[dict], removed: Iterable[dict]) -> l
         if item["kind"] == "PersistentVolumeClaim":
             rows.append(_row(describe(item), f"{_size(item)}; paid for until it goes (teardown_claims=true)"))
         else:
-            rows.append(_row(describe(item), "Applications of other clusters are in it"))
+            how = "may read Git with it" if item["kind"] == "Secret" else "are in it"
+            rows.append(_row(describe(item), f"Applications of other clusters {how}"))
     for item in removed:
         volume = item["spec"].get("volumeName") if item["kind"] == "PersistentVolumeClaim" else ""
         if not volume:

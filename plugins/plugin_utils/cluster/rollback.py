@@ -15,18 +15,19 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 NEVER = "Never rolled back: volume claims, namespaces, AWS."
 
 
-def targets(cluster: Cluster, rendered: Mapping, record: int = 0) -> dict[str, int]:
+def targets(cluster: Cluster, rendered: Mapping, record: int = 0, damaged: list[str] | None = None) -> dict[str, int]:
     """Name the release that each component of a run came from.
 
     Args:
         cluster: where.
         rendered: the structure of ``servers.render``.
         record: number of the run's own; 0 for a run that changed nothing.
+        damaged: takes a line for each record that can't be read: it may be one that a component came from.
 
     Returns:
         component to the number of its last release that succeeded; components that have none are left out.
     """
-    records = releases.listed(cluster, rendered)
+    records = releases.listed(cluster, rendered, damaged)
     found = {
         name: releases.last_succeeded(records, name, record or sys.maxsize)
         for name in delivery.options(rendered)["components"]
@@ -51,10 +52,12 @@ def bring_back(
         whether it is back, what runs now, for the operator, and the kinds that the run has applied by that.
     """
     applied: list[dict] = []
+    damaged: list[str] = []
     try:
-        numbers = targets(cluster, rendered, record)
+        numbers = targets(cluster, rendered, record, damaged)
         if not numbers:
-            return False, "No earlier release has succeeded, so there is none to bring back: what is written stays.", []
+            none = "No earlier release has succeeded, so there is none to bring back: what is written stays."
+            return False, none + _skipped(damaged), []
         name = f"release {', '.join(map(str, sorted(set(numbers.values()))))}"
         tell(f"bringing back {name}")
         items = [
@@ -75,23 +78,37 @@ def bring_back(
         settings = back["settings"]["apply"]
         live = rollout.Watch(cluster, settings, tell, alive).wait(deployments) if settings["wait"] else []
     except Failure as error:
-        return False, f"Bringing back the last release failed, too: {error}", applied
+        return False, f"Bringing back the last release failed, too: {error}{_skipped(damaged)}", applied
     runs = ", ".join(
         f"{item['metadata']['name']} {item.get('status', {}).get('readyReplicas', 0)}/{item['spec']['replicas']}"
         for item in live
     )
     changed = len(plan.changes) + len(plan.prune)
-    told = f"{name.capitalize()} is back ({changed} change{'s'[: changed != 1]})"
-    return True, f"{told}, and runs: {runs}. {NEVER}" if runs else f"{told}. {NEVER}", applied
+    told = f"{name.capitalize()} is back ({changed} change{'s'[: changed != 1]})" + (
+        f", and runs: {runs}" if runs else ""
+    )
+    return True, f"{told}. {NEVER}{_skipped(damaged)}", applied
+
+
+def _skipped(damaged: list[str]) -> str:
+    """Say which records could not be looked at, one of which may be of what ran."""
+    return "".join(f"  {line}" for line in damaged)
 
 
 def advice(cluster: Cluster, rendered: Mapping, record: int = 0) -> str:
     """Say how to go back from a run that has failed; nothing where there is nothing to go back to."""
+    damaged: list[str] = []
     try:
-        numbers = set(targets(cluster, rendered, record).values())
+        found = targets(cluster, rendered, record, damaged)
     except Failure:
         return ""
-    return f"  Go back: playbooks/rollback.yml -e release={max(numbers)}" if numbers else ""
+    numbers = sorted(set(found.values()))
+    # Each brings back all that it had, so that the newest comes last.
+    steps = [f"-e release={one} (for {', '.join(name for name in found if found[name] == one)})" for one in numbers]
+    told = [f"Go back: playbooks/rollback.yml -e release={number}" for number in numbers]
+    if len(numbers) > 1:
+        told = [f"Go back with playbooks/rollback.yml, once for each, in this order: {', '.join(steps)}"]
+    return "".join(f"  {line}" for line in told) + _skipped(damaged)
 
 
 def closing(rendered: Mapping) -> list[str]:

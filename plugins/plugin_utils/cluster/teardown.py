@@ -17,7 +17,12 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import COMPONENT, RELEASE
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import TRACKING_ID, Change, generated
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import (
+    APPLICATIONS,
+    TRACKING_ID,
+    Change,
+    generated,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
 
 # What makes others goes before what it makes, and what serves before what it is reached by and runs with.
@@ -51,6 +56,7 @@ class Teardown:
     """One cluster's teardown.
 
     Attributes:
+        scope: namespace of the lock that the teardown takes.
         leases: namespace to the lock's Lease there, as it was read last.
         found: what there is, as it was found last.
     """
@@ -69,9 +75,17 @@ class Teardown:
         place = delivery.lock(rendered)
         scopes = dict.fromkeys((rendered["cluster"]["namespace"], rendered["cluster"]["argocd_namespace"]))
         self.locks = {namespace: Lock(cluster, namespace, place["lock_name"], pid) for namespace in scopes}
-        self.lock, self.renewed = self.locks[place["lock_namespace"]], time.monotonic()
+        # What Argo CD deployed can outlive Argo CD's namespace, in which runs take the lock.
+        self.scope = next(filter(self._is_there, [place["lock_namespace"], *scopes]), place["lock_namespace"])
+        self.lock, self.renewed = self.locks[self.scope], time.monotonic()
         self.leases: dict[str, dict | None] = {}
         self.found = owned.Found()
+
+    def _is_there(self, namespace: str) -> bool:
+        """Tell whether a Lease can be made in a namespace, as far as this credential may see that."""
+        item = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        live = readable(self.cluster.get, item, denied=item)
+        return bool(live) and not live["metadata"].get("deletionTimestamp")
 
     def look(self) -> list[dict]:
         """Find what there is; gives what goes, in the order in which it does.
@@ -96,13 +110,19 @@ class Teardown:
         return sorted(goes, key=lambda item: (step_of(item), describe(item)))
 
     def kept(self) -> list[dict]:
-        """Give what stays: claims that were not asked for, and a project that Applications of other clusters are in."""
-        projects = {item["spec"]["project"] for item in self.found.strangers if item["kind"] == "Application"}
+        """Give what stays: claims that were not asked for, and what Applications of other clusters are in or may read Git with.
+
+        That credential has one name for all of them, and the label of the cluster whose run wrote it last.
+        """
+        theirs = [item for item in self.found.strangers if item["kind"] in APPLICATIONS]
+        projects = {item["spec"]["project"] for item in theirs if item["kind"] == "Application"}
+        secrets = [item["name"] for item in self.rendered["secrets"]] if theirs else []
         return [
             item
             for item in self.found.items
             if (self._is_claim(item) and not self.claims)
             or (item["kind"] == "AppProject" and item["metadata"]["name"] in projects)
+            or (item["kind"] == "Secret" and item["metadata"]["name"] in secrets)
         ]
 
     def free_leases(self) -> list[str]:
@@ -121,7 +141,7 @@ class Teardown:
         Raises:
             Refused: with each right that is missing.
         """
-        wanted, scope = set(), delivery.scope(self.rendered)
+        wanted, scope = set(), self.scope
         for kind in self.found.blind:
             if kind["namespace"] == scope and (self.claims or kinds.key(kind) not in kinds.LEFT):
                 resource = self.cluster.resource(kind["api_version"], kind["kind"])["name"]
@@ -157,7 +177,7 @@ class Teardown:
         Raises:
             Failure: something is still there at the end of the timeout, or is there again; the next run goes on.
         """
-        self.lock.acquire(self.leases[delivery.scope(self.rendered)], wait_lock, tell)
+        self.lock.acquire(self.leases[self.scope], wait_lock, tell)
         removed = []
         try:
             goes = self.look()
@@ -238,7 +258,7 @@ class Teardown:
         Returns:
             the names of those that went, and a row (``what``, ``why``) for each that stays.
         """
-        gone, rows, own = [], [], delivery.scope(self.rendered)
+        gone, rows, own = [], [], self.scope
         for namespace in self.free_leases():
             lease = self.locks[namespace].read()
             if not lease or (namespace != own and self.locks[namespace].holder_of(lease)):

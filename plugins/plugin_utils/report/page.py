@@ -114,7 +114,8 @@ def _account(row: Mapping) -> str:
 
 
 def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
+    """Give the part of an anchor for a name: another one for each."""
+    return "".join(letter if letter.isalnum() or letter == "-" else f"_{ord(letter):x}_" for letter in name)
 
 
 def _found(clusters: list[dict], kind: str) -> list[dict]:
@@ -168,5 +169,5 @@ def _time(value: str | datetime) -> str:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         return f"{moment.astimezone(UTC):%d %b %Y, %H:%M} UTC"
-    except ValueError:
+    except (ValueError, OverflowError):
         return str(value)

@@ -11,6 +11,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.servers.templates i
 KEY = "alert_thresholds"
 # A server without pods is missed after as many seconds as two scrapes and their lookback need, whatever a node takes.
 LEAST_ABSENT_SECONDS = 300
+# Of names that Kubernetes makes.
+LETTER, HASH, RANDOM, CUT = "[bcdfghjklmnpqrstvwxz2456789]", 10, 5, 58
 
 
 def templates(settings: Settings) -> list[str]:
@@ -48,7 +50,7 @@ def compute(settings: Settings, platform: Mapping, server: Mapping, prefix: str)
         # Two namespaces may have a Service of one name; who scrapes without prometheus-operator may have no such label.
         "job": f"job={as_json(server['service_name'])}, namespace=~{as_json(f'{namespace}|')}",
         "deployment": f"{place}, deployment={as_json(name)}",
-        "pods": f"{place}, pod=~{as_json(f'{name}-[a-z0-9]+-[a-z0-9]+')}",
+        "pods": f"{place}, pod=~{as_json(pods(name))}",
         "certificates": "|".join(secrets),
         "least": {**brought, **{key: value for key, value in given.items() if value is not None}},
         "absent_seconds": max(LEAST_ABSENT_SECONDS, int(platform["node_provisioning_seconds"]) - down),
@@ -56,3 +58,17 @@ def compute(settings: Settings, platform: Mapping, server: Mapping, prefix: str)
         + server["start_seconds"]
         + int(platform["deadline_margin_seconds"]),
     }
+
+
+def pods(name: str) -> str:
+    """Give the regular expression of the names of a Deployment's pods, which no Job's and no StatefulSet's pod has by chance.
+
+    A ReplicaSet appends a hash of up to ten characters, and a pod five, all of which are of Kubernetes' own alphabet
+    (k8s.io/apimachinery/pkg/util/rand); what stands before the five is cut at 58 characters (apiserver's storage/names).
+
+    Args:
+        name: of the Deployment.
+    """
+    if len(name) + len("-") + HASH + len("-") <= CUT:
+        return f"{name}-{LETTER}{{1,{HASH}}}-{LETTER}{{{RANDOM}}}"
+    return f"{name[:CUT]}(-{LETTER}*-?)?{LETTER}{{{RANDOM}}}"
