@@ -73,9 +73,15 @@ def fill(found: Adopted, deployment: Mapping, objects: Iterable[Mapping], role: 
 
 
 def _ported(item: dict, renamed: Mapping[str, str]) -> dict:
-    """Let a PodMonitor name the container's ports as the role does."""
-    for endpoint in item["spec"].get("podMetricsEndpoints") or [] if item["kind"] == "PodMonitor" else []:
-        endpoint |= {"port": renamed.get(endpoint["port"], endpoint["port"])} if "port" in endpoint else {}
+    """Let a PodMonitor, or a NetworkPolicy, name the container's ports as the role does."""
+    spec, named = item["spec"], []
+    if item["kind"] == "PodMonitor":
+        named = spec.get("podMetricsEndpoints") or []
+    elif item["kind"] == "NetworkPolicy":
+        # Of what goes out the ports are other pods'.
+        named = [port for rule in spec.get("ingress") or [] for port in rule.get("ports") or []]
+    for port in named:
+        port |= {"port": renamed.get(port["port"], port["port"])} if "port" in port else {}
     return item
 
 
@@ -139,7 +145,9 @@ def _services(found: Adopted, services: list[Mapping], role: str, taken: list[Ma
                 f"Service {item['metadata']['name']} selects by the label app, which is the server's name: from the first run on it "
                 "leads to the new pods alone"
             )
-        changed["spec"]["ports"] = [_port(port, found.ports) for port in item["spec"]["ports"]]
+        if item["spec"].get("ports"):
+            # A headless one may have none.
+            changed["spec"]["ports"] = [_port(port, found.ports) for port in item["spec"]["ports"]]
         extra.append(changed)
 
 

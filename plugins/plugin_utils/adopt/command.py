@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import hiding
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import expansion
 
 SHELLS = ("sh", "bash", "dash", "ash", "zsh")
@@ -18,6 +19,8 @@ ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 # In a shell's script; ${NAME:-default} among them.
 VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 OWN, COMPUTED, UNKNOWN = re.compile(r"\$\(([A-Za-z_]\w*)\)"), re.compile(r"\$\([^()]*\)|`[^`]*`"), "CHANGE_ME"
+# All arguments of a script.
+ARGUMENTS = re.compile(r"\"\$[@*]\"|\$[@*]")
 # What a shell does that changes nothing of the server.
 HARMLESS = ("set", "echo", "printf", "true", ":", "sleep", "date", "nvidia-smi", "ls", "env", "ulimit")
 SEPARATORS = (";", "&&")
@@ -59,7 +62,8 @@ def image_kind(image: str) -> str:
     name = image.partition("@")[0]
     last = name.rpartition("/")[2]
     name = name[: -len(last)] + last.partition(":")[0]
-    if AROUND.search(name):
+    # A registry's project may be called proxy.
+    if AROUND.search(name.rpartition("/")[2]):
         return ""
     return next((kind for kind, pattern in IMAGES.items() if pattern.search(name)), "")
 
@@ -73,7 +77,7 @@ def read(container: Mapping) -> Command | None:
     Returns:
         the server that it runs; None where neither command nor image is one's.
     """
-    values = {item["name"]: item.get("value", {}) for item in container.get("env") or []}
+    values = {item["name"]: _value(item) for item in container.get("env") or []}
     command, arguments = list(container.get("command") or []), list(container.get("args") or [])
     words = [_expanded(str(word), values) for word in (*command, *arguments)]
     found = _found(words, values)
@@ -83,8 +87,7 @@ def read(container: Mapping) -> Command | None:
     if not by_image:
         return None
     if command:
-        told = shlex.join(str(word) for word in command)
-        return Command(by_image, lost=[f"the command is none of a known server: {told[:120]}"]) if by_image else None
+        return Command(by_image, lost=[f"the command is none of a known server: {_told(command)[:120]}"])
     given = Command(by_image, words)
     if by_image == "vllm":
         for name, value in values.items():
@@ -97,6 +100,11 @@ def read(container: Mapping) -> Command | None:
     return given
 
 
+def _value(variable: Mapping) -> str | Mapping:
+    """Give a variable's value; one of a Secret or a field has none here, and the API drops an empty text."""
+    return variable.get("value", {} if "valueFrom" in variable else "")
+
+
 def _expanded(word: str, values: Mapping) -> str:
     """Put in the value of ``$(NAME)`` where it is known; one of a Secret stays as it is written."""
     text = expansion.expanded(word, values)
@@ -106,9 +114,16 @@ def _expanded(word: str, values: Mapping) -> str:
 def _found(words: list[str], values: Mapping) -> Command | None:
     """Find the server's program among words; a shell's script is read, too."""
     rest = _split(words[0]) if len(words) == 1 and " " in words[0] else list(words)
-    if rest and rest[0].rpartition("/")[2] in SHELLS:
-        place = next((at for at, word in enumerate(rest[1:], 1) if re.fullmatch(r"-[a-z]*c", word)), 0)
-        return _Shell(values).read(rest[place + 1]) if place and len(rest) > place + 1 else None
+    start = next((at for at, word in enumerate(rest) if not _only_starts(word)), len(rest))
+    if rest[start:] and rest[start].rpartition("/")[2] in SHELLS:
+        place = next((at for at, word in enumerate(rest) if at > start and re.fullmatch(r"-[a-z]*c", word)), 0)
+        given = dict(match.groups() for word in rest[:start] if (match := ASSIGNMENT.fullmatch(word)))
+        if not place or len(rest) <= place + 1:
+            return None
+        # After the script comes what it calls itself, then its arguments.
+        arguments = {str(at): word for at, word in enumerate(rest[place + 2 :])}
+        script = ARGUMENTS.sub(lambda _: shlex.join(rest[place + 3 :]), rest[place + 1])
+        return _Shell({**values, **given, **arguments}, given).read(script)
     command, before = Command(""), []
     for at, word in enumerate(rest):
         command.kind, given = _program(rest[at:])
@@ -119,6 +134,10 @@ def _found(words: list[str], values: Mapping) -> Command | None:
             return _started(command, before)
         before.append(word)
     return None
+
+
+def _only_starts(word: str) -> bool:
+    return bool(ASSIGNMENT.fullmatch(word)) or word.rpartition("/")[2] in STARTERS
 
 
 def _program(words: list[str]) -> tuple[str, list[str]]:
@@ -142,8 +161,13 @@ def _started(command: Command, before: list[str]) -> Command:
         elif word.rpartition("/")[2] not in STARTERS and word != "-m" and not PYTHON.fullmatch(word.rpartition("/")[2]):
             kept.append(word)
     if kept:
-        command.lost.append(f"it is started by: {shlex.join(kept)}")
+        command.lost.append(f"it is started by: {_told(kept)}")
     return command
+
+
+def _told(words: list) -> str:
+    """Write words for people: hidden as words first, since a joined text no longer says which one is an option's."""
+    return hiding.hide_text(" ".join(hiding.hide([str(word) for word in words])))
 
 
 def _split(text: str) -> list[str]:
@@ -156,8 +180,8 @@ def _split(text: str) -> list[str]:
 class _Shell:
     """Reads a shell's script: simple commands, one after the other; what is more is told, and not followed."""
 
-    def __init__(self, values: Mapping) -> None:
-        self.known, self.exports, self.lost = dict(values), {}, []
+    def __init__(self, values: Mapping, exports: Mapping) -> None:
+        self.known, self.exports, self.lost = dict(values), dict(exports), []
 
     def read(self, text: str) -> Command | None:
         """Find the server among the commands; None where there is none, or the script can't be read."""
@@ -174,7 +198,7 @@ class _Shell:
         for words, before in commands:
             if server:
                 # Redirections and pipes belong to the server's output; what follows it runs after its end.
-                self.lost.append(f"the shell also has, after the server: {before.strip() or ';'} {' '.join(words)}")
+                self.lost.append(f"the shell also has, after the server: {before.strip() or ';'} {_name(words)}")
                 continue
             if before.strip() and before.strip() not in SEPARATORS:
                 self.lost.append(f"the shell's {before.strip()} is not read")
@@ -194,15 +218,15 @@ class _Shell:
             return None
         server = _found(resolved, self.known)
         if not server and words[0] not in HARMLESS:
-            self.lost.append(f"the shell runs, before the server: {' '.join(words)[:120]}")
+            self.lost.append(f"the shell runs, before the server: {_name(words)}")
         return server
 
     def _resolved(self, word: str) -> list[str]:
         """Put in the values of variables; of one that comes from a Secret or a field, Kubernetes' form of it."""
         text = VARIABLE.sub(self._value, word)
-        # Without quotes, a shell makes several words of a variable's value.
+        # Without quotes, a shell makes several words of a variable's value, and keeps the quotes in it.
         if VARIABLE.fullmatch(word) and " " in text:
-            return _split(text)
+            return text.split()
         return [text] if text or not word else []
 
     def _value(self, match: re.Match) -> str:
@@ -213,8 +237,17 @@ class _Shell:
         if isinstance(given, Mapping):
             return f"$({name})"
         if match[3] is None:
-            self.lost.append(f"the value of ${name} is not known")
-        return match[3] or ""
+            if name in self.known:
+                return ""
+            self.lost.append(f"the value of ${name} is not known: {UNKNOWN} stands for it")
+            return UNKNOWN
+        return match[3]
+
+
+def _name(words: list[str]) -> str:
+    """Name a command's program alone: what it is given may be a credential in any form."""
+    names = [word for word in words if not ASSIGNMENT.fullmatch(word)]
+    return f"{names[0]} ..." if names[1:] else "".join(names)
 
 
 def _commands(text: str) -> list[tuple[list[str], str]]:

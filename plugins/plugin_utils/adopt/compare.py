@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.normal import plain, told
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import hiding
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 
 
@@ -32,7 +33,8 @@ OWN = re.compile(
     | spec\.template\.metadata\.(labels\.app$ | annotations)
     | {POD}\.(enableServiceLinks|automountServiceAccountToken|serviceAccountName|terminationGracePeriodSeconds|topologySpreadConstraints)
     | {POD}\.(volumes | containers\[[^]]+\]\.volumeMounts)
-    | {POD}\.containers\[[^]]+\]\.(command|args|env|image)(\.|\[|$)
+    | {POD}\.containers\[[^]]+\]\.image$
+    | {POD}\.(c|initC)ontainers\[[^]]+\]\.(command|args|env)(\.|\[|$)
     | {POD}\.containers\[[^]]+\]\.(startup|liveness|readiness)Probe\.httpGet\.port$
     | {POD}\.containers\[[^]]+\]\.ports\[\d+\]\.name$
     """,
@@ -170,7 +172,7 @@ def line(one: Difference) -> str:
     text = dotted(path)
     if HIDDEN.search(text) and live is not ABSENT:
         return f"{text}: {'no longer there' if ours is ABSENT else 'as the role writes it'}"
-    return f"{text}: {_short(live)} -> {_short(ours)}"
+    return f"{text}: {_short(hiding.hide(live))} -> {_short(hiding.hide(ours))}"
 
 
 def _short(value: Any) -> str:

@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import around, command, pod, triton, verify, vllm
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import (
+    around,
+    command,
+    credentials,
+    pod,
+    shared,
+    triton,
+    verify,
+    vllm,
+)
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.command import Command
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import (
     PROFILES,
@@ -71,7 +80,11 @@ def adopt(objects: list[Mapping], place: Mapping, render: Render, brought: Mappi
                 )
                 continue
             used.add(name)
-            servers.append(_server(item, container, words, objects, brought[words.kind]))
+            one = _server(item, container, words, objects, brought[words.kind])
+            # A Deployment may be called as another's profile.
+            while any(other.profile == one.profile for other in servers):
+                one.profile += "-2"
+            servers.append(one)
     result = Result({}, servers, others=others)
     result.variables = _variables(place, servers, brought["apply"]["adopt_managers"])
     verify.verify(result, render)
@@ -120,12 +133,12 @@ def _server(item: Mapping, container: Mapping, words: Command, objects: list[Map
     if words.kind != "vllm":
         # The role's own are for its own IAM role.
         found.settings["access"] = []
-    _hide(found)
+    credentials.take_out(found)
     name = item["metadata"]["name"]
     profile = f"{name}-server" if name in BUILTIN else name
     kind = next(kind for kind in load_kinds() if kind.role == words.kind)
     _shorten(found, {**brought, **kind.layer(profile, {})})
-    return Server(words.kind, profile, item, found, takeover=_takeover(item))
+    return Server(words.kind, profile, item, found, words=words.words, takeover=_takeover(item))
 
 
 def _tools(found: Adopted, item: Mapping) -> None:
@@ -144,28 +157,6 @@ def _tools(found: Adopted, item: Mapping) -> None:
         found.notes.append(
             f"Argo CD's Application {tracked} delivers it: delete that first, without what it deployed (argocd app delete {tracked} --cascade=false)"
         )
-
-
-def _hide(found: Adopted) -> None:
-    """Take out what has the form of a credential, and say where it stood."""
-    found.lost[:] = map(hiding.hide_text, found.lost)
-    found.notes[:] = map(hiding.hide_text, found.notes)
-    for key, value in found.settings.items():
-        hidden = hiding.hide(value)
-        if hidden != value:
-            # A run refuses what an example left to be set.
-            found.settings[key] = _replaced(hidden)
-            found.lost.append(
-                f"{key}: has a credential, and CHANGE_ME in its place: put it into a Secret, and name that"
-            )
-
-
-def _replaced(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _replaced(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_replaced(inner) for inner in value]
-    return value.replace(hiding.MARK, "CHANGE_ME") if isinstance(value, str) else value
 
 
 def _shorten(found: Adopted, brought: Mapping) -> None:
@@ -220,6 +211,8 @@ def _by_helm(item: Mapping) -> bool:
 
 def _variables(place: Mapping, servers: list[Server], managers: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {**place, **NOTHING}
+    if objects := shared.separate(servers):
+        found["platform_extra_objects"] = objects
     for kind, (profiles, enabled) in PROFILES.items():
         mine = [server for server in servers if server.kind == kind]
         if mine:

@@ -214,10 +214,15 @@ def _volumes(found: Adopted, pod: Mapping, main: Mapping) -> None:
     for path, key, name in (("/dev/shm", "shm_size", "shm"), ("/tmp", "tmp_size", "tmp")):
         mount = next((one for one in mounts if one["mountPath"].rstrip("/") == path), None)
         volume = volumes.get(mount["name"]) if mount else None
-        if not mount or not volume or "emptyDir" not in volume or "subPath" in mount:
+        if not mount or not volume:
             continue
         alone = [one for one in mounts if one["name"] == mount["name"]] == [mount]
-        if not alone:
+        if "emptyDir" not in volume or "subPath" in mount or not alone:
+            kind = next(key for key in volume if key != "name")
+            found.lost.append(
+                f"volumeMounts: {path} of volume {volume['name']} ({kind}): the role has a volume of its own there ({key})"
+            )
+            mounts.remove(mount)
             continue
         if size := volume["emptyDir"].get("sizeLimit"):
             settings[key] = size

@@ -43,6 +43,7 @@ class Server:
         found: its settings, and what they leave out.
         changes: what a run would change of the Deployment, in words.
         restarts: whether a run replaces its pods.
+        words: what the server is given on its command line.
         takeover: why a run can't take the Deployment over by its name; ``""`` where it can.
     """
 
@@ -51,6 +52,7 @@ class Server:
     live: Mapping
     found: Adopted
     changes: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
     restarts: bool = True
     takeover: str = ""
 

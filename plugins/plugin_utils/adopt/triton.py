@@ -8,6 +8,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.triton_flags import REPOSITORIES, RESERVED
 
 NUMBERS = ("http_port", "grpc_port", "metrics_port", "exit_timeout_seconds")
+# Of these the text after the last = is a key.
+RESTRICTED = ("http-restricted-api", "grpc-restricted-protocol")
 REGION = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
@@ -23,7 +25,7 @@ def fill(found: Adopted, command: Command) -> None:
             setting = RESERVED[name]
             settings[setting] = int(value) if setting in NUMBERS and value.isdigit() else value
         elif name:
-            extra.append(f"--{name}={value}" if value is not None else written[0])
+            extra.append(_option(found, name, value))
         else:
             found.lost.append(f"args: {' '.join(written)}: belongs to no option")
     if "$(" in settings.get("model_repository", ""):
@@ -41,6 +43,14 @@ def fill(found: Adopted, command: Command) -> None:
         settings["aws_region"] = region
     if (settings.get("termination_grace_seconds") or 60) <= 60:
         settings["drain_seconds"] = 10
+
+
+def _option(found: Adopted, name: str, value: str | None) -> str:
+    """Write an option as one word; of one that has a key, without it."""
+    if name in RESTRICTED and "=" in str(value):
+        found.lost.append(f"args: --{name}: its key is a credential in the command line, and CHANGE_ME in its place")
+        value = f"{value.rpartition('=')[0]}=CHANGE_ME"
+    return f"--{name}={value}" if value is not None else f"--{name}"
 
 
 def fill_mlserver(found: Adopted, command: Command) -> None:

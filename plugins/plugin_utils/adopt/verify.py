@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import compare
+from ansible_collections.modelyard.core.plugins.plugin_utils.adopt import compare, credentials, vllm, words
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import PROFILES, Render, Result, Server
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.settings import SKIPPABLE
 
@@ -22,16 +22,33 @@ def verify(result: Result, render: Render) -> None:
         patched = [one for one in compare.differences(live, compare.rendered(ours)) if not compare.is_own(one)]
         if made := compare.patch(patched):
             server.found.settings["patch"] = made
+            credentials.take_out(server.found)
     rendered = _accepted(result, render)
     result.problems = rendered["problems"]
     for server in result.servers:
         ours = deployment(rendered, server)
         if ours is None:
             continue
+        if server.kind == "vllm":
+            server.found.lost += _flags(server, ours)
         live = compare.normal(server.live, server.found.renamed)
         left = list(compare.differences(live, compare.rendered(ours)))
         server.changes = [compare.line(one) for one in left if not _is_mark(one)]
         server.restarts = any(compare.dotted(path).startswith("spec.template.") for path, _, _ in left)
+
+
+def _flags(server: Server, ours: Mapping) -> list[str]:
+    """Tell of the flags without a variable of their own which vLLM would read otherwise, or not at all; no value is shown."""
+    version = vllm.version_of(server.found.settings["image"])
+    live, _ = words.vllm(server.words, version)
+    # Kubernetes makes one $ of two.
+    args = [word.replace("$$", "$") for word in ours["spec"]["template"]["spec"]["containers"][0].get("args", [])]
+    made, _ = words.vllm(args, version)
+    return [
+        f"args: {flag}: the rendered command line has it {'otherwise' if flag in made else 'no longer'}"
+        for flag, value in live.items()
+        if flag not in vllm.HANDLED and str(made.get(flag)) not in (str(value), credentials.UNSET)
+    ]
 
 
 def _is_mark(one: compare.Difference) -> bool:

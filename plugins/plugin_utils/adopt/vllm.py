@@ -11,6 +11,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.command impor
 from ansible_collections.modelyard.core.plugins.plugin_utils.adopt.result import Adopted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import vllm_flags
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.vllm import STARTUP_FOLDER
 
 # Flags to the variables that write them.
 VARIABLES = {
@@ -24,6 +25,8 @@ VARIABLES = {
     "--max-lora-rank": "max_lora_rank",
     "--served-model-name": "served_model_name",
 }
+# Of these it is told what becomes of them.
+HANDLED = (*VARIABLES, *vllm_flags.CREDENTIALS, "--model", "--host", "--lora-modules")
 # vLLM's own, where a flag is left out.
 PORT, UTILIZATION, LORAS, RANK = 8000, 0.9, 1, 16
 # From this version on, auto takes as long requests as there is room for.
@@ -33,6 +36,8 @@ SECRETS = {"HF_TOKEN": "hf_token_secret", "HUGGING_FACE_HUB_TOKEN": "hf_token_se
 CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "XDG_CACHE_HOME")
 HOME_CACHE = re.compile(r"(/root|/home/[\w.-]+|/opt/[\w.-]+)(/\.cache(/huggingface(/hub)?)?)?/?")
 SIZE = "100Gi"
+# Where the role has its cache by itself, and where if something else is there.
+CACHE, BESIDE = "/cache", "/cache-of-vllm"
 LEAST_SHARED = "2Gi"
 
 
@@ -83,6 +88,7 @@ def fill(found: Adopted, command: Command, claims: Mapping[str, Mapping]) -> Non
     settings.setdefault("tensor_parallel_size", 1)
     _secrets(found)
     _shared_memory(found)
+    _scripts(found)
     _cache(found, str(settings["extra_args"].get("download-dir") or ""), claims)
 
 
@@ -101,7 +107,13 @@ def _model(found: Adopted, flags: dict, single: list[str]) -> str:
 def _shared_memory(found: Adopted) -> None:
     """Give several GPUs the shared memory without which the role refuses them."""
     settings = found.settings
-    if int(settings.get("tensor_parallel_size") or 1) < 2:
+    extra = settings["extra_args"]
+    sizes = [
+        settings["tensor_parallel_size"],
+        *(extra.get(f"{name}-parallel-size", 1) for name in ("pipeline", "data")),
+    ]
+    # One that is not known is left to be set.
+    if not any(str(size).isdigit() and int(size) > 1 for size in sizes):
         return
     size = settings.get("shm_size")
     if not size or quantity.parse(size) < quantity.parse(LEAST_SHARED):
@@ -110,6 +122,17 @@ def _shared_memory(found: Adopted) -> None:
         found.notes.append(
             f"{had}, and several GPUs need {LEAST_SHARED}: shm_size is that now, and counts in the memory limit"
         )
+
+
+def _scripts(found: Adopted) -> None:
+    """Leave out what is mounted where the role has its start script."""
+    for mount in list(found.settings["extra_volume_mounts"]):
+        if mount["mountPath"].rstrip("/") == STARTUP_FOLDER:
+            found.settings["extra_volume_mounts"].remove(mount)
+            found.lost.append(
+                f"volumeMounts: {STARTUP_FOLDER} of volume {mount['name']}: the role's scripts stand there: mount it elsewhere, and "
+                "change the flags that name it"
+            )
 
 
 def version_of(image: str) -> str:
@@ -187,6 +210,8 @@ def _cache(found: Adopted, download: str, claims: Mapping[str, Mapping]) -> None
         _rename(found, mount["name"])
         return
     settings["cache"] = {"type": "empty_dir", "size": SIZE}
+    if any(mount["mountPath"].rstrip("/") == CACHE for mount in settings["extra_volume_mounts"]):
+        settings["cache_path"] = BESIDE
     if not settings["model"].startswith("/"):
         where = f"{', '.join(named)}, on a volume of another kind" if named else "the container's own file system"
         found.notes.append(

@@ -43,11 +43,22 @@ def vllm(words: Iterable[str], version: str) -> tuple[dict[str, Any], list[str]]
             while left and len(taken) < most and not _is_option(left[0]):
                 taken.append(left.pop(0))
             given = [typed(item) for item in taken] if len(taken) > 1 else typed(taken[0]) if taken else True
+        if name in vllm_flags.JSON_LISTS:
+            given = _listed(given)
         if name in found:
             earlier = found[name] if isinstance(found[name], list) else [found[name]]
             given = [*earlier, given] if name in vllm_flags.REPEATED else given
         found[name] = given
     return found, single
+
+
+def _listed(given: Any) -> Any:
+    """Read a list that vLLM takes as JSON."""
+    try:
+        read = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return given
+    return read if isinstance(read, list) else given
 
 
 def _is_option(word: str) -> bool:

@@ -16,16 +16,22 @@ MARK = "(hidden by modelyard)"
 NOTED = "kubectl.kubernetes.io/last-applied-configuration"
 SWITCHES = ("", "0", "1", "true", "false")
 # Tokens by the beginnings that their issuers give them (Hugging Face, AWS, GitHub, GitLab, Slack, OpenAI, JSON web tokens), private
-# keys, what stands before the @ of a URL, and literals behind a telling name: with a digit and a letter, so that no variable's name.
+# keys, what stands before the @ of a URL, what follows an option with a telling name or curl's -u, and literals behind a telling name: with a digit and a letter, so that no variable's name.
+WORDS = r"(?i:password|passwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key)"
 FORM = re.compile(
     r"(?P<before>(?i:\bbearer\s+))(?P<bearer>[\w.~+/-]{16,})"
     r"|\bhf_\w{20,}|\b(?:AKIA|ASIA)\w{16}\b|\bgh[pousr]_\w{30,}|\bgithub_pat_\w{30,}|\bglpat-[\w-]{20,}|\bxox[abprs]-[\w-]{10,}"
     r"|\bsk-[\w-]{20,}|\beyJ[\w-]{10,4096}+\.[\w-]{10,4096}+\.[\w-]+"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|(?<=://)(?!git@)[^/?#@\s$(){}\[\]\"'\\]+(?=@)"
-    r"|(?P<name>(?i:password|passwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key)[\"']?\s*[:=]\s*[\"']?)"
+    rf"|(?P<option>(?<![\w-])(?i:--[\w-]{{0,40}}?|aws_\w{{0,40}}?){WORDS}\s+[\"']?)(?P<given>[^\s\"',;$(){{}}\[\]<>-][^\s\"',;]{{5,}})"
+    r"|(?P<user>(?<![\w-])(?:-u|--user)[\s=]+[\"']?[\w.@-]+:)(?P<after>(?!\d+\b)[^\s\"'$(){}]{4,})"
+    rf"|(?P<name>{WORDS}[\"']?\s*[:=]\s*[\"']?)"
     r"(?P<literal>(?=[^\s\"']{0,99}\d)(?=[^\s\"']{0,99}[A-Za-z])[^\s\"',;.$(){}\[\]<>]{6,}+(?![.(\[]))"
 )
+HEADER = re.compile(r"(?i)(proxy-)?authorization")
+# Of these forms, what stands before the credential.
+KEPT = ("before", "option", "user", "name")
 
 
 class Lost(ValueError):
@@ -34,7 +40,7 @@ class Lost(ValueError):
 
 def hide_text(text: str) -> str:
     """Hide what has the form of a credential in a text."""
-    return FORM.sub(lambda found: f"{found['before'] or found['name'] or ''}{MARK}", text)
+    return FORM.sub(lambda found: f"{next(filter(None, map(found.group, KEPT)), '')}{MARK}", text)
 
 
 def hide(value: Any) -> Any:
@@ -54,12 +60,17 @@ def _hidden(name: object, value: Any) -> Any:
     if name == NOTED:
         return MARK
     text = str(value).lower() if isinstance(value, str) else ""
-    if text not in SWITCHES and not text.startswith(("$(", "-")) and CREDENTIAL.fullmatch(str(name)):
+    if text not in SWITCHES and not text.startswith(("$(", "-")) and _named(str(name)):
         return MARK
     if isinstance(value, str) and value.startswith("--") and CREDENTIAL.fullmatch(_flag(value.partition("=")[0])):
         flag, equals, given = value.partition("=")
         return f"{flag}={_hidden('token', given)}" if equals else value
     return hide(value)
+
+
+def _named(name: str) -> bool:
+    """Tell whether it is a credential's name; of an annotation (``auth-secret``) the value is the name of a Secret."""
+    return bool(CREDENTIAL.fullmatch(name if "/" in name else name.replace("-", "_"))) or bool(HEADER.fullmatch(name))
 
 
 def _flag(word: Any) -> str:
