@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
-from collections.abc import Callable
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import handover
@@ -27,7 +25,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Unreachable,
     describe,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import RENEWED_EVERY, Held, Lock
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Held, Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.writes import remove
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
@@ -87,8 +85,7 @@ class ActionModule(Action):
             return "", kept
         if not record or not rendered["settings"]["apply"]["rollback_on_failure"]:
             return rollback.advice(cluster, rendered, record), kept
-        alive = self._renewing(lock)
-        done, told, made = rollback.bring_back(cluster, rendered, record, lock, self.tell, alive)
+        done, told, made = rollback.bring_back(cluster, rendered, record, lock, self.tell)
         self._finish(cluster, rendered, record, archive.ROLLED_BACK if done else archive.FAILED, f"{reason}\n{told}")
         return told, kinds.union(kept, made)
 
@@ -106,18 +103,8 @@ class ActionModule(Action):
         settings = rendered["settings"]["apply"]
         if not settings["wait"]:
             return []
-        return rollout.Watch(cluster, settings, self.tell, self._renewing(lock)).wait(_deployments(rendered))
-
-    @staticmethod
-    def _renewing(lock: Lock | None) -> Callable[[], None]:
-        renewed = [0.0]
-
-        def alive() -> None:
-            if lock and time.monotonic() - renewed[0] > RENEWED_EVERY:
-                renewed[0] = time.monotonic()
-                lock.renew()
-
-        return alive
+        alive = lock.alive if lock else lambda: None
+        return rollout.Watch(cluster, settings, self.tell, alive).wait(_deployments(rendered))
 
     def _hand_over(self, cluster: Cluster, rendered: dict, result: dict) -> dict:
         """Wait until Argo CD has applied the objects, and let go of their fields."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import time
 from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
@@ -19,7 +18,6 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 ROLE, VARIABLE, NONE = "vllm_judge", "vllm_judge_variant", "none"
 # In an annotation of the Deployment.
 MODEL = "modelyard/model"
-RENEWED_EVERY = 10
 
 
 class ActionModule(Action):
@@ -80,15 +78,7 @@ class ActionModule(Action):
         self, planner: planning.Planner, lock: Lock, deployments: list[dict], variant: str, settings: Mapping
     ) -> None:
         """Scale to zero and wait; the lock stays with this run, whose rollout frees it."""
-        renewed = time.monotonic()
-
-        def alive() -> None:
-            nonlocal renewed
-            if time.monotonic() - renewed > RENEWED_EVERY:
-                renewed = time.monotonic()
-                lock.renew()
-
-        emptying = switching.Emptying(planner.cluster, settings, self.tell, alive)
+        emptying = switching.Emptying(planner.cluster, settings, self.tell, lock.alive)
         since = planner.cluster.now.strftime(SINCE_FORMAT)
         scaled = switching.scalers(planner.live.values(), deployments)
         try:

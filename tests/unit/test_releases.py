@@ -331,6 +331,6 @@ def test_a_damaged_record_is_told_where_a_run_looks_for_what_ran_before_it():
     assert rollback.advice(place, of(), failed) == f"  Go back: playbooks/rollback.yml -e release=1  {told}"
     del place.items[archive.name_of(1)]
     assert rollback.advice(place, of(), failed) == f"  {told}"
-    done, message, _ = rollback.bring_back(place, of(), failed, None, said.append, said.clear)
+    done, message, _ = rollback.bring_back(place, of(), failed, None, said.append)
     assert not done
     assert message.endswith(f"what is written stays.  {told}")

@@ -99,6 +99,8 @@ class Lock:
             f"{getpass.getuser()}@{socket.gethostname()} (" + (f"AWX job {job}" if job else f"process {pid}") + ")"
         )
         self.identity = self.process or self.holder
+        # When this process last wrote it, or tried to, by the monotonic clock.
+        self.renewed = float("-inf")
 
     def read(self) -> dict | None:
         """Return the Lease, or ``None`` when there is none (or no namespace for it) yet."""
@@ -145,6 +147,7 @@ class Lock:
             lease = self.read()
             other = self.holder_of(lease)
             if not other and self._write(lease, noted=kinds.union(recorded(lease), applies)):
+                self.renewed = time.monotonic()
                 return _version(lease) != _version(seen)
             if other and time.monotonic() > ends:
                 raise Held(
@@ -202,6 +205,16 @@ class Lock:
             raise Held(f"this run was silent for over {DURATION_SECONDS} s and lost the lock to {other}")
         self._write(lease)
 
+    def alive(self) -> None:
+        """Renew it if that is due: for whoever waits, in every round.
+
+        Raises:
+            Held: another run has taken the lock.
+        """
+        if time.monotonic() - self.renewed > RENEWED_EVERY:
+            self.renewed = time.monotonic()
+            self.renew()
+
     @contextlib.contextmanager
     def held(self, wait_seconds: float, tell: Callable[[str], None]) -> Iterator[Callable[[], None]]:
         """Hold the lock meanwhile.
@@ -217,16 +230,8 @@ class Lock:
             Held: another run holds it.
         """
         self.acquire(self.read(), wait_seconds, tell)
-        renewed = time.monotonic()
-
-        def alive() -> None:
-            nonlocal renewed
-            if time.monotonic() - renewed > RENEWED_EVERY:
-                renewed = time.monotonic()
-                self.renew()
-
         try:
-            yield alive
+            yield self.alive
         finally:
             # Otherwise it frees itself.
             with contextlib.suppress(ApiError, Unreachable):

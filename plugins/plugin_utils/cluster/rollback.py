@@ -36,7 +36,7 @@ def targets(cluster: Cluster, rendered: Mapping, record: int = 0, damaged: list[
 
 
 def bring_back(
-    cluster: Cluster, rendered: Mapping, record: int, lock: Lock, tell: Callable[[str], None], alive: Callable[[], None]
+    cluster: Cluster, rendered: Mapping, record: int, lock: Lock, tell: Callable[[str], None]
 ) -> tuple[bool, str, list[dict]]:
     """Bring back the last releases that succeeded, by the plan that every run makes, and wait until they are rolled out.
 
@@ -46,7 +46,6 @@ def bring_back(
         record: number of its record.
         lock: the run's.
         tell: called with a line of text when something is worth knowing.
-        alive: called while waiting, so that the lock is renewed.
 
     Returns:
         whether it is back, what runs now, for the operator, and the kinds that the run has applied by that.
@@ -76,7 +75,7 @@ def bring_back(
         writes.carry_out(cluster, plan, back["settings"]["apply"])
         deployments = [item for item in items if item["kind"] == "Deployment"]
         settings = back["settings"]["apply"]
-        live = rollout.Watch(cluster, settings, tell, alive).wait(deployments) if settings["wait"] else []
+        live = rollout.Watch(cluster, settings, tell, lock.alive).wait(deployments) if settings["wait"] else []
     except Failure as error:
         return False, f"Bringing back the last release failed, too: {error}{_skipped(damaged)}", applied
     runs = ", ".join(

@@ -43,7 +43,7 @@ OTHERS = STEPS.index(())
 PLACE = {kind: place for place, step in enumerate(STEPS) for kind in step}
 # What it makes is gone before it is.
 FOREGROUND = (*STEPS[3], *STEPS[4])
-TELL_EVERY, RENEW_EVERY = 30, 10
+TELL_EVERY = 30
 
 
 def step_of(item: Mapping) -> int:
@@ -77,7 +77,7 @@ class Teardown:
         self.locks = {namespace: Lock(cluster, namespace, place["lock_name"], pid) for namespace in scopes}
         # What Argo CD deployed can outlive Argo CD's namespace, in which runs take the lock.
         self.scope = next(filter(self._is_there, [place["lock_namespace"], *scopes]), place["lock_namespace"])
-        self.lock, self.renewed = self.locks[self.scope], time.monotonic()
+        self.lock = self.locks[self.scope]
         self.leases: dict[str, dict | None] = {}
         self.found = owned.Found()
 
@@ -215,9 +215,7 @@ class Teardown:
             if time.monotonic() - told > TELL_EVERY:
                 told = time.monotonic()
                 tell(f"waiting after {waited:.0f} s for {owned.named(left)} to go")
-            if time.monotonic() - self.renewed > RENEW_EVERY:
-                self.renewed = time.monotonic()
-                self.lock.renew()
+            self.lock.alive()
             time.sleep(pause)
             pause = min(pause * 1.3, 2)
 
