@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import gating
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import gating, parking
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import process_id
 from rendering import ROOT, playbook
 
@@ -16,7 +16,7 @@ HOST, BOOT, SPACE, NUMBER, _ = MINE.split("/")
 
 
 def noted(replicas=1, until=NOW + timedelta(hours=1), process="", text=None):
-    note = json.dumps({"by": "ann", "since": "", "until": until.strftime(gating.TIME), "process": process})
+    note = json.dumps({"by": "ann", "since": "", "until": until.strftime(parking.TIME), "process": process})
     return {"metadata": {"annotations": {gating.NOTE: note if text is None else text}}, "spec": {"replicas": replicas}}
 
 

@@ -32,7 +32,6 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 
 # The annotation of a server that is awake for an evaluation, a JSON object: by, since, until, process.
 NOTE = parking.GATE
-TIME = "%Y-%m-%dT%H:%M:%SZ"
 # From the end of an evaluation to the cluster's own deadline: a run that lives parks long before.
 RESERVE_SECONDS = 300
 ANSWER_SECONDS = 120
@@ -254,7 +253,7 @@ class Gate:
 
     @staticmethod
     def _text(moment: datetime | None) -> str:
-        return moment.astimezone(UTC).strftime(TIME) if moment else ""
+        return moment.astimezone(UTC).strftime(parking.TIME) if moment else ""
 
 
 def inner_url(rendered: Mapping, part: Mapping) -> str:

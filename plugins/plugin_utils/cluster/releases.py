@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import archive, delivery, hiding, kinds
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import archive, delivery, hiding, kinds, parking
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     MERGE_PATCH,
     ApiError,
@@ -201,7 +201,7 @@ def last_succeeded(records: Iterable[Mapping], component: str, before: int) -> i
 
 def now(cluster: Cluster) -> str:
     """Give the time by the API server's clock, as RFC 3339 in UTC with whole seconds."""
-    return (cluster.now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (cluster.now or datetime.now(UTC)).strftime(parking.TIME)
 
 
 def _path(rendered: Mapping) -> str:
