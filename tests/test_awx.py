@@ -6,12 +6,9 @@ import shutil
 import stat
 import subprocess
 import sys
-import tomllib
 import uuid
-from importlib.metadata import version
 from pathlib import Path
 
-import ansible_collections.kubernetes.core as bundled
 import pytest
 import yaml
 from delivering import deliver, rendering
@@ -236,26 +233,3 @@ def test_nothing_asks_a_question():
     tasks = [(file, task) for file, found in documents("roles/*/tasks/*.yml") for task in found]
     assert tasks
     assert [str(file) for file, task in tasks if "ansible.builtin.pause" in task or "pause" in task] == []
-
-
-def locked(name: str) -> str:
-    """Version of a package in the lock file: of ansible-core, which groups for tests have at other versions, the project's own."""
-    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
-    assert version(name) in [package["version"] for package in packages if package["name"] == name]
-    return version(name)
-
-
-def test_requirements_pin_the_collection_of_the_locked_bundle():
-    assert version("ansible") == locked("ansible")
-    carried = json.loads((Path(bundled.__path__[0]) / "MANIFEST.json").read_text())["collection_info"]["version"]
-    pinned = yaml.safe_load((ROOT / "requirements.yml").read_text())["collections"]
-    assert pinned == [{"name": "kubernetes.core", "version": carried}]
-
-
-def test_the_execution_environment_has_the_locked_versions():
-    needed = yaml.safe_load((ROOT / "execution-environment.yml").read_text())["dependencies"]
-    assert needed["galaxy"] == "requirements.yml"
-    pins = [*needed["python"], needed["ansible_core"]["package_pip"], needed["ansible_runner"]["package_pip"]]
-    for pin in pins:
-        name, pinned = pin.split("==")
-        assert pinned == locked(name), name
