@@ -61,6 +61,7 @@ class Action(ActionBase):
     Attributes:
         untouched: what is said before the problems of a :class:`Refused`: what was left as it is.
         cluster: name of the cluster, with ``: `` behind it, where the run has several; else ``''``.
+        clusters: how many the run has.
         share: how much of what a run may hand on of a cluster this action may; those of one playbook have at most 1 together.
     """
 
@@ -69,6 +70,7 @@ class Action(ActionBase):
     supports_check_mode = True
     untouched = ""
     cluster = ""
+    clusters = 1
     share = 1.0
 
     def run(self, tmp: Any = None, task_vars: dict | None = None) -> dict:
@@ -79,7 +81,7 @@ class Action(ActionBase):
         options = json.loads(json.dumps(options))
         known = task_vars or {}
         self._handed: dict[str, dict] = {}
-        self._clusters = max(len(known.get("ansible_play_hosts_all") or ()), 1)
+        self.clusters = max(len(known.get("ansible_play_hosts_all") or ()), 1)
         # -e reason='two words' reaches Ansible as reason=two and a word of which it says nothing.
         if words := known.get("_raw_params"):
             raise Stopped(UNNAMED.format(words=words))
@@ -114,7 +116,7 @@ class Action(ActionBase):
     @property
     def room(self) -> float:
         """Bytes that this action may hand on of a cluster."""
-        return self.share * artifacts.RESULTS_BYTES / self._clusters
+        return self.share * artifacts.RESULTS_BYTES / self.clusters
 
     def hand_on_as(self, name: str, value: Any) -> None:
         """Hand on a value under a name of its own: of dictionaries, lists and numbers those of all clusters become one."""
