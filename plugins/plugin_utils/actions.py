@@ -12,6 +12,7 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.modelyard.core.plugins.plugin_utils import artifacts
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import trust
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.places import located
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, numbered
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import LOADER
@@ -93,12 +94,19 @@ class Action(ActionBase):
         if len(known.get("ansible_play_hosts_all") or ()) > 1:
             self.cluster = f"{name or known['inventory_hostname']}: "
         try:
+            if "connection" in options and (options.get("place") or options["rendered"]["cluster"]).get("require_tls"):
+                options["connection"] = trust.required(options["connection"])
             result = self._named(self.perform(options, known))
         except Refused as error:
             problems = [located(text, known_places) for text in error.problems]
             raise Stopped(f"{where}{self.untouched} {numbered(problems)}".strip()) from None
         except Failure as error:
             raise Stopped(where + located(str(error), known_places)) from None
+        finally:
+            # Ansible shows a warning once, however many tasks of a run have it.
+            for told in trust.warnings:
+                self._display.warning(f"{self.cluster}{told}")
+            trust.warnings.clear()
         if self._handed:
             result["ansible_stats"] = {"data": self._handed, "per_host": False, "aggregate": True}
         return result
