@@ -71,6 +71,7 @@ class ActionModule(Action):
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,
             "diff": diffs,
+            **self.unshown(),
         }
 
     def _tell_diffs(self, diffs: list[dict]) -> None:
