@@ -80,6 +80,7 @@ class ActionModule(Action):
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,
             "diff": diffs,
+            **self.unshown(),
         }
 
     def _deploy(self, found: list[planning.Change], record: int) -> dict:

@@ -153,6 +153,10 @@ class Action(ActionBase):
         """
         raise NotImplementedError
 
+    def unshown(self) -> dict[str, bool]:
+        """Give what keeps Ansible from showing a result that the next task reads, below -vvv: thousands of lines that nobody does."""
+        return {"_ansible_verbose_override": self._display.verbosity < 3}
+
     def tell(self, line: str) -> None:
         """Show a line at once, in the colour of what it begins with, under the cluster's name where the run has several."""
         stderr = constants.DEFAULT_STDOUT_CALLBACK.rpartition(".")[2] in MACHINE_READABLE
