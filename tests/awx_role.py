@@ -9,6 +9,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, comparison, state
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
@@ -16,29 +17,30 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables im
 TASKS = Path(__file__).resolve().parent.parent / "roles/awx/tasks"
 
 
-def run(awx, clusters: Clusters, variables: dict, check: bool = False) -> list[tuple[str, dict]]:
+def run(
+    awx, clusters: Clusters, variables: dict, check: bool = False
+) -> tuple[comparison.Comparison, list[tuple[str, dict]]]:
     """One run of the role.
 
     Args:
         awx: the stand-in. clusters: those of the inventory. variables: of the role. check: in check mode.
 
     Returns:
-        each call of a module, and what it returned.
+        what there was to do, and each call of a module with what it returned.
     """
     values = Inputs(specs.load(["awx"]), variables, lambda value: value).values("awx")
     wanted = Wanted(values, clusters)
     assert wanted.problems.lines == []
-    given = {"host": awx.url, "oauth_token": awx.token, "validate_certs": True}
-    there = state.read(api.Awx(given), values["organization"])
-    compared = comparison.compare(wanted.found, there, values["organization"], check)
-    removed = compared.dropped if values["prune"] else {kind: [] for kind in compared.dropped}
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    there = state.read(reader, values["organization"])
+    compared = comparison.compare(wanted, there, Forms(reader, there))
+    removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
     plan = {"organization": values["organization"], "calls": compared.calls, "removed": removed}
-    told = {"changed": bool(compared.lines), "lines": compared.lines, "dropped": compared.dropped}
-    known = {**variables, "awx_plan": plan, "ansible_check_mode": check}
-    return [("plan", told), *_tasks(awx, known, check)]
+    made = [] if check else _tasks(awx, {**variables, "awx_plan": plan})
+    return compared, made
 
 
-def _tasks(awx, variables: dict, check: bool) -> list[tuple[str, dict]]:
+def _tasks(awx, variables: dict) -> list[tuple[str, dict]]:
     made = []
     (block,) = yaml.safe_load((TASKS / "objects.yml").read_text())
     for imported in block["block"]:
@@ -48,7 +50,7 @@ def _tasks(awx, variables: dict, check: bool) -> list[tuple[str, dict]]:
             for item in _templated(task["loop"], variables | _trusted(task.get("vars", {}))):
                 known = {**variables, **_trusted(task.get("vars", {})), loop_var: item}
                 arguments = _templated(task[module], known)
-                result = awx_modules.run(awx, module.removeprefix("awx.awx."), check, **arguments)
+                result = awx_modules.run(awx, module.removeprefix("awx.awx."), **arguments)
                 assert "failed_when" in task or not result.get("failed"), (module, arguments, result)
                 made.append((f"{module.removeprefix('awx.awx.')} {_name(item)}", result))
                 results.append({**result, loop_var: item})

@@ -10,7 +10,8 @@ from ansible_collections.modelyard.core.plugins.action.render import ActionModul
 from ansible_collections.modelyard.core.plugins.action.render import _trusted
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clusters, comparison, state
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs, written
@@ -45,28 +46,32 @@ class ActionModule(Action):
         wanted = Wanted(values, found)
         if wanted.problems.lines:
             raise Refused(wanted.problems.lines)
-        there = state.read(api.Awx(given), values["organization"])
-        compared = comparison.compare(wanted.found, there, values["organization"], self._task.check_mode)
+        awx = api.Awx(given)
+        there = state.read(awx, values["organization"])
+        compared = comparison.compare(wanted, there, Forms(awx, there))
         for line in compared.lines:
             self.tell_change([line])
-        for name in compared.taken:
-            self.tell_change([f"take over {name}, which this role has not made"])
-        prune = values["prune"]
-        for kind, items in compared.dropped.items():
+        self._tell_dropped(compared.dropped, values["prune"])
+        removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
+        return {
+            # A run's changes are those of the modules.
+            "changed": self._task.check_mode and bool(compared.lines or any(removed.values())),
+            "organization": values["organization"],
+            "calls": compared.calls,
+            "dropped": compared.dropped,
+            "removed": removed,
+            "nothing": not compared.lines and not any(removed.values()),
+            "ca_path": given.get("ca_path", ""),
+        }
+
+    def _tell_dropped(self, dropped: dict, prune: bool) -> None:
+        for kind, items in dropped.items():
             for item in items:
-                name = f"{comparison.word(kind)} {comparison.key(kind, item)}"
+                name = f"{comparison.word(kind)} {key(kind, item)}"
                 if prune:
                     self.tell_change([f"remove {name}"])
                 else:
                     self.tell(f"not in the inventory any more: {name} (-e awx_prune=true removes it)")
-        return {
-            "changed": bool(compared.lines),
-            "organization": values["organization"],
-            "calls": compared.calls,
-            "removed": compared.dropped if prune else {kind: [] for kind in compared.dropped},
-            "dropped": compared.dropped,
-            "ca_path": given.get("ca_path", ""),
-        }
 
     def _values(self, task_vars: dict) -> dict[str, Any]:
         """Give the role's own variables, checked."""

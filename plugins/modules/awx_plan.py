@@ -9,9 +9,9 @@ short_description: Find out what is to be done so that AWX is as the inventory s
 description:
   - >-
     Checks the variables of the role awx, computes from them and from the clusters of the inventory what AWX is to have, reads what it has,
-    one list a kind, and says what the modules of awx.awx are to be called for. Writes nothing.
+    and shows what is missing and what differs. For that alone the modules of awx.awx are called. Writes nothing.
   - >-
-    In check mode, an object that is missing, or that refers to one that is missing, is told here: a module would fail.
+    So check mode needs no module. Theirs fails where an object that another refers to is missing.
 author: modelyard
 """
 
@@ -38,6 +38,10 @@ removed:
   description: The same with C(awx_prune), otherwise nothing.
   returned: success
   type: dict
+nothing:
+  description: Whether AWX is as the inventory says.
+  returned: success
+  type: bool
 ca_path:
   description: The file with the certificates to trust, or an empty text.
   returned: success

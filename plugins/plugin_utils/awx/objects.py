@@ -63,6 +63,7 @@ class Wanted:
         problems: what is wrong with the variables.
         found: kind to its objects. Each has fields of its module, and ``needs``: what it refers to of the same structure,
             as kind and key. What is secret is not in it.
+        secrets: kind and key of an object to its fields that are, or may be.
     """
 
     def __init__(self, values: Mapping[str, Any], clusters: Clusters) -> None:
@@ -70,6 +71,7 @@ class Wanted:
         self.problems = Problems()
         self.organization = values["organization"]
         self.found: dict[str, list[dict]] = {kind: [] for kind in KINDS}
+        self.secrets: dict[tuple[str, str], dict[str, Any]] = {}
         self.templates = self._merged("job_templates", "playbook")
         self.workflows = self._merged("workflows", "nodes")
         self._containers()
@@ -128,6 +130,8 @@ class Wanted:
         for name, entry in values["notifications"].items():
             item = {"name": name, "notification_type": entry["type"], "messages": entry.get("messages")}
             item |= {"defaults": NOTIFICATION_DEFAULTS.get(entry["type"], {})}
+            configuration = {**item["defaults"], **(entry.get("configuration") or {})}
+            self.secrets["notification_template", name] = {"configuration": configuration}
             self._add("notification_template", item | {"description": self._described()})
         for when, names in values["notify"].items():
             for name in names or []:
@@ -179,10 +183,13 @@ class Wanted:
                 item = {"name": name, "credential_type": type_name, "cluster": host, "url": url, "token": field}
                 item |= {"update_secrets": rotated is True or bool({name, host} & set(rotated or ()))}
                 item |= {"description": self._described(f"The ServiceAccount {account} of {host}")}
+                inputs = {"url": url, "token": entry[field], "ca": entry["ca"]}
+                self.secrets["credential", name] = {"inputs": inputs}
                 self._add("credential", item, ("credential_type", type_name))
         for name, entry in self.values["credentials"].items():
             item = {"name": name, "credential_type": entry["type"], "description": self._described()}
             item |= {"update_secrets": rotated is True or name in (rotated or ())}
+            self.secrets["credential", name] = {"inputs": entry.get("inputs") or {}}
             needs = [("credential_type", entry["type"])] if entry["type"] in self.values["credential_types"] else []
             self._add("credential", item, *needs)
 

@@ -8,7 +8,6 @@ import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import (
     api,
     clusters,
-    comparison,
     objects,
     schedules,
     templates,
@@ -33,7 +32,6 @@ GIVEN = {
 TWO = clusters.Clusters(
     ["a", "b-1"], {"a": "https://a", "b-1": "https://b"}, ["triton", "vllm"], ["judge", "none"], 1000
 )
-EMPTY = {kind: {} for kind in objects.KINDS}
 
 
 def wanted(known=TWO, **variables) -> objects.Wanted:
@@ -44,14 +42,6 @@ def wanted(known=TWO, **variables) -> objects.Wanted:
 
 def one(found: objects.Wanted, kind: str, name: str) -> dict:
     return next(item for item in found.found[kind] if objects.key(kind, item) == name)
-
-
-def there(found: objects.Wanted) -> dict:
-    """What AWX has after a run."""
-    return {
-        kind: {objects.key(kind, item): dict(item) for item in items if kind != "grant"}
-        for kind, items in found.found.items()
-    }
 
 
 # --- What AWX is to have ---------------------------------------------------------------------------
@@ -272,21 +262,6 @@ def test_the_example_is_one_that_the_role_takes():
     assert found.problems.lines == []
 
 
-# --- What a run has to do --------------------------------------------------------------------------
-
-
-def test_in_check_mode_nothing_is_called_whose_module_would_fail():
-    found = wanted(awx_teams={"ops": {"role": "operator"}})
-    done = comparison.compare(found.found, EMPTY, "ml", check=True)
-    assert {kind: calls for kind, calls in done.calls.items() if calls} == {}
-    assert "create job template deploy" in done.lines
-    assert done.lines[-1].startswith("grant execute of ops, for team ops, job template plan, ")
-    # A run calls everything.
-    made = comparison.compare(found.found, EMPTY, "ml", check=False).calls
-    approvals = [item for item in made["node"] if "approval" in item]
-    assert sum(map(len, made.values())) == len(done.lines) + len(approvals)
-
-
 def test_of_two_linked_nodes_the_second_is_made_first():
     found = wanted().found["node"]
     made = set()
@@ -296,52 +271,6 @@ def test_of_two_linked_nodes_the_second_is_made_first():
     # An approval is made by a call of its own.
     twice = [item for item in found if item["identifier"] == "approve rest"]
     assert [set(item) & {"approval", "success"} for item in twice] == [{"approval"}, {"success"}]
-
-
-def test_in_check_mode_what_is_there_is_compared_unless_it_refers_to_what_is_not():
-    before = there(wanted())
-    found = wanted(awx_job_templates={"diff": {"labels": ["new"]}})
-    done = comparison.compare(found.found, before, "ml", check=True)
-    assert done.lines == ["create label new", "update job template diff, for label new"]
-    called = [item["name"] for item in done.calls["job_template"]]
-    assert "diff" not in called
-    assert "deploy" in called
-
-
-def test_only_what_the_role_made_is_told_as_dropped():
-    before = there(wanted())
-    somebodys = {"name": "theirs", "description": "of somebody else"}
-    before["job_template"]["theirs"] = somebodys
-    before["job_template"]["other"] = {"name": "other", "description": "(managed by modelyard for another)"}
-    found = wanted(awx_job_templates={"mlserver": {"enabled": False}}, awx_workflows={"evaluate": {"enabled": False}})
-    done = comparison.compare(found.found, before, "ml", check=False)
-    assert {kind: items for kind, items in done.dropped.items() if items} == {
-        "workflow": [{"name": "evaluate"}],
-        "job_template": [{"name": "mlserver", "inventory": "clusters"}],
-    }
-
-
-def test_a_node_that_a_workflow_dropped_goes():
-    before = there(wanted())
-    before["node"]["fleet / old"] = {"identifier": "old", "workflow": "fleet"}
-    done = comparison.compare(wanted().found, before, "ml", check=False)
-    assert done.dropped["node"] == [{"identifier": "old", "workflow": "fleet"}]
-
-
-def test_a_renamed_host_has_new_credentials_and_the_old_ones_are_dropped():
-    before = there(wanted())
-    renamed = clusters.Clusters(["a", "b-2"], {"a": "https://a", "b-2": "https://b"}, [], [], 1000)
-    given = {"a": GIVEN["awx_clusters"]["a"], "b-2": GIVEN["awx_clusters"]["b-1"]}
-    done = comparison.compare(wanted(renamed, awx_clusters=given).found, before, "ml", check=True)
-    assert done.lines[:2] == ["create credential type modelyard cluster b-2", "create credential b-2 deployer"]
-    assert done.dropped["credential"] == [{"name": "b-1 deployer", "credential_type": "modelyard cluster b-1"}]
-    assert done.dropped["credential_type"] == [{"name": "modelyard cluster b-1"}]
-
-
-def test_what_somebody_else_made_is_told_before_it_is_taken_over():
-    before = there(wanted())
-    before["job_template"]["deploy"]["description"] = "mine"
-    assert comparison.compare(wanted().found, before, "ml", check=True).taken == ["job template deploy"]
 
 
 # --- Where AWX is ----------------------------------------------------------------------------------
