@@ -91,7 +91,9 @@ class Action(ActionBase):
             problems = [located(text, known_places) for text in error.problems]
             raise Stopped(f"{where}{self.untouched} {numbered(problems)}".strip()) from None
         except Failure as error:
-            raise Stopped(where + located(str(error), known_places)) from None
+            # For who counts the clusters that are gone.
+            gone = {} if error.answers else {"answers": False}
+            raise Stopped(where + located(str(error), known_places), result=gone) from None
 
     def _named(self, result: dict) -> dict:
         """Let what Ansible shows of a result name the cluster."""
