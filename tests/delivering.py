@@ -13,11 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jsonschema
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.loader import action_loader
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, writes
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.admission import Admission
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, describe
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS, own
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change, Planner
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from kubernetes.client import Configuration
 from rendering import rendered
@@ -34,6 +38,7 @@ ACTIONS = {
     for name in (
         "adopt",
         "diff",
+        "facts",
         "gate",
         "history",
         "park",
@@ -48,6 +53,8 @@ ACTIONS = {
         "wake",
     )
 }
+# docs/artifacts.md: what is not in it is handed on by nobody.
+ARTIFACTS = jsonschema.Draft202012Validator(json.loads((ROOT / "docs/artifacts.schema.json").read_text()))
 NAMESPACE, ARGOCD = "ml-models", "argocd"
 
 
@@ -150,6 +157,13 @@ class Run:
         return " ".join(" ".join(self.said).split())
 
 
+def handed_on(result: dict) -> dict:
+    """What a task's result hands on, of which each key is documented."""
+    stats = result.get("ansible_stats", {"data": {}})
+    ARTIFACTS.validate(stats["data"])
+    return stats["data"]
+
+
 def act(name: str, said: list[str], check_mode: bool = False, **arguments: Any) -> dict:
     """Call one of our actions as a task does; what it shows is added to `said`.
 
@@ -172,6 +186,7 @@ def act(name: str, said: list[str], check_mode: bool = False, **arguments: Any) 
     Configuration.set_default(None)
     result = action.run(task_vars={})
     said += result.get("warnings", [])
+    handed_on(result)
     return result
 
 
@@ -201,3 +216,56 @@ def _deliver(run: Run, these: dict, check_mode: bool) -> None:
     run.changed += bool(run.plan["apply"])
     run.rollout = act("rollout", run.said, plan=run.plan, **these)
     run.changed += run.rollout["changed"]
+
+
+class Asking(Planner):
+    """A planner that notes of which objects it asks the API server by a dry run."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.asked: set[str] = set()
+
+    def _rehearsed(self, item: dict, *more: Any) -> dict:
+        self.asked.add(describe(item))
+        return super()._rehearsed(item, *more)
+
+
+class Both:
+    """The plan of single objects, where only what is in doubt is dry-run, beside the one where all are.
+
+    Attributes:
+        changes: how many objects were found to be changed.
+    """
+
+    def __init__(self, connection: dict, found: dict) -> None:
+        options = delivery.options(found)
+        self.objects = options["objects"]
+        self.fast, self.full = Asking(Cluster(connection), options), Asking(Cluster(connection), options)
+        self.cluster, self.changes = self.full.cluster, 0
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        self.fast.admission = Admission(self.fast.cluster, {NAMESPACE: self.cluster.get(namespace)})
+
+    def compare(self, item: dict) -> Change | None:
+        """Look at one object; where no dry run is made, one must say the same. Gives what is to be changed."""
+        found, version, asked = [], "", self.fast.asked
+        # Not while a controller writes.
+        while version != (version := self._version(item)):
+            self.fast.asked = set()
+            found = [self.fast._examine(item, set(), set())]
+            found += [] if self.fast.asked else [self.full._examine(item, set(), set())]
+        said = [(problems, change and change.lines(), notices) for problems, change, notices in found]
+        assert said[0] == said[-1], f"{describe(item)}\n{json.dumps(self.cluster.get(item))}"
+        self.changes += found[0][1] is not None
+        self.fast.asked |= asked
+        return found[0][1]
+
+    def _version(self, item: dict) -> str:
+        return ((self.cluster.get(item) or {}).get("metadata") or {}).get("resourceVersion", "none")
+
+    def take_back(self, item: dict) -> None:
+        """Do with one object what a run does."""
+        change = self.full._examine(item, set(), set())[1]
+        if change and change.takeover:
+            writes.adopt(self.cluster, change, self.full.manager)
+        if change:
+            self.cluster.apply(change.item, self.full.manager, force=True, dry_run=False)

@@ -21,6 +21,7 @@ from ansible.plugins.loader import action_loader
 from ansible.template import trust_as_template
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import chain
 from aws_api import ACCOUNT, ROLES, everything
+from delivering import handed_on
 from rendering import rendered
 
 ROOT = aws_api.ROOT
@@ -73,7 +74,9 @@ def act(name, host="staging", arguments=None, hosts=None, **changes):
     )
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="never used"))
     parts = {"connection": connection, "play_context": None, "loader": None, "templar": None, "shared_loader_obj": None}
-    return action_loader.get(f"modelyard.core.{name}", task=task, **parts).run(task_vars={"hostvars": hosts or {}})
+    result = action_loader.get(f"modelyard.core.{name}", task=task, **parts).run(task_vars={"hostvars": hosts or {}})
+    handed_on(result)
+    return result
 
 
 def changes_of(said):
@@ -234,7 +237,7 @@ def test_a_playbook_that_is_interrupted_takes_back_what_it_made(cloud, tmp_path,
 def test_without_credentials_it_says_where_they_come_from(cloud, monkeypatch):
     for variable in aws_api.CREDENTIALS:
         monkeypatch.delenv(variable)
-    with pytest.raises(AnsibleActionFail, match="give the job an AWS credential, or set irsa_aws_profile"):
+    with pytest.raises(AnsibleActionFail, match="set irsa_aws_profile, AWS_PROFILE, or AWS_ACCESS_KEY_ID"):
         act("aws")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import archive, delivery, releases
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
@@ -13,6 +14,7 @@ class ActionModule(Action):
     """Read a release, as a rendering for the role apply; writes nothing."""
 
     untouched = "Nothing was applied."
+    share = 0.1
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
@@ -30,7 +32,11 @@ class ActionModule(Action):
         given = str(options["release"]).strip()
         if not given.isdecimal():
             there = ", ".join(map(str, sorted(records))) or "none yet"
-            said = f"release={given}: is no number" if given else "name the release to bring back: -e release=N"
+            said = (
+                f"release={given}: is no number"
+                if given
+                else f"name the release to bring back: {job.given('release', 'N')}"
+            )
             raise Refused([f"{said}; there are: {there} (playbooks/history.yml)", *damaged])
         number = int(given)
         items = releases.objects(cluster, rendered, number)
@@ -41,5 +47,7 @@ class ActionModule(Action):
         told = []
         if record["result"] != archive.SUCCEEDED:
             told = [f"release {number} has not succeeded ({record['result']}): what comes back may not run"]
+        handed = {key: record[key] for key in ("time", "result", "by", "commit")}
+        self.hand_on(rendered["cluster"]["name"], rollback={"release": number, **handed})
         back = releases.rendering(rendered, items, record["components"], number)
         return {"changed": False, "rendered": back, "warnings": told}

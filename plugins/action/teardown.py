@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, owned, remains
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
@@ -58,9 +59,9 @@ class ActionModule(Action):
                 )
                 raise Failure(
                     f"{self.untouched} {asked}: what stands above would be removed from {cluster.url}, with all that it serves. "
-                    f"If that is meant: -e teardown_confirm={name}"
+                    f"If that is meant: {job.given('teardown_confirm', name)}"
                 )
-            return _result(bool(goes or leases or doomed), name, list(map(describe, goes)), left)
+            return self._result(bool(goes or leases or doomed), name, list(map(describe, goes)), left)
         removed = []
         if goes or work.found.blind:
             work.check_rights(goes)
@@ -75,7 +76,7 @@ class ActionModule(Action):
         self._say(left)
         done = [*map(describe, removed), *gone]
         self.tell(f"cluster {name}: " + (f"removed {len(done)} objects" if done else "nothing to remove"))
-        return _result(bool(done), name, done, left)
+        return self._result(bool(done), name, done, left)
 
     def _check(self, rendered: Mapping, task_vars: dict) -> None:
         """Refuse several clusters at once, and variables that say nothing certain of where to look."""
@@ -133,7 +134,9 @@ class ActionModule(Action):
                 raise
         return [f"Namespace {place}"]
 
-
-def _result(changed: bool, name: str, removed: list[str], left: list[dict]) -> dict:
-    rows = [{"cost_per_hour": None, **row} for row in left]
-    return {"changed": changed, "report": {"cluster": name, "removed": removed, "left": rows}}
+    def _result(self, changed: bool, name: str, removed: list[str], left: list[dict]) -> dict:
+        rows = [{"cost_per_hour": None, **row} for row in left]
+        cost = sum(row["cost_per_hour"] or 0 for row in rows)
+        handed = {"check": self._task.check_mode, "changed": len(removed), "cost_per_hour": cost}
+        self.hand_on(name, teardown={**handed, "removed": removed, "left": rows})
+        return {"changed": changed, "report": {"cluster": name, "removed": removed, "left": rows}}
