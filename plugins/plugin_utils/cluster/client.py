@@ -64,6 +64,8 @@ class ApiError(Failure):
 class Unreachable(Failure):
     """No answer from the API server, or no usable connection settings."""
 
+    answers = False
+
 
 def within(seconds: float, look: Callable[[], Any]) -> Any:
     """Look at a cluster, but not for ever.
