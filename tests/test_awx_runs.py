@@ -176,3 +176,38 @@ def test_a_node_that_a_workflow_dropped_is_removed(awx):
         "update workflow node deploy with approval / deploy: failure",
     ]
     assert linked(awx, "workflow_job_template_nodes", "smoke", "always_nodes") == []
+
+
+def test_what_is_exported_gives_no_change(awx):
+    found = awx_role.export(awx, TWO, "ml")
+    assert "hush" not in str(found)
+    assert found["awx_clusters"]["b-1"] == {"url": "https://b", "ca": "CA", "token": "{{ vault_b_1_token }}"}
+    # What the role makes by itself needs no words.
+    assert "plan" not in found["awx_job_templates"]
+    plan, made = awx_role.run(awx, TWO, found)
+    assert (plan.lines, {kind: items for kind, items in plan.dropped.items() if items}) == ([], {})
+    assert made == []
+
+
+def test_an_awx_of_somebody_else_is_exported_too(awx):
+    organization = awx.add("organizations", name="theirs")["id"]
+    project = awx.add(
+        "projects", name="p", organization=organization, scm_type="git", scm_url="https://g/p.git", allow_override=True
+    )["id"]
+    inventory = awx.add("inventories", name="i", organization=organization)["id"]
+    awx.add("job_templates", name="t", project=project, inventory=inventory, playbook="playbooks/site.yml", verbosity=1)
+    found = awx_role.export(awx, TWO, "theirs")
+    assert found["awx_job_templates"]["t"] == {
+        "playbook": "playbooks/site.yml",
+        "project": "p",
+        "inventory": "i",
+        "clusters": "none",
+        "forks": 0,
+    }
+    plan, _ = awx_role.run(awx, TWO, found, check=True)
+    assert plan.lines == [
+        "update organization theirs: description (this role has not made it)",
+        "update project p: description (this role has not made it)",
+        "update inventory i: description (this role has not made it)",
+        "update job template t: description (this role has not made it)",
+    ]
