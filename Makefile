@@ -18,7 +18,7 @@ SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard 
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke image render specs dashboards bench pictures vendor kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
+.PHONY: help deploy destroy check smoke image ee render specs dashboards bench pictures vendor kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,10 @@ render: env ## Write infra/, the files for kubectl and Argo CD: make render INVE
 
 image: ## Build the image that loads adapters, and push it: make image IMAGE=ACCOUNT.dkr.ecr.REGION.amazonaws.com/vllm-deployment-tools:TAG
 	@images/vllm-deployment-tools/build "$(IMAGE)"
+
+ee: env ## Build the execution environment: make ee EE=NAME:TAG EE_BASE_IMAGE=IMAGE ENGINE=podman or docker
+	@$(BIN)/ansible-builder build --context .cache/execution-environment --tag $(or $(EE),modelyard-ee:latest) \
+		$(if $(EE_BASE_IMAGE),--build-arg EE_BASE_IMAGE=$(EE_BASE_IMAGE)) $(if $(ENGINE),--container-runtime $(ENGINE))
 
 specs: env ## Write roles/*/meta/argument_specs.yml, which ansible-doc reads, from what meta/inputs.yml says
 	@$(BIN)/python tools/specs.py
@@ -76,11 +80,13 @@ env: .venv/.ready ## Install the tools from the lock file into .venv
 LOCK_IMAGE = $(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 	--no-header --no-annotate --no-emit-index-url
 
-lock: ## Update uv.lock and the images' requirements after a change of pyproject.toml or images/mlserver
+lock: ## Update uv.lock and the images' requirements after a change of pyproject.toml or of an image's requirements.in
 	@$(UV) lock
 	@$(LOCK_IMAGE) --group mlflow2 --output-file images/vllm-deployment-tools/requirements.txt
 	@$(LOCK_IMAGE) images/mlserver/requirements.in --excludes images/mlserver/excludes.txt \
 		--output-file images/mlserver/requirements.txt
+	@$(UV) pip compile --quiet --python-version 3.13 --no-annotate --no-emit-index-url --no-header --constraints <($(UV) export --quiet --frozen --no-hashes) \
+		--output-file images/execution-environment/requirements.txt images/execution-environment/requirements.in
 
 lint: env ## Run ansible-lint, yamllint, ruff and shellcheck
 	@$(BIN)/yamllint --strict .

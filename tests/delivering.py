@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jsonschema
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.loader import action_loader
@@ -34,6 +35,7 @@ ACTIONS = {
     for name in (
         "adopt",
         "diff",
+        "facts",
         "gate",
         "history",
         "park",
@@ -48,6 +50,8 @@ ACTIONS = {
         "wake",
     )
 }
+# docs/artifacts.md: what is not in it is handed on by nobody.
+ARTIFACTS = jsonschema.Draft202012Validator(json.loads((ROOT / "docs/artifacts.schema.json").read_text()))
 NAMESPACE, ARGOCD = "ml-models", "argocd"
 
 
@@ -150,6 +154,13 @@ class Run:
         return " ".join(" ".join(self.said).split())
 
 
+def handed_on(result: dict) -> dict:
+    """What a task's result hands on, of which each key is documented."""
+    stats = result.get("ansible_stats", {"data": {}})
+    ARTIFACTS.validate(stats["data"])
+    return stats["data"]
+
+
 def act(name: str, said: list[str], check_mode: bool = False, **arguments: Any) -> dict:
     """Call one of our actions as a task does; what it shows is added to `said`.
 
@@ -172,6 +183,7 @@ def act(name: str, said: list[str], check_mode: bool = False, **arguments: Any) 
     Configuration.set_default(None)
     result = action.run(task_vars={})
     said += result.get("warnings", [])
+    handed_on(result)
     return result
 
 

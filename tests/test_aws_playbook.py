@@ -21,6 +21,7 @@ from ansible.plugins.loader import action_loader
 from ansible.template import trust_as_template
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import chain
 from aws_api import ACCOUNT, ROLES, everything
+from delivering import handed_on
 from rendering import rendered
 
 ROOT = aws_api.ROOT
@@ -73,7 +74,9 @@ def act(name, host="staging", arguments=None, hosts=None, **changes):
     )
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="never used"))
     parts = {"connection": connection, "play_context": None, "loader": None, "templar": None, "shared_loader_obj": None}
-    return action_loader.get(f"modelyard.core.{name}", task=task, **parts).run(task_vars={"hostvars": hosts or {}})
+    result = action_loader.get(f"modelyard.core.{name}", task=task, **parts).run(task_vars={"hostvars": hosts or {}})
+    handed_on(result)
+    return result
 
 
 def changes_of(said):

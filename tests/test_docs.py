@@ -165,7 +165,7 @@ def pins():
     def image(role):
         return yaml.safe_load(text_of(ROOT / f"roles/{role}/meta/inputs.yml"))["options"]["image"]["default"]
 
-    (core,) = yaml.safe_load(text_of(ROOT / "requirements.yml"))["collections"]
+    core, _ = yaml.safe_load(text_of(ROOT / "requirements-awx.yml"))["collections"]
     # Prometheus 3.15.1 is the Go module v0.315.1.
     major = re.fullmatch(r"0\.(\d)(\d\d)\.(\d+)", go("prometheus", "github.com/prometheus/prometheus"))
     schemas = re.search(r"^VERSIONS = (.*)$", text_of(ROOT / "tests/test_rendering.py"), re.MULTILINE)[1]

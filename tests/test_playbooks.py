@@ -21,7 +21,7 @@ import urllib3
 from ansible.errors import AnsibleActionFail
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, forward, gating
 from conftest import BIN
-from delivering import act, deliver, local, rendering
+from delivering import ARTIFACTS, act, deliver, handed_on, local, rendering
 from hugging_face import HuggingFace
 from rendering import playbook
 
@@ -81,21 +81,34 @@ def test_words_of_a_value_whose_quotes_the_shell_took_are_refused(tmp_path):
     assert "-e has words without a variable: words." in text(done)
 
 
+JSON = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_SHOW_CUSTOM_STATS": "true"}
+
+
 def test_a_programs_output_is_json_alone():
-    done = called("render", "--check", cwd=ROOT, env={"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"})
-    assert json.loads(done.stdout)["stats"]["ml-platform"]["failures"] == 0
+    done = called("render", "--check", cwd=ROOT, env=JSON)
+    said = json.loads(done.stdout)
+    assert said["stats"]["ml-platform"]["failures"] == 0
     assert "0 written" in done.stderr
+    # In check mode, too, an action hands its result on.
+    ARTIFACTS.validate(said["global_custom_stats"])
+    tree = said["global_custom_stats"]["modelyard_results"]["ml-platform"]["tree"]
+    assert (tree["check"], tree["files"], tree["changed"]) == (True, 63, 0)
 
 
-def test_the_facts_of_a_model(tmp_path):
+def test_the_facts_of_a_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     files = {f"/{MISTRAL}/resolve/main/config.json": '{"hidden_size": 4096}'}
     with HuggingFace(files, token="hf_secret") as host:
         given = extra(facts_models=[MISTRAL, "org/none"], platform_hf_endpoint=host.url)
-        done = called("facts", *given, "-vvv", cwd=tmp_path, env={"HF_TOKEN": "hf_secret"})
+        done = called("facts", *given, "-vvv", cwd=tmp_path)
+        found = act("facts", [], models=[MISTRAL], endpoint=host.url)
     assert done.returncode == 2
     assert "vllm_model_config: {hidden_size: 4096}" in text(done)
     assert "org/none: http" in text(done)
     assert "hf_secret" not in text(done)
+    assert list(handed_on(found)["modelyard_results"].values()) == [
+        {"facts": {"models": [{"model": MISTRAL, "weight_bytes": 0}]}}
+    ]
 
 
 HERE = {
@@ -164,10 +177,14 @@ def test_an_upgrade_that_would_not_start_ends_with_status_2(tmp_path):
     inventory = tmp_path / "hosts.yml"
     hosts = {"swapping": {"vllm_extra_args": {"swap-space": 8}}, "plain": {}}
     inventory.write_text(json.dumps({"clusters": {"hosts": hosts, "vars": HERE}}))
-    done = playbook("upgrade", inventory, "-e", "upgrade_vllm_image=vllm/vllm-openai:v0.32.0")
+    image = "upgrade_vllm_image=vllm/vllm-openai:v0.32.0"
+    done = playbook("upgrade", inventory, "-e", image, ANSIBLE_SHOW_CUSTOM_STATS="1")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "vLLM 0.32.0 has no flag --swap-space" in done.stdout + done.stderr
     assert re.search(r"plain +: ok=3 .*failed=0", done.stdout)
+    stats = " ".join(done.stdout.partition("CUSTOM STATS")[2].split())
+    assert "swapping: upgrade:" in stats
+    assert "starts: false" in stats
 
 
 def test_a_tag_is_not_taken_for_a_part():

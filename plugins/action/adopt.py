@@ -69,6 +69,9 @@ class ActionModule(Action):
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("x", encoding="utf-8") as target:
                 target.write(f"---\n{text}")
+        keys = ("server", "role", "profile", "restarts")
+        servers = [{key: row[key] for key in keys} for row in telling.rows(found)]
+        self.hand_on(place["cluster_name"], adopt={"servers": servers, "told": told, "problems": found.problems})
         report = {"cluster": place["cluster_name"], "inventory": text, "told": told, "servers": telling.rows(found)}
         return {"changed": bool(file) and not self._task.check_mode, "report": report}
 

@@ -42,6 +42,8 @@ class ActionModule(Action):
         self.tell(counted if self.cluster else f"cluster {settings['cluster_name']}: {counted}")
         for line in summary.closing(settings, account.id, changes, check, self.width):
             self.tell(line)
+        handed = {"check": check, "changed": len(changes), "account": account.id, "changes": changes}
+        self.hand_on(settings["cluster_name"], aws={**handed, "notices": plan.notices})
         return {
             "changed": bool(changes),
             "changes": changes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import artifacts
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import options as asked
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import Account
@@ -23,6 +24,7 @@ class ActionModule(Action):
     """Compare a cluster with the inventory; never fails by what it finds."""
 
     untouched = "It was not compared."
+    share = 0.5
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
@@ -49,10 +51,20 @@ class ActionModule(Action):
         report["lines"] = findings.told(found)
         for line in [*report["lines"], *_others(report)]:
             self.tell(line)
+        handed = {key: report[key] for key in ("compared", "drift", "objects", "error", "lines", "notices")}
+        self.hand_on(name, diff={**handed, "parked": list(report["parked"])})
+        # Names from before there was one artifact for all.
+        self.hand_on_as("diff_count", report["drift"])
+        self.hand_on_as("diff_lines", {task_vars.get("inventory_hostname", name): self._lines(report["lines"])})
         closing = _closing(report)
         self.tell(closing if self.cluster else f"cluster {name}: {closing}")
         differs = bool(found) or not report["compared"]
         return {"changed": False, "report": report, "msg": f"cluster {name}: {closing}" if differs else ""}
+
+    def _lines(self, lines: list[str]) -> list[str]:
+        kept = artifacts.small({"lines": lines}, self.room)
+        more = kept.get("more", {}).get("lines", 0)
+        return [*kept.get("lines", []), *([f"... and {more} more"] if more else [])]
 
 
 def _others(report: Mapping) -> list[str]:

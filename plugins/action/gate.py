@@ -61,8 +61,10 @@ class ActionModule(Action):
         }
         gate = gating.Gate(cluster, rendered, part, settings, self.tell)
         result = {"url": options["url"] or gating.inner_url(rendered, part), "model": gating.model(part)}
+        handed = {"check": self._task.check_mode, "server": gate.name, "woken": gate.ours, **result}
         if self._task.check_mode:
             self.tell(self._foretold(gate, options["command"]))
+            self.hand_on(rendered["cluster"]["name"], gate={**handed, "until": ""})
             return {**result, "until": "", "changed": gate.ours}
         try:
             with worker.outliving(), worker.signals() as received:
@@ -72,6 +74,7 @@ class ActionModule(Action):
                 # Ansible's own handler ends this process: nobody reads a result any more.
                 signal.raise_signal(error.signal)
             raise
+        self.hand_on(rendered["cluster"]["name"], gate={**handed, "woken": gate.ours, "until": gate.end})
         return {**result, "until": gate.end, "changed": gate.ours}
 
     def _part(self, rendered: dict, options: dict) -> dict:

@@ -36,8 +36,18 @@ class ActionModule(Action):
                 self.tell(line)
         else:
             self.tell(f"no run has left a record in namespace {delivery.scope(rendered)} yet")
+        self.hand_on(name, history=_handed(records, damaged))
         report = {"cluster": name, "releases": records, "damaged": damaged}
         return {"changed": False, "report": report, "warnings": damaged}
+
+
+def _handed(records: list[dict], damaged: list[str]) -> dict:
+    """Give what is handed on of the records."""
+    keys = ("time", "result", "by", "commit")
+    rows = [{"release": one["number"], **{key: one[key] for key in keys}, "changes": short(one)} for one in records]
+    right = [one["number"] for one in records if one["result"] == archive.SUCCEEDED]
+    numbers = {"latest": max((one["number"] for one in records), default=0), "succeeded": max(right, default=0)}
+    return {**numbers, "releases": rows, "damaged": damaged}
 
 
 def _row(record: dict) -> list[str]:

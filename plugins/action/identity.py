@@ -26,6 +26,11 @@ class ActionModule(Action):
         reporter = report.Reporter(account, settings, seen.accounts, seen.issuer, seen)
         chains = reporter.chains()
         lines = chain.table(chains, reporter.links)
+        rows = [one.data() | {"state": one.state} for one in chains]
+        keys = ("service_account", "role", "state", "reason")
+        counts = {state: sum(row["state"] == state for row in rows) for state in ("closed", "open", "unknown")}
+        handed = {"account": account.id, **counts, "chains": [{key: row[key] for key in keys} for row in rows]}
+        self.hand_on(settings["cluster_name"], identity=handed)
         return {
             "changed": False,
             "msg": "\n".join(

@@ -40,7 +40,7 @@ class ActionModule(Action):
         if check:
             changed = [part for part in parts if parked.park(cluster, part, dry_run=True, **said)[1]]
             self._tell(cluster, parts, changed, before)
-            return {"changed": bool(changed), "servers": self._rows(cluster, parts)}
+            return self._result(cluster, rendered, parts, changed)
         place, settings = delivery.lock(rendered), rendered["settings"]["apply"]
         lock = Lock(cluster, place["lock_namespace"], place["lock_name"], os.getppid())
         with lock.held(settings["lock_wait"], self.tell) as alive:
@@ -53,7 +53,7 @@ class ActionModule(Action):
             for part in parts if settings["wait"] else []:
                 emptying.wait(before[part["name"]])
                 self._gone(part, freed[part["name"]])
-        return {"changed": bool(changed), "servers": self._rows(cluster, parts)}
+        return self._result(cluster, rendered, parts, changed)
 
     def _tell(self, cluster: Cluster, parts: list[dict], changed: list[dict], before: dict[str, dict]) -> None:
         for part in parts:
@@ -76,5 +76,10 @@ class ActionModule(Action):
         )
         self.tell(f"{part['name']}: its pods are gone{free if row['gpus'] != '0' else ''}")
 
-    def _rows(self, cluster: Cluster, parts: list[dict]) -> list[dict]:
-        return [{"server": part["name"], **parking.read(parked.live_of(cluster, part))} for part in parts]
+    def _result(self, cluster: Cluster, rendered: dict, parts: list[dict], changed: list[dict]) -> dict:
+        rows = [{"server": part["name"], **parking.read(parked.live_of(cluster, part))} for part in parts]
+        prices = [preflight.price(part, parking.hours(row, cluster.now)) for part, row in zip(parts, rows, strict=True)]
+        handed = {"check": self._task.check_mode, "changed": len(changed)}
+        servers = [row | {"price": price} for row, price in zip(rows, prices, strict=True)]
+        self.hand_on(rendered["cluster"]["name"], park={**handed, "servers": servers})
+        return {"changed": bool(changed), "servers": rows}

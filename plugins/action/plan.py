@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import difflib
 import os
 
@@ -14,7 +15,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     writes,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster, describe
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, recorded
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders
@@ -25,6 +26,7 @@ class ActionModule(Action):
     """Work out what a run would do, take the lock, and prepare the cluster for the one apply."""
 
     untouched = "Nothing was applied."
+    share = 0.4
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
@@ -56,6 +58,7 @@ class ActionModule(Action):
             self.tell_change(change.lines())
         if self._task.diff and not self._task.check_mode:
             self._tell_diffs(diffs)
+        self.hand_on(rendered["cluster"]["name"], deploy=self._deploy(found, record))
         return {
             "changed": bool(plan.changes or plan.prune or plan.release) if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
@@ -71,6 +74,19 @@ class ActionModule(Action):
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,
             "diff": diffs,
+        }
+
+    def _deploy(self, found: list[planning.Change], record: int) -> dict:
+        """Give what is handed on of a plan."""
+        counts = collections.Counter(change.action for change in found)
+        return {
+            "check": self._task.check_mode,
+            "changed": len(found),
+            "created": counts["create"],
+            "updated": counts["update"],
+            "pruned": counts["prune"] + counts["remove"],
+            "release": record,
+            "changes": [{"action": one.action, "object": describe(one.item), "what": one.told()} for one in found],
         }
 
     def _tell_diffs(self, diffs: list[dict]) -> None:

@@ -52,6 +52,7 @@ class ActionModule(Action):
             "problems": problems,
             "notices": [*rendered["notices"], *notices, *unchecked],
         }
+        self.hand_on(name, preflight=_handed(report))
         stopped = f"cluster {name}: {numbered(problems)}" if problems else ""
         return {"changed": False, "report": report, "warnings": notices if options["cluster"] else [], "msg": stopped}
 
@@ -59,6 +60,19 @@ class ActionModule(Action):
         """Show lines together, below the cluster's name where the run has several: before each it would take too much of them."""
         first = ["the servers"] if self.cluster else []
         self.tell("\n  ".join([*first, *lines]).replace("  \n", "\n"))
+
+
+def _handed(report: Mapping) -> dict:
+    """Give what is handed on of a preflight."""
+    keys = ("server", "verdict", "why", "pods", "gpus", "instance_type", "nodes", "cost_per_hour")
+    costs = [row["cost_per_hour"] for row in report["pools"]]
+    return {
+        "fits": report["fits"],
+        "cost_per_hour": None if None in costs else sum(costs),
+        "servers": [{key: row[key] for key in keys} for row in report["servers"]],
+        "problems": report["problems"],
+        "notices": report["notices"],
+    }
 
 
 def _planned(connection: dict, rendered: Mapping, misfits: list[str]) -> tuple[list[str], list[str], list[str]]:

@@ -39,6 +39,8 @@ NOT_LOOKED_AT = "not looked at: there are no AWS credentials"
 class ActionModule(Action):
     """Say how every server of a cluster is; never fails by what it finds, nor by what does not answer."""
 
+    share = 0.8
+
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
         rendered = options["rendered"]
@@ -54,6 +56,7 @@ class ActionModule(Action):
             report |= _identity(cluster, rendered, options["identity"])
         report["findings"] = findings.of(report, now)
         self.tell(_told(report))
+        self.hand_on(report["cluster"], report=_handed(report))
         return {"changed": False, "report": report}
 
 
@@ -164,10 +167,25 @@ def _identity(cluster: Cluster, rendered: Mapping, wanted: bool) -> dict:
     return {"identity": f"account {account.id}", "chains": [chain.data() for chain in chains]}
 
 
+def _counted(report: Mapping) -> dict[str, int]:
+    return {kind: sum(one["kind"] == kind for one in report["findings"]) for kind in findings.KINDS}
+
+
+def _handed(report: Mapping) -> dict:
+    """Give what is handed on of a report."""
+    return {
+        "reached": report["answers"],
+        "servers": len(report["servers"]),
+        "ready": sum(row["state"] == rows.READY for row in report["servers"]),
+        **_counted(report),
+        "cost_per_hour": report["cost_per_hour"],
+        "findings": report["findings"],
+    }
+
+
 def _told(report: Mapping) -> str:
     if not report["answers"]:
         return findings.silence(report["why"])
-    counts = [(kind, sum(one["kind"] == kind for one in report["findings"])) for kind in findings.KINDS]
     ready = sum(row["state"] == rows.READY for row in report["servers"])
-    told = ", ".join(f"{count} {kind}" for kind, count in counts if count)
+    told = ", ".join(f"{count} {kind}" for kind, count in _counted(report).items() if count)
     return f"{ready} of {len(report['servers'])} servers ready; {told or 'nothing needs a person'}"

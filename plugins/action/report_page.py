@@ -15,6 +15,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.report import page
 class ActionModule(Action):
     """Write one page of all reports."""
 
+    share = 0.2
+
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
         path = Path(options["path"])
@@ -34,4 +36,6 @@ class ActionModule(Action):
         except OSError as error:
             raise Failure(f"report_html is {path}: can't be written: {error.strerror}") from error
         self._display.display(f"  {path}: {len(text.encode()) / 1e6:.1f} MB")
+        for report in options["reports"]:
+            self.hand_on(report["cluster"], report={"page": str(path)})
         return {"changed": False, "path": str(path)}

@@ -14,6 +14,7 @@ class ActionModule(Action):
     """Read a release, as a rendering for the role apply; writes nothing."""
 
     untouched = "Nothing was applied."
+    share = 0.1
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
@@ -46,5 +47,7 @@ class ActionModule(Action):
         told = []
         if record["result"] != archive.SUCCEEDED:
             told = [f"release {number} has not succeeded ({record['result']}): what comes back may not run"]
+        handed = {key: record[key] for key in ("time", "result", "by", "commit")}
+        self.hand_on(rendered["cluster"]["name"], rollback={"release": number, **handed})
         back = releases.rendering(rendered, items, record["components"], number)
         return {"changed": False, "rendered": back, "warnings": told}

@@ -33,6 +33,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 class ActionModule(Action):
     """Prune, wait for the rollout, free the lock, say where everything runs, and hand over to Argo CD where that is asked for."""
 
+    share = 0.3
+
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
         rendered, plan, check = options["rendered"], options["plan"], self._task.check_mode
@@ -67,6 +69,7 @@ class ActionModule(Action):
             if rendered["settings"]["apply"]["handover"] and not check:
                 result = self._hand_over(cluster, rendered, result)
         self._close(rendered, plan, result, options["connection"])
+        self.hand_on(rendered["cluster"]["name"], deploy=_handed(result))
         return result
 
     def _finish(self, cluster: Cluster, rendered: dict, record: int, result: str, reason: str = "") -> None:
@@ -129,6 +132,16 @@ class ActionModule(Action):
                 lock.release(noted)
         except (ApiError, Unreachable) as error:
             self._display.warning(f"{self.cluster}the lock could not be freed ({error}); it frees itself")
+
+
+def _handed(result: dict) -> dict:
+    """Give what is handed on of where everything runs."""
+    found: dict = {"workloads": rollout.handed(result["workloads"])}
+    if "applications" in result:
+        found["applications"] = result["applications"]
+    if "released" in result:
+        found["handed_over"] = len(result["released"])
+    return found
 
 
 def _deployments(rendered: dict) -> list[dict]:

@@ -12,6 +12,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 class ActionModule(Action):
     """Ask each model server what its users will ask."""
 
+    share = 0.2
+
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
         rendered, urls, keys = checked(options["rendered"]), options["urls"], options["keys"]
@@ -33,4 +35,5 @@ class ActionModule(Action):
         if failed:
             lines = "".join(f"\n{questions.line(answer)}" for answer in failed)
             raise Failure(f"{len(failed)} of {len(answers)} questions got no right answer:{lines}")
+        self.hand_on(rendered["cluster"]["name"], smoke=questions.handed(answers))
         return {"changed": False, "answers": answers}

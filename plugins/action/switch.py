@@ -24,6 +24,7 @@ class ActionModule(Action):
     """Let the judge's pods go before those of another variant come."""
 
     untouched = "Nothing was applied."
+    share = 0.1
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
@@ -47,12 +48,15 @@ class ActionModule(Action):
             switching.stay_parked(part["objects"], live)
         saved = [switching.as_it_was(item, planner.manager, planner.adoptable) for item in live]
         switching.start(saved, _pods(live))
+        before, told = _described(live), _told(options["inventory"], where(task_vars.get(VARIABLE)), variant)
+        handed = {"check": self._task.check_mode, "variant": variant, "before": before, "taken_back": False}
+        self.hand_on(rendered["cluster"]["name"], switch={**handed, "to_change": told})
         return {
             "rendered": rendered,
-            "before": _described(live),
+            "before": before,
             "saved": saved,
             "asked": asked,
-            "told": _told(options["inventory"], where(task_vars.get(VARIABLE)), variant),
+            "told": told,
             "changed": bool(deployments),
         }
 
@@ -103,6 +107,7 @@ class ActionModule(Action):
                 "playbooks/site.yml makes what the inventory says, whatever is there now."
             ) from None
         told = f"{cause}\nSo it was taken back, and what runs is what ran before: {before}."
+        self.hand_on(name, switch={"taken_back": True, "cause": cause})
         return {"rendered": rendered, "changed": bool(deployments), "cause": cause, "told": told}
 
 

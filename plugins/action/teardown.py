@@ -61,7 +61,7 @@ class ActionModule(Action):
                     f"{self.untouched} {asked}: what stands above would be removed from {cluster.url}, with all that it serves. "
                     f"If that is meant: {job.given('teardown_confirm', name)}"
                 )
-            return _result(bool(goes or leases or doomed), name, list(map(describe, goes)), left)
+            return self._result(bool(goes or leases or doomed), name, list(map(describe, goes)), left)
         removed = []
         if goes or work.found.blind:
             work.check_rights(goes)
@@ -76,7 +76,7 @@ class ActionModule(Action):
         self._say(left)
         done = [*map(describe, removed), *gone]
         self.tell(f"cluster {name}: " + (f"removed {len(done)} objects" if done else "nothing to remove"))
-        return _result(bool(done), name, done, left)
+        return self._result(bool(done), name, done, left)
 
     def _check(self, rendered: Mapping, task_vars: dict) -> None:
         """Refuse several clusters at once, and variables that say nothing certain of where to look."""
@@ -134,7 +134,9 @@ class ActionModule(Action):
                 raise
         return [f"Namespace {place}"]
 
-
-def _result(changed: bool, name: str, removed: list[str], left: list[dict]) -> dict:
-    rows = [{"cost_per_hour": None, **row} for row in left]
-    return {"changed": changed, "report": {"cluster": name, "removed": removed, "left": rows}}
+    def _result(self, changed: bool, name: str, removed: list[str], left: list[dict]) -> dict:
+        rows = [{"cost_per_hour": None, **row} for row in left]
+        cost = sum(row["cost_per_hour"] or 0 for row in rows)
+        handed = {"check": self._task.check_mode, "changed": len(removed), "cost_per_hour": cost}
+        self.hand_on(name, teardown={**handed, "removed": removed, "left": rows})
+        return {"changed": changed, "report": {"cluster": name, "removed": removed, "left": rows}}

@@ -37,6 +37,9 @@ class ActionModule(Action):
             raise Failure(f"{error.filename}: {error.strerror}. Run it again when that is put right") from None
         old_and_new = {**write, **{path: (text, "") for path, text in remove.items()}}
         self.tell(f"{os.path.relpath(root)}: {len(wanted)} files, {len(write)} written, {len(remove)} removed")
+        handed = {"check": self._task.check_mode, "files": len(wanted), "folder": os.path.relpath(root)}
+        lists = {"written": list(write), "removed": list(remove)}
+        self.hand_on(cluster["name"], tree={**handed, "changed": len(write) + len(remove), **lists})
         return {
             "changed": bool(old_and_new),
             "files": len(wanted),

@@ -22,5 +22,11 @@ class ActionModule(Action):
             for line in columns(["what", "name", "change"], one["lines"]) if one["lines"] else []:
                 self.tell(f"  {line}")
         problems = [located(text, upgraded["places"]) for text in upgraded["problems"]]
+        servers = [
+            {key: one[key] for key in ("server", "from", "to")} | {"changes": len(one["lines"])} for one in found
+        ]
+        lines = [f"{one['server']}: {': '.join(line)}" for one in found for line in one["lines"]]
+        handed = {"starts": not problems, "servers": servers, "lines": lines, "problems": problems}
+        self.hand_on(rendered["cluster"]["name"], upgrade=handed)
         stopped = f"cluster {rendered['cluster']['name']}: {numbered(problems)}" if problems else ""
         return {"changed": False, "servers": found, "problems": problems, "msg": stopped}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
@@ -47,7 +48,7 @@ class ActionModule(Action):
         if check:
             changed = [part for part in parts if parked.wake(cluster, part, dry_run=True)[1]]
             self._tell(cluster, parts, changed, before)
-            return {"changed": bool(changed), "workloads": [], "answers": []}
+            return self._result(cluster, rendered, parts, changed, before)
         place, settings = delivery.lock(rendered), rendered["settings"]["apply"]
         lock = Lock(cluster, place["lock_namespace"], place["lock_name"], os.getppid())
         with lock.held(settings["lock_wait"], self.tell) as alive:
@@ -56,7 +57,7 @@ class ActionModule(Action):
             for part in parts:
                 gating.forget(cluster, part)
             if not settings["wait"]:
-                return {"changed": bool(changed), "workloads": [], "answers": []}
+                return self._result(cluster, rendered, parts, changed, before)
             live = rollout.Watch(cluster, settings, self.tell, alive).wait([*map(parked.deployment, parts)])
             answers = [
                 answer
@@ -68,7 +69,27 @@ class ActionModule(Action):
             self.tell(line)
         if wrong := [questions.line(answer) for answer in answers if not answer["ok"]]:
             raise Failure("awake, but without a right answer: " + "; ".join(wrong))
-        return {"changed": bool(changed), "workloads": rows, "answers": answers}
+        return self._result(cluster, rendered, parts, changed, before, rows, answers)
+
+    def _result(
+        self,
+        cluster: Cluster,
+        rendered: dict,
+        parts: list[dict],
+        changed: list[dict],
+        before: dict[str, dict],
+        rows: Sequence[dict] = (),
+        answers: Sequence[dict] = (),
+    ) -> dict:
+        """Give the task's result, and hand on what was woken."""
+        servers = []
+        for part in parts:
+            hours = parking.hours(parking.read(before[part["name"]]), cluster.now)
+            servers.append({"server": part["name"], "woken": part in changed, "price": preflight.price(part, hours)})
+        handed = {"check": self._task.check_mode, "changed": len(changed), "servers": servers}
+        more = {"workloads": rollout.handed(rows), **questions.handed(answers)}
+        self.hand_on(rendered["cluster"]["name"], wake={**handed, **more})
+        return {"changed": bool(changed), "workloads": list(rows), "answers": list(answers)}
 
     def _tell(self, cluster: Cluster, parts: list[dict], changed: list[dict], before: dict[str, dict]) -> None:
         for part in parts:

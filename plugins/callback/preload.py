@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import action_loader, filter_loader, lookup_loader, test_loader
-from ansible_collections.modelyard.core.plugins.plugin_utils import worker
+from ansible_collections.modelyard.core.plugins.plugin_utils import runner, worker
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import WHOLE
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ description:
   - Loaded before the fork, it is inherited. What it saves stands in
     docs/architecture.md.
   - A fork ends with the process, too, however that ends.
+  - An old ansible-runner shows what tasks show (docs/execution-environment.md).
   - A play of this project's whose own tags are skipped ends in an error, instead of doing nothing.
 """
 
@@ -35,7 +36,7 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "modelyard.core.preload"
 
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
-        """Load ansible-core's filters, tests and lookups that templates use, and bind the workers; returns nothing, raises nothing.
+        """Load ansible-core's filters, tests and lookups that templates use, bind the workers, mend the runner; returns nothing, raises nothing.
 
         Args:
             playbook: what is about to run, not looked at.
@@ -46,6 +47,7 @@ class CallbackModule(CallbackBase):
         test_loader.get("ansible.builtin.defined")
         lookup_loader.get("ansible.builtin.env")
         worker.bind()
+        runner.mend()
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         """Tell that tags leave nothing of a play of this project's to be done, which Ansible ends without a word; returns nothing.

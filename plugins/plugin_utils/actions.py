@@ -11,6 +11,7 @@ import yaml
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.modelyard.core.plugins.plugin_utils import artifacts
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import trust
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.places import located
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, numbered
@@ -61,6 +62,7 @@ class Action(ActionBase):
     Attributes:
         untouched: what is said before the problems of a :class:`Refused`: what was left as it is.
         cluster: name of the cluster, with ``: `` behind it, where the run has several; else ``''``.
+        share: how much of what a run may hand on of a cluster this action may; those of one playbook have at most 1 together.
     """
 
     TRANSFERS_FILES = False
@@ -68,6 +70,7 @@ class Action(ActionBase):
     supports_check_mode = True
     untouched = ""
     cluster = ""
+    share = 1.0
 
     def run(self, tmp: Any = None, task_vars: dict | None = None) -> dict:
         """Check the arguments, do the work, and turn what stops it into a failed task."""
@@ -76,6 +79,8 @@ class Action(ActionBase):
         # Ansible's tagged values are not what the API, boto3 and the YAML writer take.
         options = json.loads(json.dumps(options))
         known = task_vars or {}
+        self._handed: dict[str, dict] = {}
+        self._clusters = max(len(known.get("ansible_play_hosts_all") or ()), 1)
         # -e reason='two words' reaches Ansible as reason=two and a word of which it says nothing.
         if words := known.get("_raw_params"):
             raise Stopped(UNNAMED.format(words=words))
@@ -89,7 +94,7 @@ class Action(ActionBase):
         try:
             if "connection" in options and (options.get("place") or options["rendered"]["cluster"]).get("require_tls"):
                 options["connection"] = trust.required(options["connection"])
-            return self._named(self.perform(options, known))
+            result = self._named(self.perform(options, known))
         except Refused as error:
             problems = [located(text, known_places) for text in error.problems]
             raise Stopped(f"{where}{self.untouched} {numbered(problems)}".strip()) from None
@@ -100,6 +105,28 @@ class Action(ActionBase):
             for told in trust.warnings:
                 self._display.warning(f"{self.cluster}{told}")
             trust.warnings.clear()
+        if self._handed:
+            result["ansible_stats"] = {"data": self._handed, "per_host": False, "aggregate": True}
+        return result
+
+    def hand_on(self, cluster: str, /, **what: dict) -> None:
+        """Hand on what was done to a cluster, to whoever comes after this run: see docs/artifacts.md. Of a task that fails nothing is.
+
+        Args:
+            cluster: its name.
+            what: what was done to its keys, as ``artifacts.handed`` takes them.
+        """
+        if found := artifacts.handed(what, self.room - len(cluster) - artifacts.FRAME):
+            self._handed.setdefault(artifacts.RESULTS, {}).setdefault(cluster, {}).update(found)
+
+    @property
+    def room(self) -> float:
+        """Bytes that this action may hand on of a cluster."""
+        return self.share * artifacts.RESULTS_BYTES / self._clusters
+
+    def hand_on_as(self, name: str, value: Any) -> None:
+        """Hand on a value under a name of its own: of dictionaries, lists and numbers those of all clusters become one."""
+        self._handed[name] = value
 
     def _named(self, result: dict) -> dict:
         """Let what Ansible shows of a result name the cluster."""

@@ -78,8 +78,12 @@ class Change:
 
     def summary(self) -> str:
         """One line: ``update Deployment ml-models/vllm: spec.replicas 2 -> 1; ...``."""
-        told = [*map(difference.flat, self._details()), *self.notes]
-        return self._name() + (f": {'; '.join(told)}" if told else "")
+        told = self.told()
+        return self._name() + (f": {told}" if told else "")
+
+    def told(self) -> str:
+        """What of it: ``spec.replicas 2 -> 1; ...``, without a credential."""
+        return "; ".join([*map(difference.flat, self._details()), *self.notes])
 
     def lines(self) -> list[str]:
         """The same for people: a single short detail beside the object, several below it, one a line."""

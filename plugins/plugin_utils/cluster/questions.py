@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 
 import urllib3
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, parking
@@ -43,6 +44,12 @@ def counted(answers: list[dict]) -> str:
     text = f"{len(right)} of {len(servers)} servers answered right" if servers else "no server was asked"
     text += f" ({len(asked)} question{'s'[: len(asked) != 1]})" if asked else ""
     return text + (f", {len(silent)} not asked: {', '.join(sorted(silent))}" if silent and servers else "")
+
+
+def handed(answers: Sequence[dict]) -> dict:
+    """Give what a run hands on of the answers: questions that were put, those of them that got a right answer, and all of it."""
+    asked = [answer for answer in answers if answer["question"]]
+    return {"asked": len(asked), "right": sum(answer["ok"] for answer in asked), "answers": answers}
 
 
 def ask(cluster: Cluster, server: dict, rendered: dict, url: str | None = None, key: str | None = None) -> list[dict]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import parking, volumes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
@@ -326,6 +327,19 @@ def _container_line(state: dict) -> str:
 def _runs(pod: dict) -> bool:
     containers = pod["status"].get("containerStatuses") or []
     return bool(containers) and all(item["ready"] and item.get("containerID") for item in containers)
+
+
+def handed(rows: Sequence[dict]) -> list[dict]:
+    """Give the rows of :func:`table` as a run hands them on: numbers instead of what a person reads."""
+    found = []
+    for row in rows:
+        ready, _, wanted = row["ready"].partition(" ")[0].partition("/")
+        counts = {"ready": int(ready), "wanted": int(wanted), "gpus": int(row["gpus"])}
+        texts = {key: row[key] for key in ("profile", "model", "node")}
+        found.append(
+            {"workload": row["workload"], **counts, **texts, "answers": row["answers"], "parked": row["parked"]}
+        )
+    return found
 
 
 def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:

@@ -1,0 +1,144 @@
+"""A playbook as an AWX job: ansible-runner in a private data directory laid out as AWX does it, and what it leaves there."""
+
+import functools
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+JOB = "4711"
+
+
+def copy_project(target: Path) -> None:
+    """Copy what Git has or would take: a checkout, as AWX's project sync makes it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if os.path.lexists(ROOT / name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+
+
+@functools.cache
+def local_inventory() -> str:
+    """The inventory `local` as AWX reads it, as JSON."""
+    command = [BIN / "ansible-inventory", "-i", "inventories/local", "--list", "--export"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def inventory_script(hosts: dict[str, dict], variables: dict) -> str:
+    """Print the local inventory as AWX has it after an import: one script, all variables inside; with other hosts where some are given."""
+    content = json.loads(local_inventory())
+    content["clusters"]["vars"] |= variables
+    if hosts:
+        content["clusters"]["hosts"] = list(hosts)
+        content["_meta"] = {"hostvars": hosts}
+    return f"#! /usr/bin/env python3\n# -*- coding: utf-8 -*-\nprint({json.dumps(content)!r})\n"
+
+
+class Job:
+    """A private data directory, and what ansible-runner left in it.
+
+    Attributes:
+        folder, home: the directory, and the job's HOME in it. artifacts, output: of the last run.
+    """
+
+    def __init__(self, folder: Path, hosts: dict[str, dict] | None = None, **variables):
+        self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir(parents=True)
+        copy_project(folder / "project")
+        # What AWX makes of ansible.cfg: its own folder for requirements.yml, then the project's paths, then the defaults.
+        paths = {
+            "ANSIBLE_COLLECTIONS_PATH": f"{folder}/requirements_collections:collections:~/.ansible/collections:/usr/share/ansible/collections",
+            "ANSIBLE_ROLES_PATH": f"{folder}/requirements_roles:roles:~/.ansible/roles:/usr/share/ansible/roles:/etc/ansible/roles",
+        }
+        self.awx = {**paths, "HOME": str(self.home), "JOB_ID": JOB, "AWX_PRIVATE_DATA_DIR": str(folder)}
+        self.awx |= {"ANSIBLE_FORCE_COLOR": "True", "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True"}
+        self.awx |= {"ANSIBLE_RETRY_FILES_ENABLED": "False"}
+        self._write("env/settings", {"job_timeout": 300, "suppress_env_files": True})
+        self._write("inventory/hosts", inventory_script(hosts or {}, variables))
+        (folder / "inventory/hosts").chmod(stat.S_IRWXU)
+
+    def _write(self, name: str, content: object) -> None:
+        file = self.folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+
+    def start(
+        self, ident: str, credential: dict[str, str], playbook: str, options: str, runner: Path, **extra
+    ) -> subprocess.Popen:
+        """Start the job as AWX's runner does, with nothing of this machine's environment; see `run`."""
+        self._write("env/envvars", {**self.awx, **credential})
+        self._write("env/extravars", {"awx_job_id": 4711, "tower_job_id": 4711, "awx_user_name": "ada", **extra})
+        self._write("env/cmdline", f"-u root --forks 5 {options}")
+        self.artifacts = self.folder / "artifacts" / ident
+        clean = {"PATH": f"{BIN}{os.pathsep}{os.defpath}", "HOME": str(self.home), "LANG": "C.UTF-8"}
+        return subprocess.Popen(
+            [runner, "run", self.folder, "-p", playbook, "--ident", ident],
+            env=clean,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(
+        self,
+        ident: str,
+        credential: dict[str, str],
+        playbook: str = "playbooks/site.yml",
+        options: str = "",
+        runner: Path = BIN / "ansible-runner",
+        **extra,
+    ) -> int:
+        """Run the job to its end; returns the exit code.
+
+        Args:
+            ident: of its artifacts. credential: what AWX puts into the environment. playbook: below the project.
+            options: of ansible-playbook. runner: the program. extra: variables, as a survey has them.
+        """
+        process = self.start(ident, credential, playbook, options, runner, **extra)
+        self.output, _ = process.communicate()
+        return process.returncode
+
+    def events(self) -> list[dict]:
+        """The events of the last run, in their order."""
+        found = [json.loads(file.read_text()) for file in (self.artifacts / "job_events").glob("*.json")]
+        return sorted(found, key=lambda event: event["counter"])
+
+    def stats(self) -> dict:
+        """What the last run's last event says."""
+        (stats,) = [event["event_data"] for event in self.events() if event["event"] == "playbook_on_stats"]
+        assert stats["processed"]
+        return stats
+
+    def changed(self) -> int:
+        """How many tasks of the last run changed something."""
+        return sum(self.stats()["changed"].values())
+
+    def said(self) -> str:
+        """All that the last run printed, as one line."""
+        return " ".join((self.artifacts / "stdout").read_text().split())
+
+    def files_with(self, text: str) -> list[str]:
+        """Files that hold a text, but for the credential's own and the runner's note of the environment (AWX masks it)."""
+        return [
+            str(file.relative_to(self.folder))
+            for file in self.folder.rglob("*")
+            if file.is_file()
+            and file != self.folder / "env/envvars"
+            and not file.match("artifacts/*/command")
+            and text.encode() in file.read_bytes()
+        ]

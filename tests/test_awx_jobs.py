@@ -1,0 +1,36 @@
+"""Every playbook as an AWX job, and a job's output under the runners of older AWX nodes."""
+
+import re
+
+import pytest
+from awx_jobs import BIN, Job
+from services import python_of
+
+RUNNERS = {"2.4.0": lambda: python_of("runner").parent / "ansible-runner", "2.4.3": lambda: BIN / "ansible-runner"}
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """A job that needs no cluster, for two of which one is wrong."""
+    hosts = {"good": {}, "bad": {"vllm_replicas": "many", "triton_replica": 3}}
+    return Job(tmp_path_factory.mktemp("offline") / "job", hosts)
+
+
+def shown(job: Job) -> list[str]:
+    """The lines that a person reads, without their colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", (job.artifacts / "stdout").read_text()).splitlines()
+
+
+@pytest.mark.parametrize("version", RUNNERS)
+def test_what_a_task_shows_and_a_message_of_several_lines_can_be_read(offline, version):
+    assert offline.run(version, {}, "playbooks/preflight.yml", runner=RUNNERS[version]()) == 2, offline.output
+    lines = shown(offline)
+    # Of a table that the task shows while it works.
+    assert [line for line in lines if line.startswith("  judge-vllm ")]
+    assert [line for line in lines if "errantly" in line] == []
+    # Of the refusal, each problem on a line of its own.
+    begin = lines.index("fatal: [bad]: FAILED! => ")
+    told = [line.strip() for line in lines[begin + 1 : begin + 6]]
+    assert told[:3] == ["changed: false", "msg: |-", "cluster bad: 2 problems:"]
+    assert told[3].startswith("1. triton_replica is 3: no such variable")
+    assert told[4].startswith("2. vllm_replicas is 'many': must be a whole number")
