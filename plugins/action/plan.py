@@ -8,10 +8,12 @@ import os
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    approval,
     archive,
     delivery,
     provenance,
     releases,
+    twins,
     writes,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
@@ -42,7 +44,10 @@ class ActionModule(Action):
         planner = planning.Planner(cluster, {**settings, "recorded": recorded(seen)})
         plan = planner.make()
         prepared, record = False, 0
-        if (plan.changes or plan.prune or plan.release) and not self._task.check_mode:
+        differs = bool(plan.changes or plan.prune or plan.release)
+        if differs:
+            twins.check(task_vars)
+        if differs and not self._task.check_mode:
             created = [item for item in plan.namespaces if writes.create_namespace(cluster, item)]
             if lock.acquire(seen, settings["lock_wait"], self.tell, plan.kinds) or plan.namespaces:
                 plan = self._again(planner, lock)
@@ -60,7 +65,7 @@ class ActionModule(Action):
             self._tell_diffs(diffs)
         self.hand_on(rendered["cluster"]["name"], deploy=self._deploy(found, record))
         return {
-            "changed": bool(plan.changes or plan.prune or plan.release) if self._task.check_mode else prepared,
+            "changed": differs if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
             "prune": [
                 {key: change.item[key] for key in ("apiVersion", "kind")}
@@ -69,6 +74,7 @@ class ActionModule(Action):
                 for change in plan.prune
             ],
             "changes": [change.summary() for change in found],
+            "rows": [approval.row(change) for change in found],
             "kinds": plan.kinds,
             "record": record,
             "missing": [item["kind"] for item in plan.missing],
