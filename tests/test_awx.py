@@ -60,8 +60,8 @@ def test_a_second_job_changes_nothing(deployed, credential, cluster):
     unchecked = {key: value for key, value in credential.items() if key != "K8S_AUTH_SSL_CA_CERT"}
     before = cluster.resource_versions()
     # Under the oldest runner that is known to work, too.
-    without = {**unchecked, "K8S_AUTH_VERIFY_SSL": "False"}
-    assert deployed.run("second", without, runner=python_of("runner").parent / "ansible-runner") == 0
+    oldest = python_of("runner").parent / "ansible-runner"
+    assert deployed.run("second", {**unchecked, "K8S_AUTH_VERIFY_SSL": "False"}, runner=oldest) == 0, deployed.output
     assert deployed.changed() == 0
     assert "cluster local: nothing to change" in deployed.said()
     assert "errantly" not in deployed.said()

@@ -9,9 +9,9 @@ import os
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import handover
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
-    approval,
     archive,
     delivery,
+    foretold,
     kinds,
     parked,
     releases,
@@ -97,9 +97,9 @@ class ActionModule(Action):
         counted = summary.counted(len(plan["changes"]), self._task.check_mode)
         rows = result.get("applications", result["workloads"])
         self.tell(counted if self.cluster else f"cluster {rendered['cluster']['name']}: {counted}")
-        foretold = approval.lines(plan["rows"], self.width) if self._task.check_mode else []
+        changes = foretold.lines(plan["rows"], self.width) if self._task.check_mode else []
         # What runs is what ran before, and the two tables are told apart.
-        for line in [*foretold, "", "what runs now:"] if foretold and rows else foretold:
+        for line in [*changes, "", "what runs now:"] if changes and rows else changes:
             if line or not self.cluster:
                 self.tell(line)
         for line in summary.closing(rendered, rows, connection, self.width):

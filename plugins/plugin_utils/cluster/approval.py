@@ -1,87 +1,158 @@
-"""Lays out what a run would change for whoever approves it: action, object and what that does to those who use a server; never asks a cluster."""
+"""Holds what a run would do against what was approved (``apply_approved``); never asks a cluster, and never writes.
+
+A run in check mode hands on a digest of its plan, and a run that is given one does exactly that or nothing. The digest covers what the
+inventory asks of each object that changes, and what the cluster has of the fields that would change: so a change of either counts, and
+nothing that differs from run to run, as the number of pods that an autoscaler keeps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils import table
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import describe
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change, shown
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused, problem
 
-HEADINGS = ("would", "object", "effect")
-NONE = "-"
+VARIABLE = "apply_approved"
+ALGORITHM = "sha256"
+# Characters of the digest of one change, which only tells what differs: the digest of all decides.
+SHORT = 12
+FORM = "must be what a run in check mode has handed on, {CLUSTER: {digest: sha256:...}}, as a dictionary or as JSON"
+NOT_HELD = f"{VARIABLE} is what a deploy was approved to do: it is not held against"
 
 
-def row(change: Any) -> dict[str, str]:
-    """Give the row of a change.
+def of(rendered: Mapping, changes: Sequence[Change]) -> dict:
+    """Give what is approved, of a run in check mode.
 
     Args:
-        change: a ``Change``, with its notes.
+        rendered: the structure of ``servers.render``.
+        changes: all that the plan does.
 
     Returns:
-        ``would`` (the action), ``kind``, ``object``, and ``effect``: ``-`` where nothing starts, ends or is lost.
+        ``digest``; ``changes``, by action and object a short digest of each; ``rollback_to``, where a release comes back.
     """
+    entries = {_name(change): _text(change) for change in changes}
+    back = {"rollback_to": rendered["rollback_to"]} if rendered.get("rollback_to") else {}
     return {
-        "would": change.action,
-        "kind": change.item["kind"],
-        "object": describe(change.item),
-        "effect": effect(change),
+        "digest": f"{ALGORITHM}:{_digest(json.dumps(sorted(map(_text, changes))))}",
+        "changes": {name: _digest(text)[:SHORT] for name, text in sorted(entries.items())},
+        **back,
     }
 
 
-def effect(change: Any) -> str:
-    """Say what a change does beyond its object."""
-    kind = change.item["kind"]
-    if change.cascade is not None:
-        return "Argo CD removes what it deployed" if change.cascade else "what it deployed stays"
-    if kind == "PersistentVolumeClaim" and not change.after and change.before:
-        return "its data goes with it"
-    if kind != "Deployment":
-        return NONE
-    return "; ".join(change.notes) or _of_pods(change.before, change.after)
+def small(approved: dict, size: float) -> dict:
+    """Give it in at most so many bytes of JSON, with ``more`` for the changes that it leaves out; nothing where not even the digest has room."""
+    kept, names = dict(approved), list(approved["changes"])
+    while len(json.dumps(kept)) > size:
+        if not names:
+            return {}
+        names = names[: len(names) * 3 // 4]
+        left_out = len(approved["changes"]) - len(names)
+        kept |= {"changes": {name: approved["changes"][name] for name in names}, "more": left_out}
+    return kept
 
 
-def _of_pods(before: Mapping | None, after: Mapping | None) -> str:
-    """Say what becomes of the pods of a Deployment which no note is about: none of those that serve is replaced."""
-    if not after:
-        return "nothing of it serves now"
-    pods = after["spec"].get("replicas", 1)
-    if not before:
-        return f"starts {_counted(pods)}" if pods else "starts no pod"
-    was = before["spec"].get("replicas", 1)
-    if before["spec"]["template"] != after["spec"]["template"]:
-        return f"replaces {_counted(was)}, none of which serves now" if was else "its pods are parked"
-    return f"restarts no pod, and there are {pods} instead of {was}" if pods != was else "restarts no pod"
-
-
-def _counted(pods: int) -> str:
-    return f"{pods} pod{'s'[: pods > 1]}"
-
-
-def lines(rows: list[dict], width: int = 0) -> list[str]:
-    """Lay the rows out.
+def check(rendered: Mapping, changes: Sequence[Change]) -> str:
+    """Refuse a run that would not do what was approved.
 
     Args:
-        rows: of :func:`row`, in the order of a run.
-        width: characters that a line may have; 0 for any number.
+        rendered: the structure of ``servers.render``; its setting ``apply_approved`` says what was, or is empty.
+        changes: all that the plan does.
 
     Returns:
-        the table; those of one action and one kind that have no effect are one row. Where it is too wide, each effect stands below
-        its object, so that nothing of it is cut; none for no rows.
+        what the operator should know, or ``""``.
+
+    Raises:
+        Refused: something else was approved, or nothing for this cluster; with what differs.
     """
-    groups: dict[tuple, list[dict]] = {}
-    for one in rows:
-        alone = one["object"] if one["effect"] != NONE else ""
-        groups.setdefault((one["would"], one["kind"], alone), []).append(one)
-    found = [
-        (would, same[0]["object"] if len(same) == 1 else f"{len(same)} x {kind}", same[0]["effect"])
-        for (would, kind, _), same in groups.items()
+    given = rendered["settings"]["apply"]["approved"]
+    if given in ("", None):
+        return ""
+    found, name, release = _read(given), rendered["cluster"]["name"], rendered.get("rollback_to") or 0
+    if rendered.get("recovers"):
+        return f"{NOT_HELD} a switch"
+    if release and not any(one.get("rollback_to") for one in found.values()):
+        return f"{NOT_HELD} a rollback"
+    if not changes:
+        return "nothing is left to do of what was approved"
+    if name not in found:
+        there = ", ".join(found) or "none"
+        raise Refused([f"{VARIABLE} has nothing of cluster {name} (it has: {there}), and there are changes"])
+    approved, now = found[name], of(rendered, changes)
+    if approved.get("rollback_to", 0) != release:
+        meant = [
+            f"a rollback to release {number}" if number else "a deploy"
+            for number in (approved.get("rollback_to", 0), release)
+        ]
+        raise Refused([f"{VARIABLE}: what was approved is {meant[0]}, and this run is {meant[1]}"])
+    if approved["digest"] != now["digest"]:
+        raise Refused(["\n  ".join(_told(approved, now, changes))])
+    return f"as approved: {len(changes)} change{'s'[: len(changes) != 1]}"
+
+
+def _told(approved: Mapping, now: Mapping, changes: Sequence[Change]) -> list[str]:
+    """Word what differs."""
+    before, more = approved.get("changes", {}), approved.get("more", 0)
+    lines = [
+        f"{VARIABLE}: what this run would do is not what was approved. Run it in check mode again, and have that approved:"
     ]
-    if not found:
-        return []
-    together = table.columns(HEADINGS, found)
-    if not width or max(map(len, together)) <= width:
-        return together
-    head, *rest = table.columns(HEADINGS[:2], [one[:2] for one in found])
-    below = [[f"        {one[2]}"] if one[2] != NONE else [] for one in found]
-    return [head, *(text for line, more in zip(rest, below, strict=True) for text in (line, *more))]
+    for change in changes:
+        name = _name(change)
+        if name not in before and more:
+            lines.append(f"new, or not named in the approval: {change.summary()}")
+        elif name not in before:
+            lines.append(f"new: {change.summary()}")
+        elif before[name] != now["changes"][name]:
+            lines.append(f"other than approved: {change.summary()}")
+    lines += [f"approved, and no longer to be done: {name}" for name in before if name not in now["changes"]]
+    if more:
+        lines.append(
+            f"the approval names {len(before)} of {len(before) + more} changes, so not all that differs can be told"
+        )
+    return lines
+
+
+def _read(given: Any) -> dict[str, dict]:
+    try:
+        found = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        found = None
+    if not isinstance(found, Mapping) or not all(map(_right, found.values())):
+        raise Refused([problem(VARIABLE, given, FORM)])
+    return {name: dict(one) for name, one in found.items()}
+
+
+def _right(one: Any) -> bool:
+    kinds = {"digest": str, "changes": dict, "more": int, "rollback_to": int}
+    return (
+        isinstance(one, Mapping)
+        and "digest" in one
+        and all(isinstance(one.get(key, kind()), kind) for key, kind in kinds.items())
+    )
+
+
+def _name(change: Change) -> str:
+    return f"{change.action} {describe(change.item)}"
+
+
+def _text(change: Change) -> str:
+    """Write all of a change that is approved, so that the same change gives the same text."""
+    item, live = change.item, change.before
+    facts: dict[str, Any] = {"name": _name(change), "api": item.get("apiVersion", ""), "cascade": change.cascade}
+    if change.action in ("create", "update"):
+        facts |= {"wanted": item, "takeover": change.takeover}
+    if change.action == "update":
+        differing = fields.changes(shown(live), shown(change.after))
+        facts["there"] = sorted([fields.dotted(path), json.dumps(old, sort_keys=True)] for path, old, _ in differing)
+    elif live:
+        # What goes is this object, and no other that has its name by then.
+        facts["uid"] = live["metadata"]["uid"]
+    return json.dumps(facts, sort_keys=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.new(ALGORITHM, text.encode(), usedforsecurity=False).hexdigest()

@@ -27,6 +27,8 @@ from kubernetes.dynamic.exceptions import DynamicApiError
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 ACCEPTED = "application/json, */*"
+# All groups in one answer (KEP-3352), where the API server is of Kubernetes 1.30 or later.
+DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
@@ -61,6 +63,8 @@ class ApiError(Failure):
 
 class Unreachable(Failure):
     """No answer from the API server, or no usable connection settings."""
+
+    answers = False
 
 
 def within(seconds: float, look: Callable[[], Any]) -> Any:
@@ -103,6 +107,7 @@ class Cluster:
         """
         self._connection = {key: value for key, value in connection.items() if value not in (None, "")}
         self._resources: dict[str, dict[str, dict]] = {}
+        self._discovered = False
         self.warnings: list[str] = []
         self.now = None
         self._connect()
@@ -251,6 +256,8 @@ class Cluster:
         Returns:
             the ``APIResource`` (``name`` is the plural, ``namespaced``), or ``None`` when the cluster lacks the API.
         """
+        if "/" in api_version and not self._discovered:
+            self._discover()
         if api_version not in self._resources:
             root = "/api/" if "/" not in api_version else "/apis/"
             try:
@@ -261,6 +268,26 @@ class Cluster:
                 found = []
             self._resources[api_version] = {item["kind"]: item for item in found if "/" not in item["name"]}
         return self._resources[api_version].get(kind)
+
+    def _discover(self) -> None:
+        """Look up the kinds of all groups at once; of a server that can't tell them so, each version is asked for."""
+        try:
+            found = self.request("GET", "/apis", accept=f"{DISCOVERY},{ACCEPTED}")
+        except ApiError:
+            found = {}
+        for group in found["items"] if found.get("kind") == "APIGroupDiscoveryList" else []:
+            for version in group["versions"]:
+                # The server of an aggregated API may be away, and what is known of it out of date.
+                if version.get("freshness", "Current") == "Current":
+                    self._resources[f"{group['metadata']['name']}/{version['version']}"] = {
+                        one["responseKind"]["kind"]: {
+                            "name": one["resource"],
+                            "namespaced": one["scope"] == "Namespaced",
+                        }
+                        for one in version.get("resources") or []
+                        if one.get("responseKind")
+                    }
+        self._discovered = True
 
     def path(self, api_version: str, kind: str, namespace: str | None, name: str = "") -> str:
         """The path of an object, or of its collection when no name is given."""

@@ -1,7 +1,8 @@
 """Works out what a run would do to a cluster; never writes.
 
 Every object is read and server-side applied as a dry run, so that the API server itself says what would change, what
-is invalid and whose field is in the way. An object whose live state would not change is not applied at all.
+is invalid and whose field is in the way. Only of one that is surely as it is to be (``cluster/settled.py``) it need not be asked.
+An object whose live state would not change is not applied at all.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     parking,
     quota,
     room,
+    settled,
     unmet,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.admission import Admission
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -202,6 +205,9 @@ class Planner:
         self.leftovers = Leftovers(cluster, options)
         # What is listed for the pruning anyway need not be read one by one.
         self.live: dict[tuple, dict] = {}
+        # The live namespaces, as far as this credential can see them; and what an unchanged object meets on its way.
+        self.namespaces: dict[str, dict] = {}
+        self.admission: Admission | None = None
 
     def make(self) -> Plan:
         """Work the plan out; writes nothing.
@@ -229,6 +235,7 @@ class Planner:
         released = {change.item["metadata"]["name"] for change in plan.release if change.item["kind"] == "Application"}
         found = self.leftovers.look(absent) if self.options["components"] else []
         self.live = {identity(item): item for item in found}
+        self.admission = Admission(self.cluster, self.namespaces)
         results = self.cluster.parallel(lambda item: self._examine(item, roles, released), present)
         problems += [text for result in results for text in result[0]]
         if problems:
@@ -352,6 +359,8 @@ class Planner:
                 if error.status != 403:
                     raise
                 continue  # This credential can't see namespaces: the dry run of an object in it will tell.
+            if live:
+                self.namespaces[name] = live
             if live and live["status"].get("phase") == "Terminating":
                 problems.append(f"namespace {name} is being deleted: wait until it is gone, then run again")
             elif not live and not known.get(name, {}).get("create"):
@@ -441,6 +450,8 @@ class Planner:
             if not live or live["apiVersion"] != item["apiVersion"]:
                 live = self.cluster.get(item)
             item, adoptable = parking.left(item, live, self.manager, adoptable, self.cluster.now)
+            if live and self._is_settled(item, live, adoptable):
+                return self._compare(item, live, live, released, adoptable)
             try:
                 result = self._rehearsed(item, live, self.options["force"], adoptable)
             except ApiError as error:
@@ -467,6 +478,11 @@ class Planner:
             if _waits_for_role(item, error, roles):
                 return [], Change("create", item, None, item), []
             return [_explain(item, error) + self._holders(live, error)], None, []
+
+    def _is_settled(self, item: dict, live: dict, adoptable: list[str]) -> bool:
+        """Tell whether a dry run would surely say that there is nothing to change."""
+        known = self.admission and self.admission.passes(item)
+        return bool(known) and settled.holds(item, live, self.manager, adoptable)
 
     def _holders(self, live: dict | None, error: ApiError) -> str:
         """Name those whose fields are left alone, where what they set may be what stands against ours."""
