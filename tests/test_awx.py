@@ -101,10 +101,7 @@ def test_a_job_writes_nothing_outside_its_own_folders(deployed):
 def test_a_job_with_the_wrong_token_is_refused(job, credential, cluster):
     before = cluster.resource_versions()
     assert job.run("denied", {**credential, "K8S_AUTH_API_KEY": DENIED})
-    told = (
-        "cluster local: Unauthorized (the token in the job''s Kubernetes credential is wrong or has expired: renew it)"
-    )
-    assert told in job.said(), job.said()
+    assert "cluster local: Unauthorized (the token in the job''s Kubernetes credential is" in job.said(), job.said()
     assert cluster.resource_versions() == before
     assert job.files_with(DENIED) == []
 
