@@ -17,8 +17,11 @@ import jsonschema
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.loader import action_loader
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, writes
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.admission import Admission
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, describe
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS, own
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change, Planner
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from kubernetes.client import Configuration
 from rendering import rendered
@@ -213,3 +216,56 @@ def _deliver(run: Run, these: dict, check_mode: bool) -> None:
     run.changed += bool(run.plan["apply"])
     run.rollout = act("rollout", run.said, plan=run.plan, **these)
     run.changed += run.rollout["changed"]
+
+
+class Asking(Planner):
+    """A planner that notes of which objects it asks the API server by a dry run."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.asked: set[str] = set()
+
+    def _rehearsed(self, item: dict, *more: Any) -> dict:
+        self.asked.add(describe(item))
+        return super()._rehearsed(item, *more)
+
+
+class Both:
+    """The plan of single objects, where only what is in doubt is dry-run, beside the one where all are.
+
+    Attributes:
+        changes: how many objects were found to be changed.
+    """
+
+    def __init__(self, connection: dict, found: dict) -> None:
+        options = delivery.options(found)
+        self.objects = options["objects"]
+        self.fast, self.full = Asking(Cluster(connection), options), Asking(Cluster(connection), options)
+        self.cluster, self.changes = self.full.cluster, 0
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        self.fast.admission = Admission(self.fast.cluster, {NAMESPACE: self.cluster.get(namespace)})
+
+    def compare(self, item: dict) -> Change | None:
+        """Look at one object; where no dry run is made, one must say the same. Gives what is to be changed."""
+        found, version, asked = [], "", self.fast.asked
+        # Not while a controller writes.
+        while version != (version := self._version(item)):
+            self.fast.asked = set()
+            found = [self.fast._examine(item, set(), set())]
+            found += [] if self.fast.asked else [self.full._examine(item, set(), set())]
+        said = [(problems, change and change.lines(), notices) for problems, change, notices in found]
+        assert said[0] == said[-1], f"{describe(item)}\n{json.dumps(self.cluster.get(item))}"
+        self.changes += found[0][1] is not None
+        self.fast.asked |= asked
+        return found[0][1]
+
+    def _version(self, item: dict) -> str:
+        return ((self.cluster.get(item) or {}).get("metadata") or {}).get("resourceVersion", "none")
+
+    def take_back(self, item: dict) -> None:
+        """Do with one object what a run does."""
+        change = self.full._examine(item, set(), set())[1]
+        if change and change.takeover:
+            writes.adopt(self.cluster, change, self.full.manager)
+        if change:
+            self.cluster.apply(change.item, self.full.manager, force=True, dry_run=False)

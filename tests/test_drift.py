@@ -24,7 +24,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Cluster,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity, own
-from delivering import NAMESPACE, act, deliver, local
+from delivering import NAMESPACE, Both, act, deliver, local
 from kubernetes.client import Configuration
 from rendering import rendered, run_render
 from test_leftovers import config_map, cron_job, own_objects
@@ -205,6 +205,15 @@ def test_nothing_else_is_found_and_no_credential_is_shown(platform, edited):
     assert said[-1] == f"cluster local: {report['drift']} differences, {report['objects']} objects compared"
     (told,) = report["notices"]
     assert "under the cluster name another: ConfigMap ml-models/foreign" in told
+
+
+def test_a_run_that_asks_the_api_server_only_where_it_must_finds_all_of_them(platform, edited):
+    found = local(platform, **PLATFORM)
+    both = Both({"kubeconfig": str(platform.kubeconfig)}, found)
+    for item in both.objects:
+        both.compare(item)
+    assert both.changes > 10
+    assert both.full.asked
 
 
 # --- Credentials, clusters and delivery ------------------------------------------------------------

@@ -8,7 +8,6 @@ is kubernetes.core's, and the requests are plain ones on the same urllib3 pool.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
@@ -19,6 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import urllib3
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
 from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import trust
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from kubernetes.client import ApiException
 from kubernetes.config import ConfigException
@@ -27,6 +27,8 @@ from kubernetes.dynamic.exceptions import DynamicApiError
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 ACCEPTED = "application/json, */*"
+# All groups in one answer (KEP-3352), where the API server is of Kubernetes 1.30 or later.
+DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = urllib3.Timeout(connect=10, read=60)
@@ -44,14 +46,14 @@ class ApiError(Failure):
         details: the ``Status`` object that came with it, or ``{}``.
     """
 
-    def __init__(self, status: int, body: bytes):
+    def __init__(self, status: int, body: bytes, more: str = ""):
         try:
             self.details = json.loads(body)
         except ValueError:
             self.details = {}
         self.status = status
         message = self.details.get("message") if isinstance(self.details, dict) else None
-        super().__init__(message or body.decode(errors="replace")[:500] or f"HTTP status {status}")
+        super().__init__((message or body.decode(errors="replace")[:500] or f"HTTP status {status}") + more)
 
     @property
     def causes(self) -> list[dict]:
@@ -61,6 +63,8 @@ class ApiError(Failure):
 
 class Unreachable(Failure):
     """No answer from the API server, or no usable connection settings."""
+
+    answers = False
 
 
 def within(seconds: float, look: Callable[[], Any]) -> Any:
@@ -103,6 +107,7 @@ class Cluster:
         """
         self._connection = {key: value for key, value in connection.items() if value not in (None, "")}
         self._resources: dict[str, dict[str, dict]] = {}
+        self._discovered = False
         self.warnings: list[str] = []
         self.now = None
         self._connect()
@@ -111,21 +116,18 @@ class Cluster:
         try:
             self._api = within(CONNECTED_SECONDS, lambda: get_api_client(**self._connection)).client.client
         except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(
-                f"{error.pool.host}:{error.pool.port} does not answer: {getattr(error, 'reason', error)}"
-            ) from error
+            raise _unanswered(f"{error.pool.host}:{error.pool.port}", error) from error
         except (ApiException, DynamicApiError) as error:
-            raise Unreachable(f"the API server refuses the connection: {error.status} {error.reason}") from error
+            if not error.status:  # of the Kubernetes client's own: what came before any answer
+                raise _unanswered("the API server", Exception(error.reason)) from error
+            more = trust.renewal(self._connection) if error.status == 401 else ""
+            raise Unreachable(f"the API server refuses the connection: {error.status} {error.reason}{more}") from error
         except (ConfigException, CoreException, OSError, ValueError, TypeError) as error:
-            source = (
-                self._connection.get("kubeconfig")
-                or os.environ.get("K8S_AUTH_KUBECONFIG")
-                or "platform_connection, K8S_AUTH_*"
-            )
-            raise Unreachable(f"the connection settings can't be used ({source}): {error}") from error
+            raise Unreachable(trust.unusable(self._connection, error)) from error
         self._pool = self._api.rest_client.pool_manager
         # kubernetes.core turns these off at its import; Ansible's workers turn them on again.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        trust.note(self._api.configuration)
 
     @property
     def url(self) -> str:
@@ -172,7 +174,7 @@ class Cluster:
             if text not in self.warnings:
                 self.warnings.append(text)
         if answer.status >= 400:
-            raise ApiError(answer.status, answer.data)
+            raise ApiError(answer.status, answer.data, trust.renewal(self._connection) if answer.status == 401 else "")
         return (
             json.loads(answer.data)
             if "json" in answer.headers.get("Content-Type", "")
@@ -196,8 +198,7 @@ class Cluster:
                 retries=urllib3.Retry(2 if patient else 0, backoff_factor=0.2, raise_on_status=False),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise Unreachable(f"{self.url} does not answer: {reason}") from error
+            raise _unanswered(self.url, error) from error
 
     def stream(self, method: str, path: str, headers: dict, body: bytes, seconds: float) -> urllib3.BaseHTTPResponse:
         """Pass one request on, and give the answer as it comes, whatever its status.
@@ -255,6 +256,8 @@ class Cluster:
         Returns:
             the ``APIResource`` (``name`` is the plural, ``namespaced``), or ``None`` when the cluster lacks the API.
         """
+        if "/" in api_version and not self._discovered:
+            self._discover()
         if api_version not in self._resources:
             root = "/api/" if "/" not in api_version else "/apis/"
             try:
@@ -265,6 +268,26 @@ class Cluster:
                 found = []
             self._resources[api_version] = {item["kind"]: item for item in found if "/" not in item["name"]}
         return self._resources[api_version].get(kind)
+
+    def _discover(self) -> None:
+        """Look up the kinds of all groups at once; of a server that can't tell them so, each version is asked for."""
+        try:
+            found = self.request("GET", "/apis", accept=f"{DISCOVERY},{ACCEPTED}")
+        except ApiError:
+            found = {}
+        for group in found["items"] if found.get("kind") == "APIGroupDiscoveryList" else []:
+            for version in group["versions"]:
+                # The server of an aggregated API may be away, and what is known of it out of date.
+                if version.get("freshness", "Current") == "Current":
+                    self._resources[f"{group['metadata']['name']}/{version['version']}"] = {
+                        one["responseKind"]["kind"]: {
+                            "name": one["resource"],
+                            "namespaced": one["scope"] == "Namespaced",
+                        }
+                        for one in version.get("resources") or []
+                        if one.get("responseKind")
+                    }
+        self._discovered = True
 
     def path(self, api_version: str, kind: str, namespace: str | None, name: str = "") -> str:
         """The path of an object, or of its collection when no name is given."""
@@ -350,6 +373,10 @@ class Cluster:
 
         open_ones = [entry for entry in wanted if not by_rules(entry)]
         return [entry for entry, no in zip(open_ones, self.parallel(refused, open_ones), strict=True) if no]
+
+
+def _unanswered(server: str, error: Exception) -> Unreachable:
+    return Unreachable(trust.unanswered(server, getattr(error, "reason", None) or error))
 
 
 def readable(read: Callable, *args: Any, denied: Any = None, **query: Any) -> Any:

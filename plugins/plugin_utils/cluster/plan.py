@@ -1,7 +1,8 @@
 """Works out what a run would do to a cluster; never writes.
 
 Every object is read and server-side applied as a dry run, so that the API server itself says what would change, what
-is invalid and whose field is in the way. An object whose live state would not change is not applied at all.
+is invalid and whose field is in the way. Only of one that is surely as it is to be (``cluster/settled.py``) it need not be asked.
+An object whose live state would not change is not applied at all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shlex
 from dataclasses import dataclass, field
 
 import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     difference,
@@ -22,8 +24,10 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     parking,
     quota,
     room,
+    settled,
     unmet,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.admission import Admission
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     ApiError,
@@ -160,13 +164,18 @@ def check_cluster(cluster: Cluster, options: dict) -> None:
     """
     name, url, uid = options["cluster_name"], options["api_server"], options["kube_system_uid"]
     problems = []
+    source = (
+        "platform_connection or the job's Kubernetes credential"
+        if job.number()
+        else "platform_connection or K8S_AUTH_*"
+    )
     if not url and not uid:
         problems.append(
             f"cluster {name}: the inventory does not name the cluster it means; set platform_api_server or platform_kube_system_uid, so that a run never writes to another"
         )
     if url and not same_url(url, cluster.url):
         problems.append(
-            f"cluster {name}: platform_api_server is {url}, but the connection (platform_connection or K8S_AUTH_*) leads to {cluster.url}"
+            f"cluster {name}: platform_api_server is {url}, but the connection ({source}) leads to {cluster.url}"
         )
     if uid and not problems:
         found = cluster.request("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"]
@@ -196,6 +205,9 @@ class Planner:
         self.leftovers = Leftovers(cluster, options)
         # What is listed for the pruning anyway need not be read one by one.
         self.live: dict[tuple, dict] = {}
+        # The live namespaces, as far as this credential can see them; and what an unchanged object meets on its way.
+        self.namespaces: dict[str, dict] = {}
+        self.admission: Admission | None = None
 
     def make(self) -> Plan:
         """Work the plan out; writes nothing.
@@ -223,6 +235,7 @@ class Planner:
         released = {change.item["metadata"]["name"] for change in plan.release if change.item["kind"] == "Application"}
         found = self.leftovers.look(absent) if self.options["components"] else []
         self.live = {identity(item): item for item in found}
+        self.admission = Admission(self.cluster, self.namespaces)
         results = self.cluster.parallel(lambda item: self._examine(item, roles, released), present)
         problems += [text for result in results for text in result[0]]
         if problems:
@@ -346,6 +359,8 @@ class Planner:
                 if error.status != 403:
                     raise
                 continue  # This credential can't see namespaces: the dry run of an object in it will tell.
+            if live:
+                self.namespaces[name] = live
             if live and live["status"].get("phase") == "Terminating":
                 problems.append(f"namespace {name} is being deleted: wait until it is gone, then run again")
             elif not live and not known.get(name, {}).get("create"):
@@ -435,6 +450,8 @@ class Planner:
             if not live or live["apiVersion"] != item["apiVersion"]:
                 live = self.cluster.get(item)
             item, adoptable = parking.left(item, live, self.manager, adoptable, self.cluster.now)
+            if live and self._is_settled(item, live, adoptable):
+                return self._compare(item, live, live, released, adoptable)
             try:
                 result = self._rehearsed(item, live, self.options["force"], adoptable)
             except ApiError as error:
@@ -461,6 +478,11 @@ class Planner:
             if _waits_for_role(item, error, roles):
                 return [], Change("create", item, None, item), []
             return [_explain(item, error) + self._holders(live, error)], None, []
+
+    def _is_settled(self, item: dict, live: dict, adoptable: list[str]) -> bool:
+        """Tell whether a dry run would surely say that there is nothing to change."""
+        known = self.admission and self.admission.passes(item)
+        return bool(known) and settled.holds(item, live, self.manager, adoptable)
 
     def _holders(self, live: dict | None, error: ApiError) -> str:
         """Name those whose fields are left alone, where what they set may be what stands against ours."""
@@ -530,7 +552,7 @@ class Planner:
             return []
         name = live["metadata"]["name"]
         return [
-            f"{describe(live)}: {parking.told(note)}. It is left parked, though that is over: wake it with playbooks/wake.yml -e wake_servers={name}"
+            f"{describe(live)}: {parking.told(note)}. It is left parked, though that is over: wake it with {job.playbook('wake', 'wake_servers', name)}"
         ]
 
     def _without(self, item: dict, result: dict, rest: dict) -> dict:

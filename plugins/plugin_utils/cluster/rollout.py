@@ -12,7 +12,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Cluster,
     Unreachable,
     describe,
+    readable,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import MANAGED_BY, PROJECT, identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.volumes import unschedulable
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.names import GPU
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
@@ -131,6 +133,8 @@ class Watch:
         self.cluster, self.options, self.tell, self.alive = cluster, options, tell, alive
         self.since: dict[tuple, float] = {}
         self.lines: dict[str, str] = {}
+        # Not every credential that parks and wakes may.
+        self.may_list = True
 
     def wait(self, items: list[dict]) -> list[dict]:
         """Wait until all are rolled out.
@@ -149,9 +153,9 @@ class Watch:
         while True:
             try:
                 self.alive()
-                for item in items:
-                    if describe(item) not in done:
-                        self._look(item, done, started)
+                rest = [item for item in items if describe(item) not in done]
+                for item, live in zip(rest, self._read(rest), strict=True):
+                    self._look(item, live, done, started)
                 answered = time.monotonic()
             except (Unreachable, ApiError) as error:
                 # A control plane may fail over during a long wait; a refusal (4xx) does not heal.
@@ -169,8 +173,18 @@ class Watch:
             time.sleep(pause)
             pause = min(pause * 1.3, 3)
 
-    def _look(self, item: dict, done: dict, started: float) -> None:
-        name, live, waited = describe(item), self.cluster.get(item), time.monotonic() - started
+    def _read(self, items: list[dict]) -> list[dict | None]:
+        """Read Deployments: several by one list of ours, and alone what that has not."""
+        listed = {}
+        if len(items) > 1 and self.may_list:
+            namespace = items[0]["metadata"]["namespace"]
+            found = readable(self.cluster.list, "apps/v1", "Deployment", namespace, f"{MANAGED_BY}={PROJECT}")
+            self.may_list = found is not None
+            listed = {identity(live): live for live in found or []}
+        return [listed.get(identity(item)) or self.cluster.get(item) for item in items]
+
+    def _look(self, item: dict, live: dict | None, done: dict, started: float) -> None:
+        name, waited = describe(item), time.monotonic() - started
         if live is None:
             raise Failed(f"{name} is gone: something else deleted it during the rollout")
         if is_complete(live):
@@ -354,12 +368,11 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
         a pod is ready whose containers really run, which a simulated node's do not), parked: who parked it, since when and why, or '', and for how many hours it has been.
     """
 
-    def row(deployment):
+    def row(deployment, found):
         notes = deployment["metadata"].get("annotations") or {}
-        namespace = deployment["metadata"]["namespace"]
         pods = [
             pod
-            for pod in cluster.list("v1", "Pod", namespace, selector(deployment))
+            for pod in found
             if not pod["metadata"].get("deletionTimestamp") and pod.get("status", {}).get("phase", "Pending") in LIVING
         ]
         gpus = sum(
@@ -382,4 +395,19 @@ def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:
             "hours": parking.hours(note, cluster.now),
         }
 
-    return cluster.parallel(row, deployments)
+    return [row(one, found) for one, found in zip(deployments, _pods(cluster, deployments), strict=True)]
+
+
+def _pods(cluster: Cluster, deployments: list[dict]) -> list[list[dict]]:
+    """List the pods of each Deployment: of several in one namespace by one list, where their selectors share a key."""
+    chosen = [one["spec"]["selector"]["matchLabels"] for one in deployments]
+    shared = set.intersection(*map(set, chosen)) if chosen else set()
+    places = {one["metadata"]["namespace"] for one in deployments}
+    if not shared or len(places) > 1:
+        return cluster.parallel(
+            lambda one: cluster.list("v1", "Pod", one["metadata"]["namespace"], selector(one)), deployments
+        )
+    values = {key: sorted({labels[key] for labels in chosen}) for key in sorted(shared)}
+    query = ",".join(f"{key} in ({','.join(those)})" for key, those in values.items())
+    found = cluster.list("v1", "Pod", *places, query)
+    return [[pod for pod in found if labels.items() <= pod["metadata"]["labels"].items()] for labels in chosen]
