@@ -18,7 +18,7 @@ SHELL_FILES := controlplane/cluster controlplane/kind standins/build $(wildcard 
 COMPILED := ansible ansible_collections/kubernetes kubernetes kubernetes_validate yaml jinja2 markupsafe urllib3 requests \
 	cryptography dateutil boto3 botocore jmespath jsonschema referencing attr certifi charset_normalizer idna oauthlib requests_oauthlib websocket
 
-.PHONY: help deploy destroy check smoke image ee render specs dashboards bench pictures vendor kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
+.PHONY: help deploy destroy check smoke image ee render specs dashboards bench bench-docs pictures vendor kubeconfig env build lock lint test test-unit test-kind test-vllm test-gitops test-aws molecule clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,8 +50,11 @@ specs: env ## Write roles/*/meta/argument_specs.yml, which ansible-doc reads, fr
 dashboards: env ## Write roles/*/files/dashboard.json, Grafana's dashboards, from what tools/dashboards.py says
 	@$(BIN)/python tools/dashboards.py
 
-bench: env build ## Time a run with nothing to change beside kubectl apply -k, and runs over several clusters; prints JSON
-	@$(BIN)/python tools/bench.py
+bench: env build ## Measure deploys beside kubectl, Helm and Argo CD: JSON and a page in bench/ (BENCH_RUNS=5, BENCH_ONLY=nochange,first,rendering,clusters)
+	@$(BIN)/python tools/bench
+
+bench-docs: env ## Put the figures of the last make bench into docs/benchmark.md
+	@$(BIN)/python tools/bench --docs
 
 pictures: deploy ## Draw docs/images: a plan and a refusal from runs on the local cluster, and a report of made-up clusters (Chromium)
 	@MODELYARD_KUBECONFIG="$$($(CONTROL) kubeconfig)" $(BIN)/python tools/pictures.py

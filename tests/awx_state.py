@@ -56,13 +56,14 @@ class State:
         polls: how often an update is asked for before it has ended.
         sync_error: what a project's update fails with.
         galaxy: whether Galaxy is reachable; an organization with a Galaxy credential needs it for its projects' updates.
+        lost: paths that no project has; any other is there.
         imported: variables and hosts that an update of an inventory source brings.
     """
 
     def __init__(self):
         self.objects = {kind: {} for kind in KINDS}
         self.links, self.surveys, self.roles, self.updates = {}, {}, {}, {}
-        self.polls, self.sync_error, self.galaxy = 1, "", False
+        self.polls, self.sync_error, self.galaxy, self.lost = 1, "", False, set()
         self.imported = {"variables": {}, "hosts": {}}
         self.settings = {"SCHEDULE_MAX_JOBS": 10, "AWX_TASK_ENV": {}, "SESSION_COOKIE_AGE": 1800}
         self.ids = itertools.count(1)
@@ -228,7 +229,7 @@ class State:
         if project and not project["scm_revision"]:
             update.update(status="failed", job_explanation="Missing a revision to run due to failed project update.")
             return
-        if project and not (ROOT / source["source_path"]).exists():
+        if source["source_path"] in self.lost:
             update.update(status="failed", stdout=f"Source does not exist: {source['source_path']}")
             return
         inventory = self.objects["inventories"][source["inventory"]]

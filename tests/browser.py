@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
+import functools
+import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +24,13 @@ import websocket  # locked, since the Kubernetes client needs it
 OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
     *("--hide-scrollbars", "--remote-debugging-port=0", "--remote-allow-origins=*", "about:blank"),
+)
+ROOT = Path(__file__).parents[1]
+CACHE = Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard")
+AXE = (
+    "axe-core",
+    "4.14.1",
+    "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
 )
 STARTS_SECONDS = ANSWERS_SECONDS = 60
 KEYS = {
@@ -86,6 +97,14 @@ class Page:
             self.send("Input.dispatchKeyEvent", type="keyDown", key=letter, text=letter)
             self.send("Input.dispatchKeyEvent", type="keyUp", key=letter)
 
+    def axe(self) -> list[tuple]:
+        """What axe-core finds wrong with the page for those who can't see it well: rule, element, what to do."""
+        self.run(_axe())
+        found = self.run("axe.run().then(({violations, passes}) => ({violations, passes: passes.length}))")
+        assert found["passes"] > 20
+        wrong = [(one["id"], node) for one in found["violations"] for node in one["nodes"]]
+        return [(name, node["target"], node["failureSummary"]) for name, node in wrong]
+
     def picture(self, quality: int = 0) -> bytes:
         """Give a picture of the window: a PNG, or a WebP of a quality up to 100."""
         given = {"format": "webp", "quality": quality} if quality else {"format": "png"}
@@ -106,6 +125,23 @@ class Page:
     def asked(self) -> list[str]:
         """Every URL that was asked for since the page was opened."""
         return [event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"]  # fmt: skip
+
+
+@functools.cache
+def _axe() -> str:
+    """axe-core's program, fetched once."""
+    spec = importlib.util.spec_from_file_location("vendor", ROOT / "tools" / "vendor.py")
+    vendor = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(vendor)
+    file = CACHE / "npm" / f"{AXE[0]}-{AXE[1]}.js"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            content = vendor.member(vendor.fetched(*AXE), "axe.min.js")
+            file.with_suffix(".new").write_bytes(content)
+            file.with_suffix(".new").replace(file)
+    return file.read_text(encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -237,7 +237,7 @@ def test_a_playbook_that_is_interrupted_takes_back_what_it_made(cloud, tmp_path,
 def test_without_credentials_it_says_where_they_come_from(cloud, monkeypatch):
     for variable in aws_api.CREDENTIALS:
         monkeypatch.delenv(variable)
-    with pytest.raises(AnsibleActionFail, match="give the job an AWS credential, or set irsa_aws_profile"):
+    with pytest.raises(AnsibleActionFail, match="set irsa_aws_profile, AWS_PROFILE, or AWS_ACCESS_KEY_ID"):
         act("aws")
 
 

@@ -180,6 +180,7 @@ def pins():
         "Kubernetes": {go("kubernetes", "k8s.io/kubernetes")},
         "Kubernetes, schemas": set(ast.literal_eval(schemas)),
         "kustomize": {go("kustomize", "sigs.k8s.io/kustomize/kustomize/v5")},
+        "Helm": {go("helm", "helm.sh/helm/v4")},
         "Argo CD": argocd,
         "Prometheus Operator": {go("crds", "github.com/prometheus-operator/prometheus-operator")},
         "Prometheus": {f"{major[1]}.{int(major[2])}.{major[3]}"},

@@ -6,8 +6,10 @@ import collections
 import difflib
 import os
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import artifacts
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
+    approval,
     archive,
     delivery,
     provenance,
@@ -41,12 +43,13 @@ class ActionModule(Action):
         seen = lock.read()
         planner = planning.Planner(cluster, {**settings, "recorded": recorded(seen)})
         plan = planner.make()
+        if told := approval.check(rendered, _changes(plan)):
+            self.tell(told)
         prepared, record = False, 0
         if (plan.changes or plan.prune or plan.release) and not self._task.check_mode:
             created = [item for item in plan.namespaces if writes.create_namespace(cluster, item)]
             if lock.acquire(seen, settings["lock_wait"], self.tell, plan.kinds) or plan.namespaces:
-                plan = self._again(planner, lock)
-                plan.namespaces += created
+                plan = self._again(planner, lock, rendered, created)
             record = self._begin(cluster, lock, plan, rendered, task_vars)
             prepared = self._prepare(cluster, lock, plan, rendered, record)
         elif not self._task.check_mode:
@@ -59,6 +62,9 @@ class ActionModule(Action):
         if self._task.diff and not self._task.check_mode:
             self._tell_diffs(diffs)
         self.hand_on(rendered["cluster"]["name"], deploy=self._deploy(found, record))
+        # A switch has ended the old judge's pods by the time of its plan.
+        if self._task.check_mode and not rendered.get("recovers"):
+            self._hand_on_for_approval(rendered, found)
         return {
             "changed": bool(plan.changes or plan.prune or plan.release) if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
@@ -74,6 +80,7 @@ class ActionModule(Action):
             "missing": [item["kind"] for item in plan.missing],
             "warnings": plan.notices,
             "diff": diffs,
+            **self.unshown(),
         }
 
     def _deploy(self, found: list[planning.Change], record: int) -> dict:
@@ -89,6 +96,11 @@ class ActionModule(Action):
             "changes": [{"action": one.action, "object": describe(one.item), "what": one.told()} for one in found],
         }
 
+    def _hand_on_for_approval(self, rendered: dict, found: list[planning.Change]) -> None:
+        name, room = rendered["cluster"]["name"], artifacts.APPROVED_BYTES / self.clusters
+        if approved := approval.small(approval.of(rendered, found), room - len(name) - artifacts.FRAME):
+            self.hand_on_as(artifacts.APPROVED, {name: approved})
+
     def _tell_diffs(self, diffs: list[dict]) -> None:
         """Show what Ansible shows of a task that changes something: outside check mode it is the next one that does."""
         for one in diffs:
@@ -96,14 +108,17 @@ class ActionModule(Action):
             for line in difflib.unified_diff(before, after, one["before_header"], one["after_header"], lineterm=""):
                 self.tell(line)
 
-    def _again(self, planner: planning.Planner, lock: Lock) -> planning.Plan:
+    def _again(self, planner: planning.Planner, lock: Lock, rendered: dict, created: list[dict]) -> planning.Plan:
         try:
             # What the other run applied, this one may have to prune.
             planner.options["recorded"] = recorded(lock.read())
-            return planner.make()
+            plan = planner.make()
+            plan.namespaces += created
+            approval.check(rendered, _changes(plan))
         except BaseException:
             lock.release()
             raise
+        return plan
 
     def _begin(self, cluster: Cluster, lock: Lock, plan: planning.Plan, rendered: dict, task_vars: dict) -> int:
         """Write the record of this release; 0 where there is nothing to change any more."""

@@ -48,7 +48,7 @@ class ActionModule(Action):
             return Inputs(described, hostvars[host], lambda value: value) if host in hostvars else None
 
         found = Rendering(inputs, task_vars["inventory_hostname"], other).run(roles, options["include_disabled"])
-        return found | {"changed": False}
+        return found | {"changed": False, **self.unshown()}
 
     @staticmethod
     def _declared(name: str, task_vars: dict) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import archive, delivery, releases
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
@@ -31,7 +32,11 @@ class ActionModule(Action):
         given = str(options["release"]).strip()
         if not given.isdecimal():
             there = ", ".join(map(str, sorted(records))) or "none yet"
-            said = f"release={given}: is no number" if given else "name the release to bring back: -e release=N"
+            said = (
+                f"release={given}: is no number"
+                if given
+                else f"name the release to bring back: {job.given('release', 'N')}"
+            )
             raise Refused([f"{said}; there are: {there} (playbooks/history.yml)", *damaged])
         number = int(given)
         items = releases.objects(cluster, rendered, number)

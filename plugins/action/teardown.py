@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, owned, remains
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
@@ -58,7 +59,7 @@ class ActionModule(Action):
                 )
                 raise Failure(
                     f"{self.untouched} {asked}: what stands above would be removed from {cluster.url}, with all that it serves. "
-                    f"If that is meant: -e teardown_confirm={name}"
+                    f"If that is meant: {job.given('teardown_confirm', name)}"
                 )
             return self._result(bool(goes or leases or doomed), name, list(map(describe, goes)), left)
         removed = []

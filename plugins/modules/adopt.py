@@ -21,6 +21,7 @@ options:
       cluster_name: {description: Name of the cluster., type: str, required: true}
       api_server: {description: URL of the API server., type: str, default: ''}
       kube_system_uid: {description: UID of its namespace kube-system., type: str, default: ''}
+      require_tls: {description: Check its certificate in any case., type: bool, default: false}
   namespace:
     description: Where to look.
     type: str

@@ -12,6 +12,7 @@ from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.modelyard.core.plugins.plugin_utils import artifacts
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import trust
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.places import located
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused, numbered
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import LOADER
@@ -61,6 +62,7 @@ class Action(ActionBase):
     Attributes:
         untouched: what is said before the problems of a :class:`Refused`: what was left as it is.
         cluster: name of the cluster, with ``: `` behind it, where the run has several; else ``''``.
+        clusters: how many the run has.
         share: how much of what a run may hand on of a cluster this action may; those of one playbook have at most 1 together.
     """
 
@@ -69,6 +71,7 @@ class Action(ActionBase):
     supports_check_mode = True
     untouched = ""
     cluster = ""
+    clusters = 1
     share = 1.0
 
     def run(self, tmp: Any = None, task_vars: dict | None = None) -> dict:
@@ -79,7 +82,7 @@ class Action(ActionBase):
         options = json.loads(json.dumps(options))
         known = task_vars or {}
         self._handed: dict[str, dict] = {}
-        self._clusters = max(len(known.get("ansible_play_hosts_all") or ()), 1)
+        self.clusters = max(len(known.get("ansible_play_hosts_all") or ()), 1)
         # -e reason='two words' reaches Ansible as reason=two and a word of which it says nothing.
         if words := known.get("_raw_params"):
             raise Stopped(UNNAMED.format(words=words))
@@ -91,12 +94,21 @@ class Action(ActionBase):
         if len(known.get("ansible_play_hosts_all") or ()) > 1:
             self.cluster = f"{name or known['inventory_hostname']}: "
         try:
+            if "connection" in options and (options.get("place") or options["rendered"]["cluster"]).get("require_tls"):
+                options["connection"] = trust.required(options["connection"])
             result = self._named(self.perform(options, known))
         except Refused as error:
             problems = [located(text, known_places) for text in error.problems]
             raise Stopped(f"{where}{self.untouched} {numbered(problems)}".strip()) from None
         except Failure as error:
-            raise Stopped(where + located(str(error), known_places)) from None
+            # For who counts the clusters that are gone.
+            gone = {} if error.answers else {"answers": False}
+            raise Stopped(where + located(str(error), known_places), result=gone) from None
+        finally:
+            # Ansible shows a warning once, however many tasks of a run have it.
+            for told in trust.warnings:
+                self._display.warning(f"{self.cluster}{told}")
+            trust.warnings.clear()
         if self._handed:
             result["ansible_stats"] = {"data": self._handed, "per_host": False, "aggregate": True}
         return result
@@ -114,7 +126,7 @@ class Action(ActionBase):
     @property
     def room(self) -> float:
         """Bytes that this action may hand on of a cluster."""
-        return self.share * artifacts.RESULTS_BYTES / self._clusters
+        return self.share * artifacts.RESULTS_BYTES / self.clusters
 
     def hand_on_as(self, name: str, value: Any) -> None:
         """Hand on a value under a name of its own: of dictionaries, lists and numbers those of all clusters become one."""
@@ -142,6 +154,10 @@ class Action(ActionBase):
             Failure: what stops it, for the operator.
         """
         raise NotImplementedError
+
+    def unshown(self) -> dict[str, bool]:
+        """Give what keeps Ansible from showing a result that the next task reads, below -vvv: thousands of lines that nobody does."""
+        return {"_ansible_verbose_override": self._display.verbosity < 3}
 
     def tell(self, line: str) -> None:
         """Show a line at once, in the colour of what it begins with, under the cluster's name where the run has several."""

@@ -18,7 +18,7 @@ class Found(Action):
     """An action that finds what it is told to."""
 
     def __init__(self, what, clusters, share):
-        self.what, self.share, self._handed, self._clusters = what, share, {}, clusters
+        self.what, self.share, self._handed, self.clusters = what, share, {}, clusters
 
 
 def deploy(changes: int) -> dict:

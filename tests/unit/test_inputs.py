@@ -339,6 +339,10 @@ def test_of_an_unknown_variable_the_credentials_alone_are_hidden(name, value, sh
         ({"platform_cluster_name": "arn:aws:eks:x/y"}, "platform_cluster_name is 'arn:aws:eks:x/y': becomes a label"),
         ({"platform_api_server": "api.example.com"}, "platform_api_server is 'api.example.com': must be a URL"),
         ({"platform_api_server": ""}, "platform_api_server and platform_kube_system_uid are both empty"),
+        (
+            {"platform_api_server": "http://api", "platform_require_tls": True},
+            "must begin with https, since platform_require_tls",
+        ),
         ({"platform_kube_system_uid": "x"}, "platform_kube_system_uid is 'x': must be a UID"),
         ({"platform_aws_account_id": "123"}, "platform_aws_account_id is '123': must be the 12 digits"),
         ({"platform_aws_account_id": 0o12345670123}, "YAML reads a number with a leading 0 as octal"),

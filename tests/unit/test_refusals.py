@@ -158,13 +158,19 @@ def test_any_other_error_is_in_the_words_of_aws():
     ("error", "words"),
     [
         (NoCredentialsError(), "set irsa_aws_profile"),
-        (PartialCredentialsError(provider="env", cred_var="aws_secret_access_key"), "give the job an AWS credential"),
+        (
+            PartialCredentialsError(provider="env", cred_var="aws_secret_access_key"),
+            "set irsa_aws_profile, AWS_PROFILE, or AWS_ACCESS_KEY_ID",
+        ),
         (UnauthorizedSSOTokenError(), "run aws sso login"),
         (EndpointConnectionError(endpoint_url="https://sts.eu-x-1.amazonaws.com/"), "and platform_aws_region"),
     ],
 )
-def test_what_never_reached_aws_says_what_to_do(error, words):
+def test_what_never_reached_aws_says_what_to_do(error, words, monkeypatch):
     assert words in refusals.unanswered("sts", error)
+    if "set irsa_aws_profile" in words:
+        monkeypatch.setenv("JOB_ID", "7")
+        assert "give the job an AWS credential, or set irsa_aws_profile" in refusals.unanswered("sts", error)
 
 
 def test_nothing_secret_is_shown():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import checks
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.account import DENIED, Account, AwsError
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.associations import Associations
@@ -76,7 +77,7 @@ class Planner:
         if self.account.id != wanted:
             return [
                 f"the AWS credentials lead to account {self.account.id} ({self.account.caller}), but irsa_account_id is {wanted}: "
-                "give the job the credential of that account"
+                f"use that account's: {job.aws_credential()}"
             ]
         if self.account.partition != self.options["partition"]:
             return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import masked
 
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
@@ -84,7 +85,7 @@ def failed(action: str, subject: str, region: str, code: str, message: str) -> s
         message: AWS's own text, '' for none.
     """
     if code in EXPIRED:
-        return f"the AWS credentials have expired ({code} for {action}): give the job new ones"
+        return f"the AWS credentials have expired ({code} for {action}): renew them, and {job.aws_credential()}"
     if code in LATE or re.search(r"Signature (expired|not yet current)", message):
         return f"AWS takes the request as too old or too early ({code} for {action}): set this machine's clock"
     if code in UNKNOWN:
@@ -136,9 +137,9 @@ def unanswered(service: str, error: Exception) -> str:
         # Without the answer itself, which may be one of STS.
         return f"{service}: what answers is not AWS: {re.split(ANSWER, text)[0]}"
     if "SSO" in kind or kind == "TokenRetrievalError":
-        return f"{service}: {text}; run aws sso login, or give the job another credential"
+        return f"{service}: {text}; {'' if job.number() else 'run aws sso login, or '}{job.aws_credential()}"
     if "credential" in text.lower():
-        return f"{service}: {text}; give the job an AWS credential, or set irsa_aws_profile"
+        return f"{service}: {text}; {job.aws_credential()}"
     if kind == "EndpointConnectionError":
         return f"{service}: {text}; check the network, the proxy and platform_aws_region"
     return f"{service}: {text}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import drift, iam, names, policies
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.oldroles import OldRoles
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.ownership import (
@@ -45,7 +46,7 @@ class Roles(OldRoles):
                 account = names.account_of(item["role_arn"])
                 self.plan.notices.append(
                     f"{item['role_arn']} is in account {account}: run this playbook with the credential of that account too, "
-                    f"with -e irsa_account_id={account}"
+                    f"with {job.given('irsa_account_id', account)}"
                 )
         known = role_arns(self.options, self.account.id)
         for arn in known:

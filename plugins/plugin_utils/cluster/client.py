@@ -8,7 +8,6 @@ is kubernetes.core's, and the requests are plain ones on the same urllib3 pool.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import trust
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 try:
@@ -54,14 +54,14 @@ class ApiError(Failure):
         details: the ``Status`` object that came with it, or ``{}``.
     """
 
-    def __init__(self, status: int, body: bytes):
+    def __init__(self, status: int, body: bytes, more: str = ""):
         try:
             self.details = json.loads(body)
         except ValueError:
             self.details = {}
         self.status = status
         message = self.details.get("message") if isinstance(self.details, dict) else None
-        super().__init__(message or body.decode(errors="replace")[:500] or f"HTTP status {status}")
+        super().__init__((message or body.decode(errors="replace")[:500] or f"HTTP status {status}") + more)
 
     @property
     def causes(self) -> list[dict]:
@@ -71,6 +71,8 @@ class ApiError(Failure):
 
 class Unreachable(Failure):
     """No answer from the API server, or no usable connection settings."""
+
+    answers = False
 
 
 def within(seconds: float, look: Callable[[], Any]) -> Any:
@@ -122,21 +124,18 @@ class Cluster:
         try:
             self._api = within(CONNECTED_SECONDS, lambda: get_api_client(**self._connection)).client.client
         except urllib3.exceptions.HTTPError as error:
-            raise Unreachable(
-                f"{error.pool.host}:{error.pool.port} does not answer: {getattr(error, 'reason', error)}"
-            ) from error
+            raise _unanswered(f"{error.pool.host}:{error.pool.port}", error) from error
         except (ApiException, DynamicApiError) as error:
-            raise Unreachable(f"the API server refuses the connection: {error.status} {error.reason}") from error
+            if not error.status:  # of the Kubernetes client's own: what came before any answer
+                raise _unanswered("the API server", Exception(error.reason)) from error
+            more = trust.renewal(self._connection) if error.status == 401 else ""
+            raise Unreachable(f"the API server refuses the connection: {error.status} {error.reason}{more}") from error
         except (ConfigException, CoreException, OSError, ValueError, TypeError) as error:
-            source = (
-                self._connection.get("kubeconfig")
-                or os.environ.get("K8S_AUTH_KUBECONFIG")
-                or "platform_connection, K8S_AUTH_*"
-            )
-            raise Unreachable(f"the connection settings can't be used ({source}): {error}") from error
+            raise Unreachable(trust.unusable(self._connection, error)) from error
         self._pool = self._api.rest_client.pool_manager
         # kubernetes.core turns these off at its import; Ansible's workers turn them on again.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        trust.note(self._api.configuration)
 
     @property
     def url(self) -> str:
@@ -183,7 +182,7 @@ class Cluster:
             if text not in self.warnings:
                 self.warnings.append(text)
         if answer.status >= 400:
-            raise ApiError(answer.status, answer.data)
+            raise ApiError(answer.status, answer.data, trust.renewal(self._connection) if answer.status == 401 else "")
         return (
             json.loads(answer.data)
             if "json" in answer.headers.get("Content-Type", "")
@@ -207,8 +206,7 @@ class Cluster:
                 retries=urllib3.Retry(2 if patient else 0, backoff_factor=0.2, raise_on_status=False),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise Unreachable(f"{self.url} does not answer: {reason}") from error
+            raise _unanswered(self.url, error) from error
 
     def stream(self, method: str, path: str, headers: dict, body: bytes, seconds: float) -> urllib3.BaseHTTPResponse:
         """Pass one request on, and give the answer as it comes, whatever its status.
@@ -383,6 +381,10 @@ class Cluster:
 
         open_ones = [entry for entry in wanted if not by_rules(entry)]
         return [entry for entry, no in zip(open_ones, self.parallel(refused, open_ones), strict=True) if no]
+
+
+def _unanswered(server: str, error: Exception) -> Unreachable:
+    return Unreachable(trust.unanswered(server, getattr(error, "reason", None) or error))
 
 
 def readable(read: Callable, *args: Any, denied: Any = None, **query: Any) -> Any:

@@ -8,9 +8,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import kinds
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, Unreachable
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
@@ -59,9 +60,8 @@ def person(known: Mapping) -> str:
     Args:
         known: the variables of the task, AWX's own among them.
     """
-    job = os.environ.get("JOB_ID") or os.environ.get("AWX_JOB_ID")
-    user = known.get("awx_user_name") or getpass.getuser()
-    return f"{user} (AWX job {job})" if job else f"{user}@{socket.gethostname()}"
+    user, number = known.get("awx_user_name") or getpass.getuser(), job.number()
+    return f"{user} (AWX job {number})" if number else f"{user}@{socket.gethostname()}"
 
 
 def recorded(lease: dict | None) -> list[dict]:
@@ -94,10 +94,8 @@ class Lock:
         self.name = name
         self.pid = pid
         self.process = process_id(pid)
-        job = os.environ.get("JOB_ID") or os.environ.get("AWX_JOB_ID")
-        self.holder = (
-            f"{getpass.getuser()}@{socket.gethostname()} (" + (f"AWX job {job}" if job else f"process {pid}") + ")"
-        )
+        run = f"AWX job {job.number()}" if job.number() else f"process {pid}"
+        self.holder = f"{getpass.getuser()}@{socket.gethostname()} ({run})"
         self.identity = self.process or self.holder
         # When this process last wrote it, or tried to, by the monotonic clock.
         self.renewed = float("-inf")
@@ -119,12 +117,16 @@ class Lock:
         process = annotations.get(PROCESS, "")
         if not spec.get("holderIdentity") or process == self.identity or is_gone(process):
             return ""
-        ends = datetime.strptime(spec["renewTime"], SINCE_FORMAT).replace(tzinfo=UTC) + timedelta(
-            seconds=spec["leaseDurationSeconds"]
-        )
-        if ends < self.cluster.now:
+        renewed = datetime.strptime(spec["renewTime"], SINCE_FORMAT).replace(tzinfo=UTC)
+        ago = (self.cluster.now - renewed).total_seconds()
+        left = spec["leaseDurationSeconds"] - ago
+        if left < 0:
             return ""
-        return f"{spec['holderIdentity']} since {spec['acquireTime']}, last renewed {spec['renewTime']}"
+        # A living run renews it long before.
+        return (
+            f"{spec['holderIdentity']} since {spec['acquireTime']}. It renewed the lock {max(ago, 0):.0f} s ago; "
+            f"unless it does so again, the lock frees itself in {left:.0f} s"
+        )
 
     def acquire(self, seen: dict | None, wait_seconds: float, tell, applies: Iterable[Mapping] = ()) -> bool:
         """Take the lock, and note the kinds that the run applies before it does: one that is killed has left word of them.
@@ -150,9 +152,7 @@ class Lock:
                 self.renewed = time.monotonic()
                 return _version(lease) != _version(seen)
             if other and time.monotonic() > ends:
-                raise Held(
-                    f"another run holds the lock (Lease {self.name}): {other}. It frees itself when that run ends, or {DURATION_SECONDS} s after it was killed."
-                )
+                raise Held(f"another run holds the lock (Lease {self.name}): {other}, or when that run ends.")
             if other and time.monotonic() - told > 10:
                 told = time.monotonic()
                 tell(f"waiting for another run: {other}")

@@ -13,6 +13,7 @@ import shlex
 from dataclasses import dataclass, field
 
 import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     difference,
@@ -163,13 +164,18 @@ def check_cluster(cluster: Cluster, options: dict) -> None:
     """
     name, url, uid = options["cluster_name"], options["api_server"], options["kube_system_uid"]
     problems = []
+    source = (
+        "platform_connection or the job's Kubernetes credential"
+        if job.number()
+        else "platform_connection or K8S_AUTH_*"
+    )
     if not url and not uid:
         problems.append(
             f"cluster {name}: the inventory does not name the cluster it means; set platform_api_server or platform_kube_system_uid, so that a run never writes to another"
         )
     if url and not same_url(url, cluster.url):
         problems.append(
-            f"cluster {name}: platform_api_server is {url}, but the connection (platform_connection or K8S_AUTH_*) leads to {cluster.url}"
+            f"cluster {name}: platform_api_server is {url}, but the connection ({source}) leads to {cluster.url}"
         )
     if uid and not problems:
         found = cluster.request("GET", "/api/v1/namespaces/kube-system")["metadata"]["uid"]
@@ -546,7 +552,7 @@ class Planner:
             return []
         name = live["metadata"]["name"]
         return [
-            f"{describe(live)}: {parking.told(note)}. It is left parked, though that is over: wake it with playbooks/wake.yml -e wake_servers={name}"
+            f"{describe(live)}: {parking.told(note)}. It is left parked, though that is over: wake it with {job.playbook('wake', 'wake_servers', name)}"
         ]
 
     def _without(self, item: dict, result: dict, rest: dict) -> dict:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import owned
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     ApiError,
@@ -110,6 +111,8 @@ def aws(rendered: Mapping) -> list[dict]:
     if not roles and not buckets:
         return []
     command = f"ansible-playbook -i INVENTORY playbooks/aws.yml --limit {cluster['host']} -e irsa_state=absent"
+    if job.number():
+        command = f"{job.playbook('aws', 'irsa_state', 'absent')}, and the limit {cluster['host']}"
     what = ", ".join([*(f"IAM role {name}" for name in roles), *buckets])
     return [_row(what, f"if they are there, what of them is this cluster's alone goes with: {command}")]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, releases, rollout, writes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
@@ -103,8 +104,11 @@ def advice(cluster: Cluster, rendered: Mapping, record: int = 0) -> str:
         return ""
     numbers = sorted(set(found.values()))
     # Each brings back all that it had, so that the newest comes last.
-    steps = [f"-e release={one} (for {', '.join(name for name in found if found[name] == one)})" for one in numbers]
-    told = [f"Go back: playbooks/rollback.yml -e release={number}" for number in numbers]
+    steps = [
+        f"{job.given('release', one)} (for {', '.join(name for name in found if found[name] == one)})"
+        for one in numbers
+    ]
+    told = [f"Go back: {job.playbook('rollback', 'release', number)}" for number in numbers]
     if len(numbers) > 1:
         told = [f"Go back with playbooks/rollback.yml, once for each, in this order: {', '.join(steps)}"]
     return "".join(f"  {line}" for line in told) + _skipped(damaged)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws.names import ACCOUNT
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import quantity
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import is_true
@@ -98,11 +99,15 @@ def _identity(values: Mapping) -> list[str]:
     lines += _match(
         values, "platform_kube_system_uid", UID, "must be a UID such as 0b5c6d2e-7f3a-4a8e-9d51-2c1f0e9b7a64"
     )
+    url = values["platform_api_server"]
+    if values.get("platform_require_tls") and url and str(url).lower().startswith("http:"):
+        lines.append(problem("platform_api_server", url, "must begin with https, since platform_require_tls is true"))
     if not values["platform_api_server"] and not values["platform_kube_system_uid"]:
         lines.append(
             "platform_api_server and platform_kube_system_uid are both empty: set at least one, so that a run can tell "
-            "the cluster that it means from the one that its kubeconfig or environment leads to (see "
-            "`kubectl config view --minify`, or `kubectl get namespace kube-system -o jsonpath={.metadata.uid}`)"
+            f"the cluster that it means from the one that its {'credential' if job.number() else 'kubeconfig or environment'} leads to (see "
+            f"{'the URL in the Kubernetes credential' if job.number() else '`kubectl config view --minify`'}, "
+            "or `kubectl get namespace kube-system -o jsonpath={.metadata.uid}`)"
         )
     return lines
 

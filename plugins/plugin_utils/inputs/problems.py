@@ -9,16 +9,26 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible._internal._datatag._tags import Origin
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 
 LONGEST_VALUE = 200
 # In the place of file and line, where nobody set a value.
 DEFAULT = "this is the default: set it in the inventory"
+# Where ansible-runner writes what a job of AWX was given at its launch, and how a person knows it.
+EXTRA_VARIABLES = "/env/extravars"
+LAUNCH = "launch, in the survey or prompt of the job or in its template's variables"
 # A name whose value is a credential.
 CREDENTIAL = re.compile(r"(?i)(.*_)?(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY(_ID)?|PRIVATE_KEY)")
 
 
 class Failure(Exception):
-    """What stops a run, in words for the operator: the one exception that our actions turn into a failed task."""
+    """What stops a run, in words for the operator: the one exception that our actions turn into a failed task.
+
+    Attributes:
+        answers: whether the cluster did.
+    """
+
+    answers = True
 
 
 class Refused(Failure):
@@ -82,6 +92,8 @@ def where(value: object) -> str:
         return ""
     if not origin.path:
         return origin.description or ""
+    if job.number() and origin.path.endswith(EXTRA_VARIABLES):
+        return LAUNCH
     path = min(origin.path, os.path.relpath(origin.path), key=len)
     return f"{path}:{origin.line_num}" if origin.line_num else path
 

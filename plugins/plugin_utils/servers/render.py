@@ -419,7 +419,15 @@ class Rendering:
         return [arn for arn in dict.fromkeys(self._arn(name) for name in names) if arn]
 
     def _cluster(self) -> dict:
-        keys = ("api_server", "kube_system_uid", "delivery", "namespace", "argocd_namespace", "pod_identity")
+        keys = (
+            "api_server",
+            "kube_system_uid",
+            "require_tls",
+            "delivery",
+            "namespace",
+            "argocd_namespace",
+            "pod_identity",
+        )
         aws = {key: self.platform[f"aws_{key}"] for key in ("account_id", "partition", "region")}
         return {
             "name": str(self.platform["cluster_name"]),
