@@ -145,11 +145,10 @@ def test_a_notification_can_be_saved_and_sent_without_artifacts(message):
 def test_notifications_tell_what_was_handed_on():
     given = {"modelyard_results": RESULTS, "diff_count": 2, "diff_not_compared": ["eks-2"]}
     assert [told(message, given).removesuffix("https://awx/#/jobs/42").strip() for message in MESSAGES] == [
-        "Job #42 deploy: eks-1: would change 1;",
+        "Job #42 deploy successful: eks-1: would change 1; does not fit; 1 of 2 servers ready, 1 broken;",
         "Job #42 deploy: successful, https://awx/#/jobs/42 eks-1: update ConfigMap ml-models/c0: spec.replicas 2 -> 1 vllm: 1 of 2 ready",
         "deploy: 2 differences, not compared: eks-2;",
         "deploy: eks-1: vllm does not fit",
-        "eks-1: 1 of 2 servers ready, 1 broken;",
         "eks-1: judge-vllm parked, $5.67 per hour, saved $12.30;",
     ]
 
