@@ -9,6 +9,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, comparison, state
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -38,6 +39,13 @@ def run(
     plan = {"organization": values["organization"], "calls": compared.calls, "removed": removed}
     made = [] if check else _tasks(awx, {**variables, "awx_plan": plan})
     return compared, made
+
+
+def export(awx, clusters: Clusters, organization: str) -> dict:
+    """The variables that the role exports."""
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    there = state.read(reader, organization)
+    return yaml.safe_load(Export(there, Forms(reader, there), organization, clusters).text())
 
 
 def _tasks(awx, variables: dict) -> list[tuple[str, dict]]:
