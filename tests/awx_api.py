@@ -10,6 +10,7 @@ import http.server
 import json
 import re
 import threading
+import traceback
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
@@ -86,6 +87,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 status, answer = refused.status, refused.body
             except json.JSONDecodeError:
                 status, answer = 400, {"detail": "JSON parse error"}
+            except Exception:
+                status, answer = 500, {"detail": traceback.format_exc()}
+                traceback.print_exc()
             awx.log.append(f"{self.command} {self.path} {status}")
             path = url.path.removeprefix(API)
             if not path.startswith("tokens/"):

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import types
+from pathlib import Path
 from unittest.mock import patch
 
 from ansible.module_utils import basic
@@ -16,6 +17,21 @@ from services import python_of
 def collections() -> str:
     """The folder for ANSIBLE_COLLECTIONS_PATH that has awx.awx."""
     return str(next(python_of("awx").parent.parent.glob("lib/python3*/site-packages")))
+
+
+def quick(folder: Path) -> str:
+    """A folder for ANSIBLE_COLLECTIONS_PATH with awx.awx, whose modules Ansible's worker itself runs (awx_action.py)."""
+    original, made = (
+        Path(collections()) / "ansible_collections" / "awx" / "awx",
+        folder / "ansible_collections" / "awx" / "awx",
+    )
+    (made / "plugins" / "action").mkdir(parents=True)
+    for part in [*original.iterdir(), *(original / "plugins").iterdir()]:
+        if part.name != "plugins":
+            (made / part.relative_to(original)).symlink_to(part)
+    for module in (original / "plugins" / "modules").glob("[a-z]*.py"):
+        (made / "plugins" / "action" / module.name).symlink_to(Path(__file__).with_name("awx_action.py"))
+    return str(folder)
 
 
 def run(awx, module: str, check: bool = False, login: bool = False, **arguments) -> dict:

@@ -39,6 +39,11 @@ REVERSE = {
     },
     ("organizations", "notification_templates"): ("notification_templates", "organization"),
 }
+# What a run of a template is called.
+RUN = {
+    "job_templates": "job", "workflow_job_templates": "workflow_job", "projects": "project_update",
+    "inventory_sources": "inventory_update", "workflow_approval_templates": "workflow_approval",
+}
 GALAXY = (
     "ERROR! Unknown error when attempting to call Galaxy at 'https://galaxy.example/api/': <urlopen error timed out>"
 )
@@ -56,13 +61,14 @@ class State:
         polls: how often an update is asked for before it has ended.
         sync_error: what a project's update fails with.
         galaxy: whether Galaxy is reachable; an organization with a Galaxy credential needs it for its projects' updates.
+        lost: paths that no project has; any other is there.
         imported: variables and hosts that an update of an inventory source brings.
     """
 
     def __init__(self):
         self.objects = {kind: {} for kind in KINDS}
         self.links, self.surveys, self.roles, self.updates = {}, {}, {}, {}
-        self.polls, self.sync_error, self.galaxy = 1, "", False
+        self.polls, self.sync_error, self.galaxy, self.lost = 1, "", False, set()
         self.imported = {"variables": {}, "hosts": {}}
         self.settings = {"SCHEDULE_MAX_JOBS": 10, "AWX_TASK_ENV": {}, "SESSION_COOKIE_AGE": 1800}
         self.ids = itertools.count(1)
@@ -107,9 +113,11 @@ class State:
 
     def state(self) -> dict:
         """A copy of all that is there, to be compared with a later one."""
-        return copy.deepcopy(
-            {"objects": self.objects, "links": self.links, "surveys": self.surveys, "roles": self.roles}
-        )
+        return copy.deepcopy({name: getattr(self, name) for name in ("objects", "links", "surveys", "roles", "updates")})
+
+    def restore(self, state: dict) -> None:
+        """Be again as a copy says."""
+        self.__dict__.update(copy.deepcopy(state))
 
     def add(self, kind: str, /, **fields) -> dict:
         """Make an object; Refused when AWX would not."""
@@ -228,7 +236,7 @@ class State:
         if project and not project["scm_revision"]:
             update.update(status="failed", job_explanation="Missing a revision to run due to failed project update.")
             return
-        if project and not (ROOT / source["source_path"]).exists():
+        if source["source_path"] in self.lost:
             update.update(status="failed", stdout=f"Source does not exist: {source['source_path']}")
             return
         inventory = self.objects["inventories"][source["inventory"]]
@@ -296,7 +304,7 @@ class State:
                 named = self.objects[home][one[field]]
                 related[field] = f"{API}{home}/{one[field]}/"
                 summary[field] = {"id": named["id"], "name": called(named), "description": named.get("description", "")}
-                summary[field] |= {"unified_job_type": KINDS[home].type} if other == "unified_job_templates" else {}
+                summary[field] |= {"unified_job_type": RUN[home]} if other == "unified_job_templates" else {}
         if what.roles:
             mine = [role for role in self.roles.values() if role["of"] == (kind, number)]
             summary["object_roles"] = {
@@ -307,7 +315,7 @@ class State:
             if list_.endswith("_nodes"):
                 shown[list_] = [member["id"] for member in members]
             elif list_ in ("labels", "credentials"):
-                summary[list_] = members if list_ == "credentials" else {"count": len(members), "results": members}
+                summary[list_] = members if list_ == "credentials" else {"count": len(members), "results": members[:10]}
         for update in self.running(kind, number):
             related["current_update"] = f"{API}{update['kind']}/{update['id']}/"
             summary["current_update"] = {"id": update["id"], "status": update["status"], "failed": False}

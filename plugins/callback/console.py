@@ -11,6 +11,7 @@ from ansible.plugins.callback.default import CallbackModule as Default
 if TYPE_CHECKING:
     from ansible.executor.task_result import CallbackTaskResult
     from ansible.playbook.included_file import IncludedFile
+    from ansible.playbook.play import Play
     from ansible.playbook.task import Task
 
 DOCUMENTATION = """
@@ -55,10 +56,16 @@ class CallbackModule(Default):
         """
         return False if name == "display_skipped_hosts" and self._brief else super().get_option(name, hostvars)
 
+    def v2_playbook_on_play_start(self, play: Play) -> None:
+        """Begin a play, or a wave of it, with no heading shown; see CallbackBase."""
+        self._headed: set[str] = set()
+        super().v2_playbook_on_play_start(play)
+
     def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
-        """Show the heading at once, of a task that tells what it does; see CallbackBase."""
+        """Show the heading at once, of a task that tells what it does, for the first cluster that comes to it; see CallbackBase."""
         super().v2_playbook_on_task_start(task, is_conditional)
-        if self._brief and task.action in TELLING:
+        if self._brief and task.action in TELLING and task._uuid not in self._headed:
+            self._headed.add(task._uuid)
             self._print_task_banner(task)
 
     def v2_playbook_on_include(self, included_file: IncludedFile) -> None:

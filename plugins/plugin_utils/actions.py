@@ -101,7 +101,9 @@ class Action(ActionBase):
             problems = [located(text, known_places) for text in error.problems]
             raise Stopped(f"{where}{self.untouched} {numbered(problems)}".strip()) from None
         except Failure as error:
-            raise Stopped(where + located(str(error), known_places)) from None
+            # For who counts the clusters that are gone.
+            gone = {} if error.answers else {"answers": False}
+            raise Stopped(where + located(str(error), known_places), result=gone) from None
         finally:
             # Ansible shows a warning once, however many tasks of a run have it.
             for told in trust.warnings:

@@ -22,7 +22,13 @@ CREDENTIAL = re.compile(r"(?i)(.*_)?(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|ACCES
 
 
 class Failure(Exception):
-    """What stops a run, in words for the operator: the one exception that our actions turn into a failed task."""
+    """What stops a run, in words for the operator: the one exception that our actions turn into a failed task.
+
+    Attributes:
+        answers: whether the cluster did.
+    """
+
+    answers = True
 
 
 class Refused(Failure):

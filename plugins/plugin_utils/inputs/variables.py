@@ -166,7 +166,7 @@ class Inputs:
             values[key] = converted(values[key], option)
             if "builtin" in option:
                 values[key] = merge(option["builtin"], values[key] or {})
-            if key.endswith(("labels", "annotations", "selector")):
+            if option["type"] == "dict" and key.endswith(("labels", "annotations", "selector")):
                 values[key] = present(values[key])
         return values
 

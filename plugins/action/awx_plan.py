@@ -1,0 +1,135 @@
+"""Action ``modelyard.core.awx_plan``: see plugins/modules/awx_plan.py for its arguments."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ansible.plugins.loader import module_loader
+from ansible_collections.modelyard.core.plugins.action.render import ActionModule as Render
+from ansible_collections.modelyard.core.plugins.action.render import _trusted
+from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clusters, comparison, state
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs, written
+from ansible_collections.modelyard.core.plugins.plugin_utils.servers.render import Rendering, everything
+
+ROLE, GROUP, JUDGE, EXPORT = "awx", "clusters", "vllm_judge", "export"
+REQUIREMENTS = "requirements-awx.yml"
+MISSING = (
+    "the collection awx.awx is not installed: `ansible-galaxy collection install -r {file}` "
+    "(the execution environment of this project has it)"
+)
+NO_CLUSTERS = (
+    "the inventory has no group clusters: give that of the clusters beside this one, -i inventories/eks -i inventories/awx. "
+    "It says what surveys offer and how long jobs may take"
+)
+# What AWX itself sets in every job.
+AWX_OWN = re.compile(
+    r"awx_(job|workflow_job|parent_job|schedule|user|inventory|project|execution_node|webhook|ad_hoc)(_[a-z_]+)?"
+)
+
+
+class ActionModule(Action):
+    """Find out what is to be done so that AWX is as the inventory says."""
+
+    def perform(self, options: dict, task_vars: dict) -> dict:
+        """See Action."""
+        values = self._values(task_vars)
+        if not module_loader.find_plugin("awx.awx.job_template"):
+            raise Failure(MISSING.format(file=REQUIREMENTS))
+        given = api.connection(values["connection"])
+        tags = set(task_vars.get("ansible_run_tags", [])) - {"all", "tagged"}
+        if tags - {EXPORT, *self._task.tags}:
+            raise Refused([f"--tags {','.join(sorted(tags))}: this playbook has no parts by tag, but for {EXPORT}"])
+        if EXPORT in tags:
+            return self._export(values, given, task_vars)
+        found = self._clusters(task_vars)
+        wanted = Wanted(values, found)
+        if wanted.problems.lines:
+            raise Refused(wanted.problems.lines)
+        awx = api.Awx(given)
+        there = state.read(awx, values["organization"])
+        compared = comparison.compare(wanted, there, Forms(awx, there))
+        for line in compared.lines:
+            self.tell_change([line])
+        if not compared.lines:
+            self.tell("AWX has everything as the inventory says")
+        self._tell_dropped(compared.dropped, values["prune"])
+        removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
+        return {
+            # A run's changes are those of the modules.
+            "changed": self._task.check_mode and bool(compared.lines or any(removed.values())),
+            "organization": values["organization"],
+            "calls": compared.calls,
+            "dropped": compared.dropped,
+            "removed": removed,
+            "nothing": not compared.lines and not any(removed.values()),
+            "ca_path": given.get("ca_path", ""),
+        }
+
+    def _export(self, values: dict[str, Any], given: dict, task_vars: dict) -> dict:
+        """Show what AWX has as variables."""
+        found = self._clusters(task_vars) if task_vars["groups"].get(GROUP) else None
+        awx = api.Awx(given)
+        there = state.read(awx, values["organization"])
+        if not there["organization"]:
+            raise Failure(f"awx_organization is {values['organization']!r}: AWX has no organization of that name")
+        export = Export(there, Forms(awx, there), values["organization"], found)
+        for line in export.text().splitlines():
+            self.tell(line)
+        return {"changed": False, "nothing": True}
+
+    def _tell_dropped(self, dropped: dict, prune: bool) -> None:
+        for kind, items in dropped.items():
+            for item in items:
+                name = f"{comparison.word(kind)} {key(kind, item)}"
+                if prune:
+                    self.tell_change([f"remove {name}"])
+                else:
+                    self.tell(f"not in the inventory any more: {name} (-e awx_prune=true removes it)")
+
+    def _values(self, task_vars: dict) -> dict[str, Any]:
+        """Give the role's own variables, checked."""
+        described = specs.load([ROLE])
+        brought = written(described)
+        known = {name: value for name, value in task_vars.items() if _checked(name, described[ROLE])}
+        self._templar.available_variables = {**brought, **task_vars}
+        inputs = Inputs(
+            described, known, self._templar.template, lambda name: Render._declared(name, task_vars), brought
+        )
+        wrong = [*inputs.misspelt(), *inputs.problems(ROLE)]
+        if wrong:
+            raise Refused(wrong)
+        # Plain values, and what is vaulted in the open.
+        return json.loads(json.dumps(inputs.values(ROLE), default=str))
+
+    def _clusters(self, task_vars: dict) -> clusters.Clusters:
+        """Render every cluster of the inventory, for what AWX needs to know of it."""
+        hosts = task_vars["groups"].get(GROUP) or []
+        if not hosts:
+            raise Failure(NO_CLUSTERS)
+        described = specs.load({*everything(), "apply", "tree", *specs.BASES})
+        brought = {name: _trusted(value) for name, value in written(described).items()}
+        hostvars = task_vars["hostvars"]
+        renderings, variants, wrong = {}, {}, []
+        for host in hosts:
+            variables = hostvars.raw_get(host)
+            templar = self._templar.copy_with_new_env(available_variables={**brought, **variables})
+            inputs = Inputs(described, variables, templar.template, lambda _name: "", brought)
+            renderings[host] = Rendering(inputs, host, lambda _host: None).run(everything(), True)
+            wrong += [f"cluster {host}: {line}" for line in renderings[host]["problems"]]
+            variants[host] = [] if wrong else list(inputs.values(JUDGE)["variants"])
+        if wrong:
+            raise Refused(wrong)
+        return clusters.facts(renderings, variants)
+
+
+def _checked(name: str, role: specs.Role) -> bool:
+    """Tell whether a variable is to be checked as one of the role's: all that look like it, but for those that AWX sets in a job."""
+    return name in role.variables or not AWX_OWN.fullmatch(name)

@@ -1,0 +1,39 @@
+"""What a team may do, as grants of roles on objects; never asks AWX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Options of awx.awx.role, and the kinds of what they name.
+FIELDS = {
+    "job_templates": "job_template",
+    "workflows": "workflow",
+    "projects": "project",
+    "inventories": "inventory",
+}
+
+
+def grants(
+    team: str, entry: Mapping[str, Any], everything: Mapping[str, list[str]], open_to_all: list[str]
+) -> list[dict]:
+    """Compute the grants of a team.
+
+    Args:
+        team: its name.
+        entry: of ``awx_teams``.
+        everything: names of all projects, inventories, job templates and workflows, by kind.
+        open_to_all: names of the job templates that are not guarded.
+
+    Returns:
+        for each its ``team``, ``role``, and names of objects, by the options of the module awx.awx.role.
+    """
+    seen = {field: everything[kind] for field, kind in FIELDS.items()}
+    found = [{"team": team, "role": "read", **seen}]
+    flows = entry.get("workflows") or everything["workflow"]
+    if entry["role"] == "operator":
+        found.append({"team": team, "role": "execute", "job_templates": entry.get("templates") or open_to_all})
+        found[-1]["workflows"] = flows
+    elif entry["role"] == "approver":
+        found.append({"team": team, "role": "approval", "workflows": flows})
+    return found

@@ -1,0 +1,93 @@
+"""Job templates: what each runs, asks and may take, from what the role brings and the inventory changes; never asks AWX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
+
+# More forks at once take memory that an execution node may not have.
+MOST_FORKS, DEFAULT_FORKS = 16, 5
+ASKS = (
+    *("limit", "job_type", "diff_mode", "verbosity", "variables", "credential", "scm_branch"),
+    *("forks", "instance_groups", "job_slice_count", "tags", "skip_tags", "labels", "timeout"),
+)
+
+
+def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dict:
+    """Compute one job template, but for what it refers to.
+
+    Args:
+        name: its name.
+        entry: what the role brings of it, with the inventory's keys over them.
+        clusters: the clusters of the inventory.
+
+    Returns:
+        fields of the module awx.awx.job_template.
+    """
+    forks = entry.get("forks", min(MOST_FORKS, len(clusters.hosts)))
+    found = {
+        "name": name,
+        "playbook": entry["playbook"],
+        "job_type": "check" if entry.get("check") else "run",
+        "diff_mode": bool(entry.get("check")),
+        "limit": entry.get("limit", ""),
+        "forks": forks,
+        "job_slice_count": entry.get("slices", 1),
+        "timeout": timeout_seconds(entry.get("timeout", 0), clusters, forks),
+        "extra_vars": entry.get("extra_vars") or {},
+        # Two jobs on one cluster would wait for each other's lock.
+        "allow_simultaneous": False,
+        "ask": {word: word in entry.get("ask", ()) for word in ASKS},
+        "instance_groups": entry.get("instance_groups", []),
+    }
+    return found | survey(name, entry.get("survey") or [], clusters)
+
+
+def timeout_seconds(said: int | Mapping[str, int], clusters: Clusters, forks: int) -> int:
+    """Compute after how many seconds AWX cancels a job.
+
+    Args:
+        said: the seconds; or ``rollouts``, how many of the slowest cluster one after the other, and seconds that come on top (``plus``).
+        clusters: the clusters of the inventory.
+        forks: how many of them a job has at once; 0 for Ansible's own number.
+    """
+    if not isinstance(said, Mapping):
+        return int(said)
+    rounds = math.ceil(len(clusters.hosts) / (forks or DEFAULT_FORKS))
+    return rounds * (said.get("rollouts", 0) * clusters.rollout_seconds + said.get("plus", 0))
+
+
+def survey(name: str, questions: list[Mapping[str, Any]], clusters: Clusters) -> dict:
+    """Write a survey in the form of AWX; a question that is in that form already stays as it is.
+
+    Args:
+        name: of the template that it belongs to.
+        questions: as in ``roles/awx/job_templates.yml``.
+        clusters: the clusters of the inventory.
+
+    Returns:
+        ``survey_enabled``, and ``survey_spec`` if there are questions: AWX takes none without.
+    """
+    if not questions:
+        return {"survey_enabled": False}
+    spec = [dict(one) if "question_name" in one else _question(one, clusters) for one in questions]
+    return {"survey_enabled": True, "survey_spec": {"name": name, "description": "", "spec": spec}}
+
+
+def _question(said: Mapping[str, Any], clusters: Clusters) -> dict:
+    choices = said.get("choices")
+    if isinstance(choices, str):
+        choices = clusters.choices(choices)
+    kind = said.get("type") or ("multiselect" if said.get("several") else "multiplechoice")
+    found = {
+        "question_name": said["question"],
+        "question_description": said.get("about", ""),
+        "variable": said["variable"],
+        "type": kind,
+        "required": said.get("required", False),
+    }
+    found |= {"choices": list(choices)} if choices is not None else {}
+    return found | {key: said[key] for key in ("min", "max", "default") if key in said}

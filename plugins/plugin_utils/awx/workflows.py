@@ -1,0 +1,92 @@
+"""Workflows: nodes, what comes after each, and what runs where, from what the role brings and the inventory changes; never asks AWX."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Mapping
+from typing import Any
+
+CANARY, REST = "CANARY", "REST"
+LINKS = ("success", "failure", "always")
+
+
+def nodes(workflow: str, entry: Mapping[str, Any], canary: list[str], approval_timeout: int) -> list[dict]:
+    """Compute the nodes of a workflow, the last ones first: a link needs both its ends.
+
+    Args:
+        workflow: its name.
+        entry: what the role brings of it, with the inventory's keys over them; without a problem.
+        canary: hosts that are deployed first.
+        approval_timeout: seconds that an approval may take; 0 for any time.
+
+    Returns:
+        for each its ``workflow`` and ``identifier``, ``template`` and its prompts, and the links. An approval stands there twice, once as
+        ``approval`` (name and timeout) and once with its links: the module can't make both in one call.
+    """
+    patterns = {CANARY: ":".join(canary), REST: ":".join(["clusters", *(f"!{host}" for host in canary)])}
+    found: list[dict[str, Any]] = []
+    for identifier in _order(entry["nodes"]):
+        node = entry["nodes"][identifier]
+        one: dict[str, Any] = {"workflow": workflow, "identifier": identifier}
+        links = {link: list(node.get(link) or []) for link in LINKS}
+        if node.get("approval"):
+            found.append(one | {"approval": {"name": node["approval"], "timeout": approval_timeout}})
+        else:
+            one["template"] = node["template"]
+        if node.get("limit"):
+            one["limit"] = patterns.get(node["limit"], node["limit"])
+        if node.get("extra_vars"):
+            one["extra_data"] = node["extra_vars"]
+        found.append(one | {"all_parents_must_converge": bool(node.get("all_parents"))} | links)
+    return found
+
+
+def _order(known: Mapping[str, Mapping]) -> list[str]:
+    """Order nodes so that what comes after one stands before it.
+
+    Raises:
+        graphlib.CycleError: a node comes after itself.
+    """
+    after = {name: [to for link in LINKS for to in node.get(link) or []] for name, node in known.items()}
+    return list(graphlib.TopologicalSorter(after).static_order())
+
+
+def problems(workflow: str, entry: Mapping[str, Any], templates: set[str]) -> list[tuple[str, Any, str]]:
+    """Find what is wrong with the nodes of a workflow.
+
+    Args:
+        workflow: its name.
+        entry: as for :func:`nodes`.
+        templates: names of all job templates and workflows.
+
+    Returns:
+        for each the path below ``awx_workflows``, the value, and what it must be.
+    """
+    wrong: list[tuple[str, Any, str]] = []
+    known = entry.get("nodes") or {}
+    if not known:
+        wrong.append((workflow, entry, "needs nodes"))
+    for identifier, node in known.items():
+        path = f"{workflow}.nodes.{identifier}"
+        if bool(node.get("template")) == bool(node.get("approval")):
+            wrong.append((path, node, "needs either a template or an approval"))
+        elif node.get("template") and node["template"] not in templates:
+            wrong.append((f"{path}.template", node["template"], _named(templates)))
+        wrong += [
+            (f"{path}.{link}", name, _named(set(known)))
+            for link in LINKS
+            for name in node.get(link) or []
+            if name not in known
+        ]
+    if not wrong:
+        try:
+            _order(known)
+        except graphlib.CycleError as error:
+            wrong.append(
+                (f"{workflow}.nodes", " -> ".join(reversed(error.args[1])), "must not come back to where it was")
+            )
+    return wrong
+
+
+def _named(names: set[str]) -> str:
+    return f"must be one of {', '.join(sorted(names))}"

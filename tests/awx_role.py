@@ -1,0 +1,88 @@
+"""Runs the role awx in the test's own process, against a stand-in of AWX: a play would start an interpreter for each object."""
+
+from pathlib import Path
+
+import awx_modules
+import yaml
+from ansible._internal._templating._utils import Omit
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, comparison, state
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
+
+TASKS = Path(__file__).resolve().parent.parent / "roles/awx/tasks"
+
+
+def run(
+    awx, clusters: Clusters, variables: dict, check: bool = False
+) -> tuple[comparison.Comparison, list[tuple[str, dict]]]:
+    """One run of the role.
+
+    Args:
+        awx: the stand-in. clusters: those of the inventory. variables: of the role. check: in check mode.
+
+    Returns:
+        what there was to do, and each call of a module with what it returned.
+    """
+    values = Inputs(specs.load(["awx"]), variables, lambda value: value).values("awx")
+    wanted = Wanted(values, clusters)
+    assert wanted.problems.lines == []
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    there = state.read(reader, values["organization"])
+    compared = comparison.compare(wanted, there, Forms(reader, there))
+    removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
+    plan = {"organization": values["organization"], "calls": compared.calls, "removed": removed}
+    made = [] if check else _tasks(awx, {**variables, "awx_plan": plan})
+    return compared, made
+
+
+def export(awx, clusters: Clusters, organization: str) -> dict:
+    """The variables that the role exports."""
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    there = state.read(reader, organization)
+    return yaml.safe_load(Export(there, Forms(reader, there), organization, clusters).text())
+
+
+def _tasks(awx, variables: dict) -> list[tuple[str, dict]]:
+    made = []
+    (block,) = yaml.safe_load((TASKS / "objects.yml").read_text())
+    for imported in block["block"]:
+        for task in yaml.safe_load((TASKS / imported["ansible.builtin.import_tasks"]).read_text()):
+            module = next(word for word in task if "." in word)
+            loop_var, results = task["loop_control"]["loop_var"], []
+            for item in _templated(task["loop"], variables | _trusted(task.get("vars", {}))):
+                known = {**variables, **_trusted(task.get("vars", {})), loop_var: item}
+                arguments = _templated(task[module], known)
+                result = awx_modules.run(awx, module.removeprefix("awx.awx."), **arguments)
+                assert "failed_when" in task or not result.get("failed"), (module, arguments, result)
+                made.append((f"{module.removeprefix('awx.awx.')} {_name(item)}", result))
+                results.append({**result, loop_var: item})
+            if "register" in task:
+                variables = {**variables, task["register"]: {"results": results}}
+    return made
+
+
+def _name(item: dict) -> str:
+    return str(item.get("name") or item.get("identifier") or item.get("team") or "")
+
+
+def _trusted(value):
+    if isinstance(value, dict):
+        return {key: _trusted(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_trusted(one) for one in value]
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+def _templated(value, variables: dict):
+    return Templar(DataLoader(), variables={"omit": Omit, **variables}).template(_trusted(value))
+
+
+def changed(made: list[tuple[str, dict]]) -> list[str]:
+    """Name the calls that changed something."""
+    return [name for name, result in made if result["changed"]]

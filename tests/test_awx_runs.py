@@ -1,0 +1,213 @@
+"""Runs of the role awx against the stand-in of AWX: what is made, that nothing is made twice, what is told, dropped, rotated and exported."""
+
+import awx_role
+import pytest
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import objects
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
+from awx_api import Awx
+
+TWO = Clusters(["a", "b-1"], {"a": "https://a", "b-1": "https://b"}, ["triton", "vllm"], ["judge", "none"], 1000)
+KEPT = ("deploy", "plan", "preflight", "diff", "smoke", "report", "park", "gate")
+GIVEN = {
+    "awx_organization": "ml",
+    "awx_labels": ["modelyard"],
+    "awx_execution_environment": {"name": "ee", "image": "r/ee:1"},
+    "awx_projects": {"modelyard": {"url": "https://g/m.git", "branch": "v1"}, "ours": {"url": "https://g/o.git"}},
+    "awx_inventories": {"clusters": {"sources": {"from Git": {"project": "ours", "path": "inventories/eks"}}}},
+    "awx_clusters": {
+        "a": {"ca": "CA", "token": "hush-a", "reader_token": "hush-r"},
+        "b-1": {"ca": "CA", "token": "hush-b"},
+    },
+    "awx_credentials": {"Git": {"type": "Source Control", "inputs": {"username": "git", "password": "hush-g"}}},
+    "awx_notifications": {"chat": {"type": "webhook", "configuration": {"url": "https://x", "password": "hush-n"}}},
+    "awx_notify": {"error": ["chat"], "approvals": ["chat"]},
+    "awx_instance_groups": {"gpu": {"max_forks": 5}},
+    # Each is a call of a module: the cases need few of them.
+    "awx_job_templates": {
+        **{name: {"enabled": False} for name in specs.catalogue("awx", "job_templates") if name not in KEPT},
+        "diff": {"slices": 2, "labels": ["nightly"], "instance_groups": ["gpu"], "extra_vars": {"diff_aws": False}},
+    },
+    "awx_workflows": {"fleet": {"enabled": False}},
+    "awx_schedules": {
+        "nightly": {
+            "template": "diff",
+            "at": "02:00",
+            "time_zone": "Europe/Berlin",
+            "extra_vars": {"diff_fail": "true"},
+        }
+    },
+    "awx_teams": {"ops": {"role": "operator"}, "bosses": {"role": "approver"}},
+}
+
+
+def linked(awx: Awx, kind: str, name: str, list_: str) -> list[str]:
+    """Name what is in a list of an object."""
+    called = "identifier" if kind.endswith("_nodes") else "name"
+    return awx.linked(kind, awx.one(kind, **{called: name})["id"], list_)
+
+
+@pytest.fixture(scope="module")
+def first():
+    """An AWX after one run, with what that run did."""
+    with Awx() as awx:
+        awx.first = awx_role.run(awx, TWO, GIVEN)
+        yield awx
+
+
+@pytest.fixture
+def awx(first):
+    """The same AWX, without the requests so far; what a test changes is put back."""
+    before = first.state()
+    first.forget()
+    yield first
+    for name, value in before.items():
+        setattr(first, name, value)
+
+
+def test_check_mode_in_an_empty_awx_tells_everything_and_writes_nothing():
+    with Awx() as awx:
+        before = awx.state()
+        plan, made = awx_role.run(awx, TWO, GIVEN, check=True)
+        assert (made, awx.writes(), awx.state()) == ([], [], before)
+        # One list for what organizations share, and none below one that is not there.
+        assert len(awx.requests) == 4
+    assert "create job template deploy" in plan.lines
+    assert "create workflow node deploy with approval / approve" in plan.lines
+    assert plan.lines[-1] == (
+        "grant approval to bosses: workflow job template deploy with approval, workflow job template evaluate"
+    )
+
+
+def test_a_run_makes_what_check_mode_told(first):
+    _, made = first.first
+    assert [name for name, result in made if not result["changed"]] == []
+    assert set(first.names("job_templates")) == set(KEPT)
+    assert linked(first, "job_templates", "deploy", "credentials") == ["a deployer", "b-1 deployer"]
+    assert linked(first, "workflow_job_template_nodes", "approve", "success_nodes") == ["deploy"]
+    assert first.one("schedules", name="nightly")["rrule"].startswith("DTSTART;TZID=Europe/Berlin:")
+    # AWX would install the requirements of the project with one.
+    assert linked(first, "organizations", "ml", "galaxy_credentials") == []
+
+
+def test_a_second_run_calls_no_module(awx):
+    plan, made = awx_role.run(awx, TWO, GIVEN)
+    assert (plan.lines, made, awx.writes()) == ([], [], [])
+    assert plan.dropped == {kind: [] for kind in plan.dropped}
+
+
+def test_a_change_is_told_by_its_field_and_written_alone(awx):
+    given = merge(GIVEN, {"awx_job_templates": {"plan": {"timeout": 77}}, "awx_labels": ["modelyard", "new"]})
+    plan, _ = awx_role.run(awx, TWO, given, check=True)
+    assert plan.lines[:2] == ["create label new", "update job template deploy: labels"]
+    assert "update job template plan: timeout, labels" in plan.lines
+    assert awx.writes() == []
+    given = merge(GIVEN, {"awx_job_templates": {"plan": {"timeout": 77}}})
+    _, made = awx_role.run(awx, TWO, given)
+    assert awx_role.changed(made) == ["job_template plan"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+def test_what_somebody_changed_in_awx_is_put_back(awx):
+    awx.one("job_templates", name="deploy")["allow_simultaneous"] = True
+    awx.surveys[awx.one("job_templates", name="park")["id"]]["spec"].pop()
+    plan, _ = awx_role.run(awx, TWO, GIVEN)
+    assert plan.lines == ["update job template deploy: allow_simultaneous", "update job template park: survey_spec"]
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+def test_a_new_variant_is_a_new_choice(awx):
+    more = Clusters(TWO.hosts, TWO.urls, [*TWO.servers, "chat"], TWO.variants, TWO.rollout_seconds)
+    assert awx_role.run(awx, more, GIVEN, check=True)[0].lines == ["update job template park: survey_spec"]
+
+
+def test_what_the_inventory_dropped_is_listed_and_removed_only_on_request(awx):
+    where = {field: awx.one("job_templates", name="plan")[field] for field in ("project", "inventory", "playbook")}
+    awx.add("job_templates", name="theirs", **where)
+    given = merge(
+        GIVEN, {"awx_workflows": {"evaluate": {"enabled": False}}, "awx_job_templates": {"gate": {"enabled": False}}}
+    )
+    given["awx_schedules"] = {}
+    plan, made = awx_role.run(awx, TWO, given)
+    dropped = {kind: [objects.key(kind, item) for item in items] for kind, items in plan.dropped.items() if items}
+    assert dropped == {"schedule": ["diff / nightly"], "workflow": ["evaluate"], "job_template": ["gate"]}
+    assert (made, awx.writes()) == ([], [])
+    awx_role.run(awx, TWO, {**given, "awx_prune": True})
+    assert "theirs" in awx.names("job_templates")
+    assert "gate" not in awx.names("job_templates")
+    assert "evaluate" not in awx.names("workflow_job_templates")
+    assert awx.names("schedules") == []
+    plan, made = awx_role.run(awx, TWO, {**given, "awx_prune": True})
+    assert (plan.lines, any(plan.dropped.values()), made) == ([], False, [])
+
+
+def test_a_renamed_host_has_credentials_of_its_own(awx):
+    renamed = Clusters(["a", "b-2"], {"a": "https://a", "b-2": "https://b"}, TWO.servers, TWO.variants, 1000)
+    given = {**GIVEN, "awx_clusters": {"a": GIVEN["awx_clusters"]["a"], "b-2": GIVEN["awx_clusters"]["b-1"]}}
+    awx_role.run(awx, renamed, {**given, "awx_prune": True})
+    assert linked(awx, "job_templates", "deploy", "credentials") == ["a deployer", "b-2 deployer"]
+    assert not {"b-1 deployer"} & set(awx.names("credentials"))
+    assert "modelyard cluster b-1" not in awx.names("credential_types")
+
+
+def test_a_rotated_token_is_written_only_where_it_is_asked_for(awx):
+    given = merge(GIVEN, {"awx_clusters": {"a": {"token": "fresh"}}})
+    assert awx_role.run(awx, TWO, given)[1] == []
+    plan, _ = awx_role.run(awx, TWO, {**given, "awx_rotate": ["a"]})
+    assert plan.lines == ["update credential a deployer: secrets", "update credential a reader: secrets"]
+    assert awx.one("credentials", name="a deployer")["inputs"]["token"] == "fresh"
+    assert awx.one("credentials", name="b-1 deployer")["inputs"]["token"] == "hush-b"
+
+
+def test_another_url_of_a_cluster_is_noticed_without_rotation(awx):
+    moved = Clusters(TWO.hosts, {**TWO.urls, "a": "https://a2"}, TWO.servers, TWO.variants, 1000)
+    plan, _ = awx_role.run(awx, moved, GIVEN)
+    assert plan.lines == ["update credential a deployer: inputs", "update credential a reader: inputs"]
+    assert awx.one("credentials", name="a deployer")["inputs"] == {"url": "https://a2", "token": "hush-a", "ca": "CA"}
+
+
+def test_a_node_that_a_workflow_dropped_is_removed(awx):
+    nodes = {"smoke": {"always": []}, "report": {"template": "report"}, "deploy": {"failure": []}}
+    given = merge(GIVEN, {"awx_workflows": {"deploy with approval": {"nodes": nodes}}})
+    plan, _ = awx_role.run(awx, TWO, given)
+    assert plan.lines == [
+        "update workflow node deploy with approval / smoke: always",
+        "update workflow node deploy with approval / deploy: failure",
+    ]
+    assert linked(awx, "workflow_job_template_nodes", "smoke", "always_nodes") == []
+
+
+def test_what_is_exported_gives_no_change(awx):
+    found = awx_role.export(awx, TWO, "ml")
+    assert "hush" not in str(found)
+    assert found["awx_clusters"]["b-1"] == {"url": "https://b", "ca": "CA", "token": "{{ vault_b_1_token }}"}
+    # What the role makes by itself needs no words.
+    assert "plan" not in found["awx_job_templates"]
+    plan, made = awx_role.run(awx, TWO, found)
+    assert (plan.lines, {kind: items for kind, items in plan.dropped.items() if items}) == ([], {})
+    assert made == []
+
+
+def test_an_awx_of_somebody_else_is_exported_too(awx):
+    organization = awx.add("organizations", name="theirs")["id"]
+    project = awx.add(
+        "projects", name="p", organization=organization, scm_type="git", scm_url="https://g/p.git", allow_override=True
+    )["id"]
+    inventory = awx.add("inventories", name="i", organization=organization)["id"]
+    awx.add("job_templates", name="t", project=project, inventory=inventory, playbook="playbooks/site.yml", verbosity=1)
+    found = awx_role.export(awx, TWO, "theirs")
+    assert found["awx_job_templates"]["t"] == {
+        "playbook": "playbooks/site.yml",
+        "project": "p",
+        "inventory": "i",
+        "clusters": "none",
+        "forks": 0,
+    }
+    plan, _ = awx_role.run(awx, TWO, found, check=True)
+    assert plan.lines == [
+        "update organization theirs: description (this role has not made it)",
+        "update project p: description (this role has not made it)",
+        "update inventory i: description (this role has not made it)",
+        "update job template t: description (this role has not made it)",
+    ]

@@ -1,0 +1,302 @@
+"""What the role awx computes: templates with surveys and timeouts, workflows, schedules, teams; what a run has to do."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import (
+    api,
+    clusters,
+    objects,
+    schedules,
+    templates,
+    workflows,
+)
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
+
+ROOT = Path(__file__).parents[2]
+ROLE = specs.load(["awx"])
+GIVEN = {
+    "awx_organization": "ml",
+    "awx_execution_environment": {"name": "ee", "image": "r/ee:1"},
+    "awx_projects": {"modelyard": {"url": "https://g/m.git", "branch": "v1"}, "ours": {"url": "https://g/o.git"}},
+    "awx_inventories": {"clusters": {"sources": {"from Git": {"project": "ours", "path": "inventory"}}}},
+    "awx_clusters": {
+        "a": {"ca": "CA", "token": "hush", "reader_token": "hush, too"},
+        "b-1": {"ca": "CA", "token": "hush"},
+    },
+}
+TWO = clusters.Clusters(
+    ["a", "b-1"], {"a": "https://a", "b-1": "https://b"}, ["triton", "vllm"], ["judge", "none"], 1000
+)
+
+
+def wanted(known=TWO, **variables) -> objects.Wanted:
+    inputs = Inputs(ROLE, {**GIVEN, **variables}, lambda value: value)
+    assert inputs.problems("awx") == []
+    return objects.Wanted(inputs.values("awx"), known)
+
+
+def one(found: objects.Wanted, kind: str, name: str) -> dict:
+    return next(item for item in found.found[kind] if objects.key(kind, item) == name)
+
+
+# --- What AWX is to have ---------------------------------------------------------------------------
+
+
+def test_every_playbook_has_a_job_template_but_for_those_whose_files_would_be_lost():
+    made = {Path(item["playbook"]).name for item in wanted().found["job_template"]}
+    known = {path.name for path in (ROOT / "playbooks").glob("*.yml")}
+    assert known - made == {"render.yml", "adopt.yml", "awx.yml"}
+    assert made <= known
+
+
+def test_all_questions_name_a_variable_of_their_playbook():
+    for name, entry in specs.catalogue("awx", "job_templates").items():
+        text = (ROOT / entry["playbook"]).read_text(encoding="utf-8")
+        assert [one["variable"] for one in entry.get("survey", []) if one["variable"] not in text] == [], name
+
+
+def test_one_job_has_the_credentials_of_all_clusters_each_of_a_type_of_its_own():
+    found = wanted()
+    assert one(found, "job_template", "deploy")["credentials"] == ["a deployer", "b-1 deployer"]
+    # Where there is no token that only reads, the other one has to do.
+    assert one(found, "job_template", "diff")["credentials"] == ["a reader", "b-1 deployer"]
+    assert one(found, "job_template", "upgrade")["credentials"] == []
+    types = {item["name"]: item["credential_type"] for item in found.found["credential"]}
+    assert types == {
+        "a deployer": "modelyard cluster a",
+        "a reader": "modelyard cluster a",
+        "b-1 deployer": "modelyard cluster b-1",
+    }
+    injected = one(found, "credential_type", "modelyard cluster b-1")["injectors"]["extra_vars"]
+    assert json.loads(injected["modelyard_connection_b_1"]) == {
+        "host": "{{ url }}",
+        "api_key": "{{ token }}",
+        "ca_cert": "{{ tower.filename }}",
+    }
+
+
+def test_nothing_that_is_computed_holds_a_secret():
+    found = wanted(
+        awx_credentials={"Git": {"type": "Source Control", "inputs": {"password": "hush"}}},
+        awx_notifications={"chat": {"type": "slack", "configuration": {"token": "hush"}}},
+    )
+    assert "hush" not in json.dumps(found.found)
+
+
+@pytest.mark.parametrize(
+    ("rotate", "written"),
+    [
+        (False, []),
+        (True, ["a deployer", "a reader", "b-1 deployer"]),
+        (["a"], ["a deployer", "a reader"]),
+        (["b-1 deployer"], ["b-1 deployer"]),
+        ("true", ["a deployer", "a reader", "b-1 deployer"]),
+    ],
+)
+def test_secrets_are_written_again_only_where_that_is_asked_for(rotate, written):
+    found = wanted(awx_rotate=rotate).found["credential"]
+    assert [item["name"] for item in found if item["update_secrets"]] == written
+
+
+def test_a_survey_offers_what_the_clusters_have():
+    spec = one(wanted(), "job_template", "park")["survey_spec"]["spec"]
+    assert spec[0]["variable"] == "park_servers"
+    assert (spec[0]["type"], spec[0]["choices"], spec[0]["required"]) == ("multiselect", ["triton", "vllm"], False)
+    (variant,) = one(wanted(), "job_template", "switch")["survey_spec"]["spec"]
+    assert (variant["type"], variant["choices"], variant["required"]) == ("multiplechoice", ["judge", "none"], True)
+    # AWX refuses a survey without questions.
+    assert one(wanted(), "job_template", "smoke")["survey_enabled"] is False
+    assert "survey_spec" not in one(wanted(), "job_template", "smoke")
+
+
+def test_no_survey_asks_for_a_password():
+    spec = [one for item in wanted().found["job_template"] for one in item.get("survey_spec", {}).get("spec", [])]
+    assert spec
+    assert [one for one in spec if one["type"] == "password"] == []
+
+
+def test_what_a_workflow_or_a_schedule_starts_can_start_without_an_answer():
+    found = wanted()
+    started = {item["template"] for item in found.found["node"] if "template" in item}
+    for name in started:
+        item = one(found, "job_template", name)
+        spec = item.get("survey_spec", {}).get("spec", [])
+        assert [question for question in spec if question["required"] and "default" not in question] == [], name
+        # A node's hosts are refused by a template that does not ask for them.
+        assert item["ask"]["limit"], name
+
+
+def test_a_timeout_covers_every_round_of_clusters():
+    many = clusters.Clusters([f"c{n}" for n in range(20)], {}, [], [], 1000)
+    assert templates.timeout_seconds({"rollouts": 1}, TWO, 2) == 1000
+    assert templates.timeout_seconds({"rollouts": 2, "plus": 60}, many, 16) == 2 * 2060
+    assert templates.timeout_seconds(77, many, 16) == 77
+    assert one(wanted(awx_job_templates={"deploy": {"timeout": 5}}), "job_template", "deploy")["timeout"] == 5
+
+
+def test_the_slowest_deployment_decides_how_long_a_rollout_may_take():
+    def deployment(seconds, replicas):
+        spec = {"progressDeadlineSeconds": seconds, "replicas": replicas}
+        return {"kind": "Deployment", "spec": spec}
+
+    settings = {"margin": 120, "capacity_timeout": 900, "lock_wait": 180, "rollback_on_failure": False}
+    parts = [{"objects": [deployment(1450, 3), {"kind": "Service"}]}, {"objects": [deployment(1740, 1)]}]
+    rendered = {"settings": {"apply": settings}, "parts": parts}
+    assert clusters.rollout_seconds(rendered) == 180 + 900 + 3 * 1450 + 120 + 300
+    settings["rollback_on_failure"] = True
+    assert clusters.rollout_seconds(rendered) == 180 + 2 * (900 + 3 * 1450 + 120) + 300
+
+
+def test_job_templates_of_the_inventory_are_merged_over_those_of_the_role():
+    own = {
+        "mlserver": {"enabled": False},
+        "diff": {"slices": 4, "labels": ["nightly"]},
+        "ours": {"playbook": "playbooks/ours.yml", "project": "ours", "clusters": "none"},
+    }
+    found = wanted(awx_job_templates=own)
+    names = [item["name"] for item in found.found["job_template"]]
+    assert "mlserver" not in names
+    diff = one(found, "job_template", "diff")
+    assert (diff["job_slice_count"], diff["playbook"], diff["labels"]) == (
+        4,
+        "playbooks/diff.yml",
+        ["modelyard", "nightly"],
+    )
+    assert [item["name"] for item in found.found["label"]] == ["modelyard", "nightly"]
+    assert one(found, "job_template", "ours")["project"] == "ours"
+
+
+def test_the_canary_is_deployed_first_and_the_others_afterwards():
+    found = wanted(awx_canary=["b-1"])
+    assert one(found, "node", "fleet / first")["limit"] == "b-1"
+    assert one(found, "node", "fleet / rest")["limit"] == "clusters:!b-1"
+    alone = clusters.Clusters(["a"], {"a": "https://a"}, [], [], 1)
+    given = {"a": {"ca": "CA", "token": "hush"}}
+    assert "fleet" not in [item["name"] for item in wanted(alone, awx_clusters=given).found["workflow"]]
+
+
+def test_an_evaluation_of_ones_own_takes_the_place_of_a_person():
+    assert "approval" in one(wanted(), "node", "evaluate / evaluate")
+    own = {"evaluate model": {"playbook": "playbooks/evaluate.yml", "project": "ours"}}
+    found = wanted(awx_job_templates=own, awx_evaluation="evaluate model")
+    node = one(found, "node", "evaluate / evaluate")
+    assert (node.get("template"), "approval" in node, node["always"]) == ("evaluate model", False, ["park"])
+    # What the role brings is not changed by it.
+    assert "approval" in one(wanted(), "node", "evaluate / evaluate")
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        (("02:00",), "DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1"),
+        (
+            ("20:30", ["fri", "mon"], "Europe/Berlin"),
+            "DTSTART;TZID=Europe/Berlin:20260101T203000 RRULE:FREQ=WEEKLY;INTERVAL=1;BYDAY=MO,FR",
+        ),
+    ],
+)
+def test_a_schedule_is_a_rule_in_the_form_of_awx(given, rule):
+    assert schedules.rrule(*given) == rule
+
+
+def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
+    found = wanted(
+        awx_teams={
+            "ops": {"role": "operator"},
+            "leads": {"role": "operator", "templates": ["teardown"]},
+            "bosses": {"role": "approver", "workflows": ["fleet"]},
+            "all": {"role": "viewer"},
+        }
+    )
+    launched = one(found, "grant", "execute of ops")["job_templates"]
+    assert {"diff", "plan", "park"} <= set(launched)
+    assert set(launched) & {"deploy", "rollback", "teardown", "switch"} == set()
+    assert one(found, "grant", "execute of leads")["job_templates"] == ["teardown"]
+    assert one(found, "grant", "approval of bosses")["workflows"] == ["fleet"]
+    assert [item["role"] for item in found.found["grant"] if item["team"] == "all"] == ["read"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"awx_projects": {}}, "awx_project is 'modelyard': must be one of awx_projects"),
+        ({"awx_inventory": "cluster"}, "awx_inventory is 'cluster': must be one of awx_inventories, did you mean clusters?"),
+        ({"awx_job_templates": {"dif": {"slices": 2}}}, "awx_job_templates.dif is {'slices': 2}: needs playbook, did you mean diff?"),
+        ({"awx_job_templates": {"diff": {"ask": ["limits"]}}}, "awx_job_templates.diff.ask is 'limits': must be one of"),
+        ({"awx_clusters": {"c": {"ca": "x", "token": "y"}}}, "awx_clusters.c is 'c': must be one of the hosts of the group clusters"),
+        ({"awx_clusters": {"a": {"ca": "x", "token": ""}}}, "awx_clusters.a.token is '': must not be empty"),
+        ({"awx_rotate": ["c"]}, "awx_rotate is 'c': must be one of awx_clusters or awx_credentials"),
+        ({"awx_schedules": {"s": {"template": "dif", "at": "02:00"}}}, "awx_schedules.s.template is 'dif'"),
+        ({"awx_schedules": {"s": {"template": "diff", "at": "2:00"}}}, "must be a time of day such as 02:00, in quotes"),
+        ({"awx_schedules": {"s": {"template": "diff", "at": "02:00", "days": ["Monday"]}}}, "has the day 'Monday'"),
+        ({"awx_schedules": {"s": {"template": "diff", "at": "02:00", "time_zone": "Berlin"}}}, "a time_zone of the tz database"),
+        ({"awx_canary": ["x"]}, "awx_canary is 'x': must be one of the hosts of the group clusters"),
+        ({"awx_workflows": {"fleet": {"nodes": {"plan": {"success": ["x"]}}}}}, "awx_workflows.fleet.nodes.plan.success is 'x'"),
+        (
+            {"awx_workflows": {"fleet": {"nodes": {"report": {"always": ["plan"]}}}}},
+            "must not come back to where it was",
+        ),
+        ({"awx_workflows": {"deploy": {"nodes": {"a": {"template": "plan"}}}}}, "must differ from the job template of that name"),
+        ({"awx_evaluation": "x"}, "awx_evaluation is 'x': must be one of awx_job_templates"),
+        ({"awx_notify": {"error": ["x"]}}, "awx_notify.error is 'x': must be one of awx_notifications"),
+        ({"awx_teams": {"t": {"role": "operator", "templates": ["x"]}}}, "awx_teams.t.templates is 'x'"),
+        ({"awx_labels": ["7"]}, "name of a label is '7': must not be a number"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_by_the_name_of_its_variable(given, message):
+    assert any(message in line for line in wanted(**given).problems.lines), wanted(**given).problems.lines
+
+
+def test_the_example_is_one_that_the_role_takes():
+    text = (ROOT / "inventories/awx/group_vars/awx/awx.yml").read_text(encoding="utf-8")
+    given = yaml.safe_load(text.replace("| default('')", "| default('x')"))
+    found = wanted(
+        clusters.Clusters(["staging", "production"], {"staging": "https://s", "production": "https://p"}, [], [], 1),
+        **given,
+    )
+    assert found.problems.lines == []
+
+
+def test_of_two_linked_nodes_the_second_is_made_first():
+    found = wanted().found["node"]
+    made = set()
+    for item in found:
+        assert {f"{item['workflow']} / {to}" for link in workflows.LINKS for to in item.get(link, [])} <= made
+        made.add(objects.key("node", item))
+    # An approval is made by a call of its own.
+    twice = [item for item in found if item["identifier"] == "approve rest"]
+    assert [set(item) & {"approval", "success"} for item in twice] == [{"approval"}, {"success"}]
+
+
+# --- Where AWX is ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "environment", "message"),
+    [
+        ({}, {}, "awx_connection.host is not set: the URL of AWX, there or in CONTROLLER_HOST"),
+        ({"host": "https://a"}, {"CONTROLLER_USERNAME": "u"}, "awx_connection has no login"),
+        ({"host": "https://a", "oauth_token": "t", "ca_path": "/no/file"}, {}, "awx_connection.ca_path is '/no/file'"),
+    ],
+)
+def test_a_connection_that_lacks_something_is_told(said, environment, message):
+    with pytest.raises(Failure, match=message):
+        api.connection(said, environment)
+
+
+def test_the_environment_says_what_the_inventory_leaves_out():
+    environment = {"CONTROLLER_HOST": "https://e", "CONTROLLER_OAUTH_TOKEN": "e", "CONTROLLER_VERIFY_SSL": "false"}
+    assert api.connection({}, environment) == {"host": "https://e", "oauth_token": "e", "validate_certs": False}
+    # As the modules do it.
+    given = api.connection({"host": "https://a", "username": "u", "password": "p"}, environment)
+    assert (given["host"], given["oauth_token"]) == ("https://a", "e")
+
+
+def test_an_awx_that_is_not_there_is_told():
+    with pytest.raises(Failure, match=r"http://127.0.0.1:9 \(awx_connection.host\) does not answer: .*refused"):
+        api.Awx({"host": "http://127.0.0.1:9", "oauth_token": "hush", "validate_certs": True}).get("ping/")
