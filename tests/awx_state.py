@@ -41,8 +41,11 @@ REVERSE = {
 }
 # What a run of a template is called.
 RUN = {
-    "job_templates": "job", "workflow_job_templates": "workflow_job", "projects": "project_update",
-    "inventory_sources": "inventory_update", "workflow_approval_templates": "workflow_approval",
+    "job_templates": "job",
+    "workflow_job_templates": "workflow_job",
+    "projects": "project_update",
+    "inventory_sources": "inventory_update",
+    "workflow_approval_templates": "workflow_approval",
 }
 GALAXY = (
     "ERROR! Unknown error when attempting to call Galaxy at 'https://galaxy.example/api/': <urlopen error timed out>"
@@ -113,7 +116,9 @@ class State:
 
     def state(self) -> dict:
         """A copy of all that is there, to be compared with a later one."""
-        return copy.deepcopy({name: getattr(self, name) for name in ("objects", "links", "surveys", "roles", "updates")})
+        return copy.deepcopy(
+            {name: getattr(self, name) for name in ("objects", "links", "surveys", "roles", "updates")}
+        )
 
     def restore(self, state: dict) -> None:
         """Be again as a copy says."""

@@ -29,6 +29,8 @@ class Setting:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        if not PLAYBOOK.exists():
+            raise Failed(f"{PLAYBOOK} is missing: make env installs it")
         home = folder / "cluster"
         self.env = {key: value for key, value in os.environ.items() if not STRANGE.fullmatch(key)} | {
             "CLUSTER_NAME": NAME,
