@@ -246,3 +246,23 @@ def test_lists_of_more_than_a_page_are_read_whole(awx):
         awx.add("labels", name=f"label {number}", organization=organization)
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
     assert len(state.read(reader, "ml")["label"]) == len(awx.all("labels", organization=organization)) > 450
+
+
+def test_a_text_that_the_inventory_dropped_is_gone_in_awx_too(awx):
+    def given(messages):
+        return merge(GIVEN, {"awx_notifications": {"chat": {"messages": messages}}})
+
+    def texts():
+        kept = awx.one("notification_templates", name="chat")["messages"]
+        return {event: parts["message"] for event, parts in kept.items() if parts and parts.get("message")}
+
+    both = {"error": {"message": "it failed"}, "success": {"message": "{{ job.artifacts.x | default('') }}"}}
+    for messages in (both, {"error": both["error"], "success": None}):
+        assert awx_role.run(awx, TWO, given(messages))[0].lines == ["update notification template chat: messages"]
+        assert texts() == {event: parts["message"] for event, parts in messages.items() if parts}
+        assert awx_role.run(awx, TWO, given(messages))[0].lines == []
+    # A new one, which AWX keeps as it came.
+    more = {"type": "webhook", "configuration": {"url": "https://y"}, "messages": {"error": {"message": "it failed"}}}
+    others = merge(given(both), {"awx_notifications": {"more": more}})
+    assert "create notification template more" in awx_role.run(awx, TWO, others)[0].lines
+    assert awx_role.run(awx, TWO, others)[0].lines == []
