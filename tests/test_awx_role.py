@@ -262,6 +262,18 @@ def test_what_awx_cannot_read_is_told_with_its_reason_and_read_by_the_next_run(f
     assert "Source does not exist: inventori" in output
 
 
+def test_a_name_that_another_organization_has_is_refused_before_anything_is_written(fleet):
+    default = fleet.awx.one("organizations", name="Default")["id"]
+    fleet.awx.add("inventories", name="clusters", organization=default)
+    fleet.variables["awx_labels"] = ["new"]
+    output = fleet.run(fails=True)
+    assert (
+        "inventory clusters: the organization Default has one of that name, and the modules of awx.awx look it up"
+        in output
+    )
+    assert fleet.awx.writes() == []
+
+
 def test_without_the_collection_a_run_says_how_to_get_it(fleet, tmp_path):
     output = fleet.run(fails=True, ANSIBLE_COLLECTIONS_PATH=f"{ROOT}/collections")
     assert (
