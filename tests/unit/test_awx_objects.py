@@ -235,6 +235,8 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_clusters": {"c": {"ca": "x", "token": "y"}}}, "awx_clusters.c is 'c': must be one of the hosts of the group clusters"),
         ({"awx_clusters": {"a": {"ca": "x", "token": ""}}}, "awx_clusters.a.token is '': must not be empty"),
         ({"awx_rotate": ["c"]}, "awx_rotate is 'c': must be one of awx_clusters or awx_credentials"),
+        ({"awx_rotate": 3}, "awx_rotate is 3: must be true, false or a list of names"),
+        ({"awx_rotate": [3]}, "awx_rotate is '3': must be one of awx_clusters or awx_credentials"),
         ({"awx_schedules": {"s": {"template": "dif", "at": "02:00"}}}, "awx_schedules.s.template is 'dif'"),
         ({"awx_schedules": {"s": {"template": "diff", "at": "2:00"}}}, "must be a time of day such as 02:00, in quotes"),
         ({"awx_schedules": {"s": {"template": "diff", "at": "02:00", "days": ["Monday"]}}}, "has the day 'Monday'"),

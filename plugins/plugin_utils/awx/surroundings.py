@@ -156,9 +156,10 @@ class Surroundings:
                 *(f"{host} {account}" for host in self.values["clusters"] for account in ("deployer", "reader")),
                 *self.values["credentials"],
             ]
+            said = [str(name) for name in said]
             for name in said:
                 self._one_of("awx_rotate", name, names, "awx_clusters or awx_credentials")
-            return list(said)
+            return said
         if not isinstance(said, bool) and str(said).lower() not in ("true", "false", "yes", "no"):
             self.problems.add("awx_rotate", said, "must be true, false or a list of names")
         return is_true(said)
