@@ -36,5 +36,22 @@ def messages(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def problem(given: Mapping[str, Any]) -> str:
+    """Say what is wrong with texts that an inventory gives, or nothing; arguments as for :func:`messages`."""
+    known = {EVENTS: given, OF_APPROVAL: given.get(APPROVAL) or {}}
+    for events, said in known.items():
+        if not isinstance(said, Mapping) or (unknown := set(said) - {*events, APPROVAL}):
+            return f"must have texts for {', '.join(events)}" + (
+                f", not for {min(unknown)}" if isinstance(said, Mapping) else ""
+            )
+        for event in events:
+            parts = said.get(event) or {}
+            if not isinstance(parts, Mapping) or set(parts) - {"message", "body"}:
+                return f"must have a message and a body for {event}, and nothing else"
+            if "\n" in str(parts.get("message") or ""):
+                return f"must have a message of one line for {event}; a body may have more"
+    return ""
+
+
 def _texts(given: Mapping[str, Any] | None) -> dict[str, str]:
     return {part: (given or {}).get(part) or "" for part in ("message", "body")}

@@ -104,6 +104,9 @@ class Wanted(Surroundings):
             for label in labels:
                 self._label(label)
             notify, told = self._notify(path, entry)
+            if wrong := templates.problem(entry.get("survey") or []):
+                self.problems.add(f"{path}.survey", entry["survey"], wrong)
+                continue
             item = templates.job_template(name, entry, self.clusters)
             item |= {"description": self._described(entry.get("description", "")), "project": project}
             item |= {"inventory": inventory, "credentials": credentials, "labels": labels, "notify": notify}
@@ -148,6 +151,9 @@ class Wanted(Surroundings):
             self._label(label)
         item |= {"labels": labels, "limit": entry.get("limit")}
         item |= {"ask": {word: word in (entry.get("ask") or ()) for word in ("limit", "variables")}}
+        if wrong := templates.problem(entry.get("survey") or []):
+            self.problems.add(f"awx_workflows.{name}.survey", entry["survey"], wrong)
+            return
         item |= templates.survey(name, entry.get("survey") or [], self.clusters)
         self._add("workflow", item, *(("label", one) for one in labels), *told)
         for node in workflows.nodes(name, entry, canary, values["approval_timeout"]):
@@ -169,8 +175,12 @@ class Wanted(Surroundings):
             self._one_of(f"{path}.template", entry["template"], known, "awx_job_templates or awx_workflows")
             rule = entry.get("rrule")
             try:
-                rule = rule or schedules.rrule(
-                    entry.get("at") or "", entry.get("days") or (), entry.get("time_zone") or "UTC"
+                rule = (
+                    schedules.given(rule)
+                    if rule
+                    else schedules.rrule(
+                        entry.get("at") or "", entry.get("days") or (), entry.get("time_zone") or "UTC"
+                    )
                 )
             except ValueError as error:
                 self.problems.add(path, entry, f"{error}")

@@ -12,6 +12,17 @@ TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 FIRST = "20260101"
 
 
+def given(rule: str) -> str:
+    """Give back a rule in the form of AWX.
+
+    Raises:
+        ValueError: it has not that form, in words that go on after the value.
+    """
+    if not re.fullmatch(r"DTSTART\S+(\s+\S*RULE:\S*INTERVAL=\S*)+", rule):
+        raise ValueError("must have an rrule such as DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1")
+    return rule
+
+
 def rrule(at: str, days: Iterable[str] = (), time_zone: str = "UTC") -> str:
     """Write a rule.
 

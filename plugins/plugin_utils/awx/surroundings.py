@@ -83,6 +83,9 @@ class Surroundings:
         for name, entry in values["notifications"].items():
             item = {"name": name, "notification_type": entry["type"], "messages": None}
             if entry.get("messages") is not None:
+                if wrong := notifications.problem(entry["messages"]):
+                    self.problems.add(f"awx_notifications.{name}.messages", entry["messages"], wrong)
+                    continue
                 item["messages"] = notifications.messages(entry["messages"])
             item |= {"defaults": notifications.DEFAULTS.get(entry["type"], {})}
             configuration = {**item["defaults"], **(entry.get("configuration") or {})}

@@ -40,7 +40,7 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
         "extra_vars": entry.get("extra_vars") or {},
         # Two jobs on one cluster would wait for each other's lock.
         "allow_simultaneous": False,
-        "ask": {word: word in entry.get("ask", ()) for word in ASKS},
+        "ask": {word: word in (entry.get("ask") or ()) for word in ASKS},
         "instance_groups": entry.get("instance_groups", []),
     }
     return found | survey(name, entry.get("survey") or [], clusters)
@@ -75,6 +75,15 @@ def survey(name: str, questions: list[Mapping[str, Any]], clusters: Clusters) ->
         return {"survey_enabled": False}
     spec = [dict(one) if "question_name" in one else _question(one, clusters) for one in questions]
     return {"survey_enabled": True, "survey_spec": {"name": name, "description": "", "spec": spec}}
+
+
+def problem(questions: list[Mapping[str, Any]]) -> str:
+    """Say what is wrong with the questions of a survey, or nothing."""
+    for number, one in enumerate(questions, 1):
+        needed = ("question", "variable") if "question" in one else ("question_name", "variable", "type", "required")
+        if missing := [field for field in needed if field not in one]:
+            return f"needs {', '.join(missing)} in question {number}"
+    return ""
 
 
 def _question(said: Mapping[str, Any], clusters: Clusters) -> dict:
