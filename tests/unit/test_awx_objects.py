@@ -321,7 +321,7 @@ def test_the_example_of_clusters_reads_what_a_credential_gives_to_a_job(host):
     ("name", "checked"),
     [("awx_job_id", False), ("awx_workflow_job_name", False), ("awx_user_name", False), ("awx_project_revision", False),
      ("awx_inventory_id", False), ("awx_orgnization", True), ("awx_inventory", True), ("awx_project", True),
-     ("awx_schedule", True), ("awx_job_template", True), ("awx_job_template", True)],
+     ("awx_schedule", True), ("awx_job_template", True)],
 )  # fmt: skip
 def test_what_awx_itself_sets_in_a_job_is_no_misspelt_variable(name, checked):
     assert (name in ROLE["awx"].variables or not awx_plan.AWX_OWN.fullmatch(name)) == checked
