@@ -114,7 +114,7 @@ def unbounded(path, option):
         and not path.endswith("model_config")
         # Read, and checked, where a plan is held against it (tests/unit/test_approval.py).
         and path != "apply_approved"
-        # Takes no number; what it takes is checked where it is read (tests/unit/test_awx_objects.py).
+        # True, false or names, which are checked where they are read (tests/unit/test_awx_objects.py).
         and path != "awx_rotate"
         # Takes no number; has words too, and its bounds where it is read (tests/unit/test_arguments.py).
         and not path.endswith(("served_model_name", "max_model_len"))
