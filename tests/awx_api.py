@@ -10,6 +10,7 @@ import http.server
 import json
 import re
 import threading
+import traceback
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
@@ -86,6 +87,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 status, answer = refused.status, refused.body
             except json.JSONDecodeError:
                 status, answer = 400, {"detail": "JSON parse error"}
+            except Exception:
+                status, answer = 500, {"detail": traceback.format_exc()}
+                traceback.print_exc()
             awx.log.append(f"{self.command} {self.path} {status}")
             path = url.path.removeprefix(API)
             if not path.startswith("tokens/"):
@@ -159,15 +163,13 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if number not in awx.updates:
             raise LOST
         update = awx.updates[number]
+        failed = update["status"] == "failed"
         if rest == ["stdout"]:
-            return 200, update["stdout"]
+            text = f"fatal: [localhost]: FAILED! => {update['stdout']}" if update["stdout"] else ""
+            return 200, {"range": {"start": 0}, "content": text} if ("format", "json") in query else text
         if rest == ["events"]:
-            event = {
-                "event": "runner_on_failed",
-                "stdout": update["stdout"],
-                "event_data": {"res": {"msg": update["stdout"]}},
-            }
-            events = [event] if update["status"] == "failed" else []
+            said = {"msg": "non-zero return code", "stderr": update["stdout"], "rc": 1}
+            events = [{"event": "runner_on_failed", "event_data": {"res": said}}] if failed and update["stdout"] else []
             return 200, {"count": len(events), "next": None, "previous": None, "results": events}
         awx.poll(update)
         return 200, awx.shown_update(update)

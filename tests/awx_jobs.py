@@ -3,10 +3,12 @@
 import functools
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +52,7 @@ class Job:
     """A private data directory, and what ansible-runner left in it.
 
     Attributes:
-        folder, home: the directory, and the job's HOME in it. artifacts, output: of the last run.
+        folder, home: the directory, and the job's HOME in it. artifacts, output, began: of the last run, and when that was.
     """
 
     def __init__(self, folder: Path, hosts: dict[str, dict] | None = None, **variables):
@@ -76,13 +78,25 @@ class Job:
         file.write_text(content if isinstance(content, str) else json.dumps(content))
 
     def start(
-        self, ident: str, credential: dict[str, str], playbook: str, options: str, runner: Path, **extra
+        self,
+        ident: str,
+        credential: dict[str, str],
+        playbook: str = "playbooks/site.yml",
+        options: str = "",
+        runner: Path = BIN / "ansible-runner",
+        **extra,
     ) -> subprocess.Popen:
-        """Start the job as AWX's runner does, with nothing of this machine's environment; see `run`."""
+        """Start the job as AWX's runner does, with nothing of this machine's environment.
+
+        Args:
+            ident: of its artifacts. credential: what AWX puts into the environment. playbook: below the project.
+            options: of ansible-playbook. runner: the program. extra: variables, as a survey has them.
+        """
         self._write("env/envvars", {**self.awx, **credential})
         self._write("env/extravars", {"awx_job_id": 4711, "tower_job_id": 4711, "awx_user_name": "ada", **extra})
         self._write("env/cmdline", f"-u root --forks 5 {options}")
         self.artifacts = self.folder / "artifacts" / ident
+        self.began = time.time()
         clean = {"PATH": f"{BIN}{os.pathsep}{os.defpath}", "HOME": str(self.home), "LANG": "C.UTF-8"}
         return subprocess.Popen(
             [runner, "run", self.folder, "-p", playbook, "--ident", ident],
@@ -94,22 +108,9 @@ class Job:
             text=True,
         )
 
-    def run(
-        self,
-        ident: str,
-        credential: dict[str, str],
-        playbook: str = "playbooks/site.yml",
-        options: str = "",
-        runner: Path = BIN / "ansible-runner",
-        **extra,
-    ) -> int:
-        """Run the job to its end; returns the exit code.
-
-        Args:
-            ident: of its artifacts. credential: what AWX puts into the environment. playbook: below the project.
-            options: of ansible-playbook. runner: the program. extra: variables, as a survey has them.
-        """
-        process = self.start(ident, credential, playbook, options, runner, **extra)
+    def run(self, *arguments, **more) -> int:
+        """Run the job to its end, with the arguments of `start`; returns the exit code."""
+        process = self.start(*arguments, **more)
         self.output, _ = process.communicate()
         return process.returncode
 
@@ -128,17 +129,30 @@ class Job:
         """How many tasks of the last run changed something."""
         return sum(self.stats()["changed"].values())
 
+    def printed(self) -> str:
+        """What the last run has printed so far, without the colours."""
+        file = self.artifacts / "stdout"
+        return re.sub(r"\x1b\[[0-9;]*m", "", file.read_text()) if file.exists() else ""
+
     def said(self) -> str:
-        """All that the last run printed, as one line."""
-        return " ".join((self.artifacts / "stdout").read_text().split())
+        """The same as one line."""
+        return " ".join(self.printed().split())
 
     def files_with(self, text: str) -> list[str]:
-        """Files that hold a text, but for the credential's own and the runner's note of the environment (AWX masks it)."""
+        """Files that hold a text, but for the credential's own, the runner's note of the environment (AWX masks it) and the tests' code."""
         return [
             str(file.relative_to(self.folder))
             for file in self.folder.rglob("*")
             if file.is_file()
             and file != self.folder / "env/envvars"
             and not file.match("artifacts/*/command")
+            and not file.is_relative_to(self.folder / "project/tests")
             and text.encode() in file.read_bytes()
         ]
+
+    def written(self) -> list[str]:
+        """Files that the last run wrote into the project or its home, but for Ansible's own, bytecode and compiled templates."""
+        own = (".ansible", ".cache", "__pycache__")
+        files = [file for name in ("project", "home") for file in (self.folder / name).rglob("*") if file.is_file()]
+        new = [file.relative_to(self.folder) for file in files if file.stat().st_mtime > self.began]
+        return [str(file) for file in new if not set(own) & set(file.parts)]

@@ -39,6 +39,14 @@ REVERSE = {
     },
     ("organizations", "notification_templates"): ("notification_templates", "organization"),
 }
+# What a run of a template is called.
+RUN = {
+    "job_templates": "job",
+    "workflow_job_templates": "workflow_job",
+    "projects": "project_update",
+    "inventory_sources": "inventory_update",
+    "workflow_approval_templates": "workflow_approval",
+}
 GALAXY = (
     "ERROR! Unknown error when attempting to call Galaxy at 'https://galaxy.example/api/': <urlopen error timed out>"
 )
@@ -109,8 +117,12 @@ class State:
     def state(self) -> dict:
         """A copy of all that is there, to be compared with a later one."""
         return copy.deepcopy(
-            {"objects": self.objects, "links": self.links, "surveys": self.surveys, "roles": self.roles}
+            {name: getattr(self, name) for name in ("objects", "links", "surveys", "roles", "updates")}
         )
+
+    def restore(self, state: dict) -> None:
+        """Be again as a copy says."""
+        self.__dict__.update(copy.deepcopy(state))
 
     def add(self, kind: str, /, **fields) -> dict:
         """Make an object; Refused when AWX would not."""
@@ -297,7 +309,7 @@ class State:
                 named = self.objects[home][one[field]]
                 related[field] = f"{API}{home}/{one[field]}/"
                 summary[field] = {"id": named["id"], "name": called(named), "description": named.get("description", "")}
-                summary[field] |= {"unified_job_type": KINDS[home].type} if other == "unified_job_templates" else {}
+                summary[field] |= {"unified_job_type": RUN[home]} if other == "unified_job_templates" else {}
         if what.roles:
             mine = [role for role in self.roles.values() if role["of"] == (kind, number)]
             summary["object_roles"] = {
@@ -308,10 +320,13 @@ class State:
             if list_.endswith("_nodes"):
                 shown[list_] = [member["id"] for member in members]
             elif list_ in ("labels", "credentials"):
-                summary[list_] = members if list_ == "credentials" else {"count": len(members), "results": members}
+                summary[list_] = members if list_ == "credentials" else {"count": len(members), "results": members[:10]}
         for update in self.running(kind, number):
             related["current_update"] = f"{API}{update['kind']}/{update['id']}/"
             summary["current_update"] = {"id": update["id"], "status": update["status"], "failed": False}
+        for update in self.updates.values():
+            if update["of"] == (kind, number) and update["status"] in ENDED:
+                related["last_update"] = f"{API}{update['kind']}/{update['id']}/"
         self._hide(kind, one, shown)
         return {**shown, "related": related, "summary_fields": summary}
 

@@ -210,12 +210,17 @@ def test_check_mode_tells_truly_and_writes_nothing_on_a_first_run(play, cluster)
     done = play(deployment(), config_map("one", k="v"), args=["--check", "--diff"])
     assert done.changed == 1
     lines = [line for line in done.stdout.splitlines() if line.startswith("  ")]
-    # In summary, under their heading, and then what runs until then.
-    assert lines[:6] == [
+    # In summary, under their heading, as a table for who approves it, and then what runs until then.
+    assert lines[:11] == [
         "  would create Namespace ml-models",
         "  would create ConfigMap ml-models/one",
         "  would create Deployment ml-models/d: registry.example/a:1, 2 replicas",
         "  cluster local: 3 changes would be made, and nothing was written",
+        "  WOULD   OBJECT                   EFFECT",
+        "  create  Namespace ml-models      -",
+        "  create  ConfigMap ml-models/one  -",
+        "  create  Deployment ml-models/d   starts 2 pods",
+        "  what runs now:",
         "  WORKLOAD  PROFILE  MODEL  READY  NODE  GPUS",
         "  d         -        -      0/2    -     0",
     ]

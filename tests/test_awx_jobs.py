@@ -1,7 +1,5 @@
 """Every playbook as an AWX job, and a job's output under the runners of older AWX nodes."""
 
-import re
-
 import pytest
 from awx_jobs import BIN, Job
 from services import python_of
@@ -16,15 +14,10 @@ def offline(tmp_path_factory):
     return Job(tmp_path_factory.mktemp("offline") / "job", hosts)
 
 
-def shown(job: Job) -> list[str]:
-    """The lines that a person reads, without their colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", (job.artifacts / "stdout").read_text()).splitlines()
-
-
 @pytest.mark.parametrize("version", RUNNERS)
 def test_what_a_task_shows_and_a_message_of_several_lines_can_be_read(offline, version):
     assert offline.run(version, {}, "playbooks/preflight.yml", runner=RUNNERS[version]()) == 2, offline.output
-    lines = shown(offline)
+    lines = offline.printed().splitlines()
     # Of a table that the task shows while it works.
     assert [line for line in lines if line.startswith("  judge-vllm ")]
     assert [line for line in lines if "errantly" in line] == []

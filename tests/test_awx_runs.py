@@ -2,11 +2,11 @@
 
 import awx_role
 import pytest
-from awx_api import Awx
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import objects
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
+from awx_api import Awx
 
 TWO = Clusters(["a", "b-1"], {"a": "https://a", "b-1": "https://b"}, ["triton", "vllm"], ["judge", "none"], 1000)
 KEPT = ("deploy", "plan", "preflight", "diff", "smoke", "report", "park", "gate")
@@ -42,6 +42,12 @@ GIVEN = {
 }
 
 
+def linked(awx: Awx, kind: str, name: str, list_: str) -> list[str]:
+    """Name what is in a list of an object."""
+    called = "identifier" if kind.endswith("_nodes") else "name"
+    return awx.linked(kind, awx.one(kind, **{called: name})["id"], list_)
+
+
 @pytest.fixture(scope="module")
 def first():
     """An AWX after one run, with what that run did."""
@@ -75,14 +81,14 @@ def test_check_mode_in_an_empty_awx_tells_everything_and_writes_nothing():
 
 
 def test_a_run_makes_what_check_mode_told(first):
-    plan, made = first.first
+    _, made = first.first
     assert [name for name, result in made if not result["changed"]] == []
     assert set(first.names("job_templates")) == set(KEPT)
-    assert first.linked("job_templates", "deploy", "credentials") == ["a deployer", "b-1 deployer"]
-    assert first.linked("workflow_job_template_nodes", "approve", "success_nodes") == ["deploy"]
+    assert linked(first, "job_templates", "deploy", "credentials") == ["a deployer", "b-1 deployer"]
+    assert linked(first, "workflow_job_template_nodes", "approve", "success_nodes") == ["deploy"]
     assert first.one("schedules", name="nightly")["rrule"].startswith("DTSTART;TZID=Europe/Berlin:")
     # AWX would install the requirements of the project with one.
-    assert first.linked("organizations", "ml", "galaxy_credentials") == []
+    assert linked(first, "organizations", "ml", "galaxy_credentials") == []
 
 
 def test_a_second_run_calls_no_module(awx):
@@ -98,7 +104,7 @@ def test_a_change_is_told_by_its_field_and_written_alone(awx):
     assert "update job template plan: timeout, labels" in plan.lines
     assert awx.writes() == []
     given = merge(GIVEN, {"awx_job_templates": {"plan": {"timeout": 77}}})
-    plan, made = awx_role.run(awx, TWO, given)
+    _, made = awx_role.run(awx, TWO, given)
     assert awx_role.changed(made) == ["job_template plan"]
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
@@ -106,7 +112,7 @@ def test_a_change_is_told_by_its_field_and_written_alone(awx):
 def test_what_somebody_changed_in_awx_is_put_back(awx):
     awx.one("job_templates", name="deploy")["allow_simultaneous"] = True
     awx.surveys[awx.one("job_templates", name="park")["id"]]["spec"].pop()
-    plan, made = awx_role.run(awx, TWO, GIVEN)
+    plan, _ = awx_role.run(awx, TWO, GIVEN)
     assert plan.lines == ["update job template deploy: allow_simultaneous", "update job template park: survey_spec"]
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
@@ -117,7 +123,8 @@ def test_a_new_variant_is_a_new_choice(awx):
 
 
 def test_what_the_inventory_dropped_is_listed_and_removed_only_on_request(awx):
-    awx.add("job_templates", name="theirs", organization=awx.one("organizations", name="ml")["id"])
+    where = {field: awx.one("job_templates", name="plan")[field] for field in ("project", "inventory", "playbook")}
+    awx.add("job_templates", name="theirs", **where)
     given = merge(
         GIVEN, {"awx_workflows": {"evaluate": {"enabled": False}}, "awx_job_templates": {"gate": {"enabled": False}}}
     )
@@ -139,7 +146,7 @@ def test_a_renamed_host_has_credentials_of_its_own(awx):
     renamed = Clusters(["a", "b-2"], {"a": "https://a", "b-2": "https://b"}, TWO.servers, TWO.variants, 1000)
     given = {**GIVEN, "awx_clusters": {"a": GIVEN["awx_clusters"]["a"], "b-2": GIVEN["awx_clusters"]["b-1"]}}
     awx_role.run(awx, renamed, {**given, "awx_prune": True})
-    assert awx.linked("job_templates", "deploy", "credentials") == ["a deployer", "b-2 deployer"]
+    assert linked(awx, "job_templates", "deploy", "credentials") == ["a deployer", "b-2 deployer"]
     assert not {"b-1 deployer"} & set(awx.names("credentials"))
     assert "modelyard cluster b-1" not in awx.names("credential_types")
 
@@ -147,7 +154,7 @@ def test_a_renamed_host_has_credentials_of_its_own(awx):
 def test_a_rotated_token_is_written_only_where_it_is_asked_for(awx):
     given = merge(GIVEN, {"awx_clusters": {"a": {"token": "fresh"}}})
     assert awx_role.run(awx, TWO, given)[1] == []
-    plan, made = awx_role.run(awx, TWO, {**given, "awx_rotate": ["a"]})
+    plan, _ = awx_role.run(awx, TWO, {**given, "awx_rotate": ["a"]})
     assert plan.lines == ["update credential a deployer: secrets", "update credential a reader: secrets"]
     assert awx.one("credentials", name="a deployer")["inputs"]["token"] == "fresh"
     assert awx.one("credentials", name="b-1 deployer")["inputs"]["token"] == "hush-b"
@@ -168,4 +175,39 @@ def test_a_node_that_a_workflow_dropped_is_removed(awx):
         "update workflow node deploy with approval / smoke: always",
         "update workflow node deploy with approval / deploy: failure",
     ]
-    assert awx.linked("workflow_job_template_nodes", "smoke", "always_nodes") == []
+    assert linked(awx, "workflow_job_template_nodes", "smoke", "always_nodes") == []
+
+
+def test_what_is_exported_gives_no_change(awx):
+    found = awx_role.export(awx, TWO, "ml")
+    assert "hush" not in str(found)
+    assert found["awx_clusters"]["b-1"] == {"url": "https://b", "ca": "CA", "token": "{{ vault_b_1_token }}"}
+    # What the role makes by itself needs no words.
+    assert "plan" not in found["awx_job_templates"]
+    plan, made = awx_role.run(awx, TWO, found)
+    assert (plan.lines, {kind: items for kind, items in plan.dropped.items() if items}) == ([], {})
+    assert made == []
+
+
+def test_an_awx_of_somebody_else_is_exported_too(awx):
+    organization = awx.add("organizations", name="theirs")["id"]
+    project = awx.add(
+        "projects", name="p", organization=organization, scm_type="git", scm_url="https://g/p.git", allow_override=True
+    )["id"]
+    inventory = awx.add("inventories", name="i", organization=organization)["id"]
+    awx.add("job_templates", name="t", project=project, inventory=inventory, playbook="playbooks/site.yml", verbosity=1)
+    found = awx_role.export(awx, TWO, "theirs")
+    assert found["awx_job_templates"]["t"] == {
+        "playbook": "playbooks/site.yml",
+        "project": "p",
+        "inventory": "i",
+        "clusters": "none",
+        "forks": 0,
+    }
+    plan, _ = awx_role.run(awx, TWO, found, check=True)
+    assert plan.lines == [
+        "update organization theirs: description (this role has not made it)",
+        "update project p: description (this role has not made it)",
+        "update inventory i: description (this role has not made it)",
+        "update job template t: description (this role has not made it)",
+    ]

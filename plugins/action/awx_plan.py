@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from ansible_collections.modelyard.core.plugins.action.render import ActionModul
 from ansible_collections.modelyard.core.plugins.action.render import _trusted
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clusters, comparison, state
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -17,7 +19,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs, written
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers.render import Rendering, everything
 
-ROLE, GROUP, JUDGE = "awx", "clusters", "vllm_judge"
+ROLE, GROUP, JUDGE, EXPORT = "awx", "clusters", "vllm_judge", "export"
 REQUIREMENTS = "requirements-awx.yml"
 MISSING = (
     "the collection awx.awx is not installed: `ansible-galaxy collection install -r {file}` "
@@ -42,15 +44,24 @@ class ActionModule(Action):
         if not module_loader.find_plugin("awx.awx.job_template"):
             raise Failure(MISSING.format(file=REQUIREMENTS))
         given = api.connection(values["connection"])
+        tags = set(task_vars.get("ansible_run_tags", [])) - {"all", "tagged"}
+        if tags - {EXPORT, *self._task.tags}:
+            raise Refused([f"--tags {','.join(sorted(tags))}: this playbook has no parts by tag, but for {EXPORT}"])
+        if EXPORT in tags:
+            return self._export(values, given, task_vars)
         found = self._clusters(task_vars)
         wanted = Wanted(values, found)
         if wanted.problems.lines:
             raise Refused(wanted.problems.lines)
+        for line in self._doubts(values["clusters"], task_vars):
+            self._display.warning(line)
         awx = api.Awx(given)
         there = state.read(awx, values["organization"])
         compared = comparison.compare(wanted, there, Forms(awx, there))
         for line in compared.lines:
             self.tell_change([line])
+        if not compared.lines:
+            self.tell("AWX has everything as the inventory says")
         self._tell_dropped(compared.dropped, values["prune"])
         removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
         return {
@@ -63,6 +74,34 @@ class ActionModule(Action):
             "nothing": not compared.lines and not any(removed.values()),
             "ca_path": given.get("ca_path", ""),
         }
+
+    @staticmethod
+    def _doubts(credentials: dict[str, Any], task_vars: dict) -> list[str]:
+        """Say of which clusters a job would not get the credential, or not use it."""
+        found = []
+        for host in task_vars["groups"][GROUP]:
+            # As it is written: nobody has set the variable here.
+            said = task_vars["hostvars"].raw_get(host).get("platform_connection")
+            if host not in credentials:
+                found.append(f"awx_clusters has no credential of {host}: jobs can't reach it")
+            elif clusters.PREFIX not in str(said):
+                name = clusters.variable(host)
+                found.append(
+                    f"platform_connection of {host} does not read {name}: jobs leave its credential unused (docs/awx.md)"
+                )
+        return found
+
+    def _export(self, values: dict[str, Any], given: dict, task_vars: dict) -> dict:
+        """Show what AWX has as variables."""
+        found = self._clusters(task_vars) if task_vars["groups"].get(GROUP) else None
+        awx = api.Awx(given)
+        there = state.read(awx, values["organization"])
+        if not there["organization"]:
+            raise Failure(f"awx_organization is {values['organization']!r}: AWX has no organization of that name")
+        export = Export(there, Forms(awx, there), values["organization"], found)
+        for line in export.text().splitlines():
+            self.tell(line)
+        return {"changed": False, "nothing": True}
 
     def _tell_dropped(self, dropped: dict, prune: bool) -> None:
         for kind, items in dropped.items():
@@ -85,7 +124,8 @@ class ActionModule(Action):
         wrong = [*inputs.misspelt(), *inputs.problems(ROLE)]
         if wrong:
             raise Refused(wrong)
-        return inputs.values(ROLE)
+        # Plain values, and what is vaulted in the open.
+        return json.loads(json.dumps(inputs.values(ROLE), default=str))
 
     def _clusters(self, task_vars: dict) -> clusters.Clusters:
         """Render every cluster of the inventory, for what AWX needs to know of it."""

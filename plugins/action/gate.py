@@ -16,6 +16,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     parked,
     parking,
     rollout,
+    twins,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, process_id
@@ -46,6 +47,7 @@ class ActionModule(Action):
         part = self._part(rendered, options)
         cluster = Cluster(options["connection"])
         check_cluster(cluster, delivery.identity(rendered))
+        twins.check(task_vars)
         if not options["url"] and (denied := cluster.denied(delivery.proxying(rendered))):
             may_not = ", ".join(verb for verb, *_ in denied)
             what = f"must be set, or the rights be granted: this credential may not {may_not} services/proxy (docs/rbac.yaml)"

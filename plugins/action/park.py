@@ -12,6 +12,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     parking,
     rollout,
     switching,
+    twins,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
@@ -31,6 +32,7 @@ class ActionModule(Action):
         parts = chosen.chosen(rendered, options["servers"], variable="park_servers")
         cluster = Cluster(options["connection"])
         planning.check_cluster(cluster, delivery.identity(rendered))
+        twins.check(task_vars)
         before = {part["name"]: parked.live_of(cluster, part) for part in parts}
         try:
             until = parking.until(options["end"], cluster.now)

@@ -12,8 +12,10 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     approval,
     archive,
     delivery,
+    foretold,
     provenance,
     releases,
+    twins,
     writes,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
@@ -46,7 +48,10 @@ class ActionModule(Action):
         if told := approval.check(rendered, _changes(plan)):
             self.tell(told)
         prepared, record = False, 0
-        if (plan.changes or plan.prune or plan.release) and not self._task.check_mode:
+        differs = bool(plan.changes or plan.prune or plan.release)
+        if differs:
+            twins.check(task_vars)
+        if differs and not self._task.check_mode:
             created = [item for item in plan.namespaces if writes.create_namespace(cluster, item)]
             if lock.acquire(seen, settings["lock_wait"], self.tell, plan.kinds) or plan.namespaces:
                 plan = self._again(planner, lock, rendered, created)
@@ -66,7 +71,7 @@ class ActionModule(Action):
         if self._task.check_mode and not rendered.get("recovers"):
             self._hand_on_for_approval(rendered, found)
         return {
-            "changed": bool(plan.changes or plan.prune or plan.release) if self._task.check_mode else prepared,
+            "changed": differs if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
             "prune": [
                 {key: change.item[key] for key in ("apiVersion", "kind")}
@@ -75,6 +80,7 @@ class ActionModule(Action):
                 for change in plan.prune
             ],
             "changes": [change.summary() for change in found],
+            "rows": [foretold.row(change) for change in found],
             "kinds": plan.kinds,
             "record": record,
             "missing": [item["kind"] for item in plan.missing],

@@ -11,6 +11,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import hando
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     archive,
     delivery,
+    foretold,
     kinds,
     parked,
     releases,
@@ -96,6 +97,11 @@ class ActionModule(Action):
         counted = summary.counted(len(plan["changes"]), self._task.check_mode)
         rows = result.get("applications", result["workloads"])
         self.tell(counted if self.cluster else f"cluster {rendered['cluster']['name']}: {counted}")
+        changes = foretold.lines(plan["rows"], self.width) if self._task.check_mode else []
+        # What runs is what ran before, and the two tables are told apart.
+        for line in [*changes, "", "what runs now:"] if changes and rows else changes:
+            if line or not self.cluster:
+                self.tell(line)
         for line in summary.closing(rendered, rows, connection, self.width):
             if line or not self.cluster:
                 self.tell(line)
@@ -105,7 +111,7 @@ class ActionModule(Action):
     def _wait(self, cluster: Cluster, rendered: dict, lock: Lock | None) -> list[dict]:
         settings = rendered["settings"]["apply"]
         if not settings["wait"]:
-            return []
+            return _as_it_is(cluster, rendered)
         alive = lock.alive if lock else lambda: None
         return rollout.Watch(cluster, settings, self.tell, alive).wait(_deployments(rendered))
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, gating, parking, switching
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, gating, parking, switching, twins
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import SINCE_FORMAT, Lock, recorded
@@ -32,6 +32,7 @@ class ActionModule(Action):
             return self._go_back(options)
         rendered, variant = _checked(options["rendered"], options["variant"]), options["variant"]
         planner, plan, lock, seen = self._planned(options["connection"], rendered)
+        twins.check(task_vars)
         deployments, live = _found(planner, plan, variant)
         asked = not planner.cluster.denied(delivery.proxying(rendered))
         if self._task.check_mode:

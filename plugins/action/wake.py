@@ -15,6 +15,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     questions,
     rollout,
     summary,
+    twins,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
@@ -44,6 +45,7 @@ class ActionModule(Action):
             raise Refused(wrong)
         cluster = Cluster(options["connection"])
         planning.check_cluster(cluster, delivery.identity(rendered))
+        twins.check(task_vars)
         before = {part["name"]: parked.live_of(cluster, part) for part in parts}
         if check:
             changed = [part for part in parts if parked.wake(cluster, part, dry_run=True)[1]]

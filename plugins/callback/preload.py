@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from ansible.playbook.block import Block
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import action_loader, filter_loader, lookup_loader, test_loader
 from ansible_collections.modelyard.core.plugins.plugin_utils import runner, worker
@@ -22,10 +25,13 @@ description:
   - Ansible runs each task in a fork of its process, for each host, and what the task needs is first imported there, each time again.
   - Loaded before the fork, it is inherited. What it saves stands in
     docs/architecture.md.
+  - While the first of our tasks runs, what the later ones of its play need is loaded.
   - A fork ends with the process, too, however that ends.
   - An old ansible-runner shows what tasks show (docs/execution-environment.md).
   - A play of this project's whose own tags are skipped ends in an error, instead of doing nothing.
 """
+
+OURS = "modelyard.core."
 
 
 class CallbackModule(CallbackBase):
@@ -46,6 +52,9 @@ class CallbackModule(CallbackBase):
         filter_loader.get("ansible.builtin.combine")
         test_loader.get("ansible.builtin.defined")
         lookup_loader.get("ansible.builtin.env")
+        self._later: list[str] = []
+        self._next: list[str] = []
+        os.register_at_fork(after_in_parent=self._load_next)
         worker.bind()
         runner.mend()
 
@@ -61,6 +70,7 @@ class CallbackModule(CallbackBase):
         skipped = sorted({WHOLE, "always", "tagged"} & set(play.skip_tags))
         if WHOLE in play.tags and skipped:
             raise SystemExit(f"[ERROR]: --skip-tags {','.join(skipped)}: these playbooks have no parts by tag")
+        self._later = list(dict.fromkeys(_ours(play.tasks)))
 
     def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
         """Load one of our actions with all that it imports; returns nothing, raises nothing.
@@ -70,5 +80,22 @@ class CallbackModule(CallbackBase):
             is_conditional: not looked at.
 
         """
-        if task.action.startswith("modelyard.core."):
+        if task.action.startswith(OURS):
             action_loader.get(task.action, class_only=True)
+            # Only then: so that a task that comes first is not held up.
+            self._next, self._later = self._later, []
+
+    def _load_next(self) -> None:
+        """Load what comes later, once a task runs: its worker has a processor of its own, and this process would only wait."""
+        names, self._next = self._next, []
+        for name in names:
+            action_loader.get(name, class_only=True)
+
+
+def _ours(tasks: Iterable) -> Iterator[str]:
+    """Give the names of our actions in tasks and blocks, in their order."""
+    for task in tasks:
+        if isinstance(task, Block):
+            yield from _ours(task.block)
+        elif task.action.startswith(OURS):
+            yield task.action

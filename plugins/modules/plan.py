@@ -43,6 +43,11 @@ changes:
   returned: success
   type: list
   elements: str
+rows:
+  description: The same as rows of the table that check mode ends with, each with would, kind, object and effect.
+  returned: success
+  type: list
+  elements: dict
 missing:
   description: Kinds whose API the cluster lacks.
   returned: success

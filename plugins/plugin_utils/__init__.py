@@ -2,6 +2,7 @@
 
 from ansible import release
 from ansible.errors import AnsibleError
+from ansible_collections.modelyard.core.plugins.plugin_utils import compiled
 
 # The first whose values know where they were written; meta/runtime.yml says the same, which is only a warning.
 MINIMUM = (2, 19)
@@ -11,3 +12,5 @@ if tuple(int(part) for part in release.__version__.split(".")[:2]) < MINIMUM:
         f"modelyard.core needs ansible-core {'.'.join(map(str, MINIMUM))} or newer, and this is {release.__version__}: "
         "pip install --upgrade ansible-core, or in AWX another execution environment"
     )
+
+compiled.install()

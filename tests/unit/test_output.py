@@ -154,6 +154,24 @@ def test_the_table_fits_a_narrow_terminal_and_loses_no_model():
     assert lines[-1] == "kubectl -n ml-models get pods"
 
 
+def test_a_run_of_roles_without_a_server_closes_with_their_objects_or_why_there_are_none():
+    role = {"kind": "Role", "metadata": {"name": "workflow-manager"}}
+    part = {"enabled": True, "name": "shared", "component": "irsa", "objects": [role], "questions": []}
+    assert summary.closing({**RENDERED, "parts": [part], "roles": ["irsa"]}, [], {}, 77)[:2] == [
+        "KIND  NAME",
+        "Role  workflow-manager",
+    ]
+    (told, *_) = summary.closing({**RENDERED, "roles": ["argocd_apps"]}, [], {}, 77)
+    assert told.startswith("platform_delivery is direct: no Application is applied")
+
+
+def test_a_job_is_given_no_path_of_its_own_files(monkeypatch):
+    connection = {"kubeconfig": "/k", "context": "c"}
+    assert summary.closing(RENDERED, ROWS, connection)[-1].startswith("kubectl --kubeconfig /k --context c -n")
+    monkeypatch.setenv("JOB_ID", "7")
+    assert summary.closing(RENDERED, ROWS, connection)[-1] == "kubectl -n ml-models get pods"
+
+
 @pytest.mark.parametrize("width", [177, 0])
 def test_a_wide_one_shows_all_of_it(width):
     head, judge, *_ = summary.closing(RENDERED, ROWS, {}, width)

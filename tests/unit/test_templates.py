@@ -310,21 +310,6 @@ def test_the_servers_variables_are_stated_once():
     assert not [name for name in yaml.safe_load((ROOT / "roles/apply/vars/main.yml").read_text()) if name[:2] != "__"]
 
 
-def test_compiled_templates_are_kept_where_nobody_else_may_write(tmp_path, monkeypatch):
-    monkeypatch.setenv("MODELYARD_CACHE", str(tmp_path))
-    kept = templates.compiled_folder()
-    assert kept == tmp_path / "templates"
-    assert kept.stat().st_mode & 0o777 == 0o700
-    kept.chmod(0o770)
-    assert templates.compiled_folder() is None
-
-
-def test_without_a_folder_to_keep_them_in_templates_are_compiled_anew(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("MODELYARD_CACHE", str(tmp_path / "file"))
-    assert templates.compiled_folder() is None
-
-
 def test_a_switch_is_read_alike_wherever_it_is_read():
     # Ansible takes y for true: so does what checks it, what renders it and what tells Argo CD whose the replicas are.
     found = rendered(triton_autoscaled="y", vllm_enabled="n")

@@ -21,6 +21,8 @@ KINDS = (
 # What AWX looks up by name alone, whichever of these it is (``unified_job_templates``), those that a node or a schedule may name last.
 UNIFIED = ("project", "inventory_source", "job_template", "workflow")
 NOTIFY = ("started", "success", "error")
+# Before the name of the host that a credential type is for.
+CLUSTER_TYPE = "modelyard cluster "
 # What AWX fills in where a configuration leaves it out, and that would differ from then on.
 NOTIFICATION_DEFAULTS = {
     "webhook": {
@@ -87,6 +89,11 @@ class Wanted:
         """Give what the role brings with the inventory's over it, without what is not enabled."""
         merged = merge(specs.catalogue("awx", name), self.values[name])
         kept = {key: entry for key, entry in merged.items() if is_true(entry.get("enabled", True))}
+        for entry in kept.values():
+            # A node that is null is one less.
+            entry |= (
+                {"nodes": {key: node for key, node in entry["nodes"].items() if node}} if entry.get("nodes") else {}
+            )
         for key, entry in list(kept.items()):
             if not entry.get(needed):
                 hint = nearest(key, specs.catalogue("awx", name))
@@ -169,7 +176,7 @@ class Wanted:
             url = entry.get("url") or self.clusters.urls.get(host, "")
             if not url and host in self.clusters.hosts:
                 self.problems.add(f"awx_clusters.{host}", entry, "needs url, since the host has no platform_api_server")
-            type_name = f"modelyard cluster {host}"
+            type_name = f"{CLUSTER_TYPE}{host}"
             about = self._described(f"The API server of {host}")
             self._add(
                 "credential_type", {"name": type_name, "kind": "cloud", "description": about, **cluster_type(host)}
@@ -233,8 +240,14 @@ class Wanted:
 
     # --- Job templates and workflows ---
 
-    def _notify(self, words: tuple[str, ...] = NOTIFY) -> tuple[dict, list[tuple[str, str]]]:
-        said = {word: list(self.values["notify"].get(word) or []) for word in words}
+    def _notify(
+        self, path: str, entry: Mapping[str, Any], words: tuple[str, ...] = NOTIFY
+    ) -> tuple[dict, list[tuple[str, str]]]:
+        """Give who is told of a template when, and what that refers to."""
+        own = entry.get("notify")
+        said = {word: list((self.values["notify"] if own is None else own).get(word) or []) for word in words}
+        for name in [] if own is None else sorted({name for found in said.values() for name in found}):
+            self._one_of(f"{path}.notify", name, self.values["notifications"], "awx_notifications")
         names = {name for found in said.values() for name in found}
         return said, [("notification_template", name) for name in sorted(names)]
 
@@ -251,13 +264,14 @@ class Wanted:
             for word in entry.get("ask") or []:
                 self._one_of(f"{path}.ask", word, list(templates.ASKS), "what can be asked")
             own = entry.get("credentials") or []
+            made = [item["name"] for item in self.found["credential"]]
             for credential in own:
-                self._one_of(f"{path}.credentials", credential, values["credentials"], "awx_credentials")
+                self._one_of(f"{path}.credentials", credential, made, "awx_credentials")
             credentials = [*self.connections[entry.get("clusters", "deployer")], *own]
             labels = list(dict.fromkeys([*values["labels"], *(entry.get("labels") or [])]))
             for label in labels:
                 self._label(label)
-            notify, told = self._notify()
+            notify, told = self._notify(path, entry)
             item = templates.job_template(name, entry, self.clusters)
             item |= {"description": self._described(entry.get("description", "")), "project": project}
             item |= {"inventory": inventory, "credentials": credentials, "labels": labels, "notify": notify}
@@ -295,12 +309,15 @@ class Wanted:
 
     def _workflow(self, name: str, entry: Mapping[str, Any], canary: list[str]) -> None:
         values = self.values
-        notify, told = self._notify((*NOTIFY, "approvals"))
+        notify, told = self._notify(f"awx_workflows.{name}", entry, (*NOTIFY, "approvals"))
         item = {"name": name, "description": self._described(entry.get("description", "")), "notify": notify}
-        item |= {"labels": values["labels"], "limit": entry.get("limit")}
+        labels = list(dict.fromkeys([*values["labels"], *(entry.get("labels") or [])]))
+        for label in labels:
+            self._label(label)
+        item |= {"labels": labels, "limit": entry.get("limit")}
         item |= {"ask": {word: word in (entry.get("ask") or ()) for word in ("limit", "variables")}}
         item |= templates.survey(name, entry.get("survey") or [], self.clusters)
-        self._add("workflow", item, *(("label", one) for one in values["labels"]), *told)
+        self._add("workflow", item, *(("label", one) for one in labels), *told)
         for node in workflows.nodes(name, entry, canary, values["approval_timeout"]):
             needs = [("workflow", name)]
             if "template" in node:

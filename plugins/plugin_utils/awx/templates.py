@@ -9,7 +9,7 @@ from typing import Any
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 
 # More forks at once take memory that an execution node may not have.
-MOST_FORKS = 16
+MOST_FORKS, DEFAULT_FORKS = 16, 5
 ASKS = (
     *("limit", "job_type", "diff_mode", "verbosity", "variables", "credential", "scm_branch"),
     *("forks", "instance_groups", "job_slice_count", "tags", "skip_tags", "labels", "timeout"),
@@ -27,7 +27,7 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
     Returns:
         fields of the module awx.awx.job_template.
     """
-    forks = entry.get("forks") or min(MOST_FORKS, len(clusters.hosts))
+    forks = entry.get("forks", min(MOST_FORKS, len(clusters.hosts)))
     found = {
         "name": name,
         "playbook": entry["playbook"],
@@ -52,11 +52,11 @@ def timeout_seconds(said: int | Mapping[str, int], clusters: Clusters, forks: in
     Args:
         said: the seconds; or ``rollouts``, how many of the slowest cluster one after the other, and seconds that come on top (``plus``).
         clusters: the clusters of the inventory.
-        forks: how many of them a job has at once.
+        forks: how many of them a job has at once; 0 for Ansible's own number.
     """
     if not isinstance(said, Mapping):
         return int(said)
-    rounds = math.ceil(len(clusters.hosts) / forks)
+    rounds = math.ceil(len(clusters.hosts) / (forks or DEFAULT_FORKS))
     return rounds * (said.get("rollouts", 0) * clusters.rollout_seconds + said.get("plus", 0))
 
 

@@ -8,6 +8,7 @@ is kubernetes.core's, and the requests are plain ones on the same urllib3 pool.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
@@ -16,13 +17,20 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
-from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
-from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import trust
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
-from kubernetes.client import ApiException
-from kubernetes.config import ConfigException
-from kubernetes.dynamic.exceptions import DynamicApiError
+
+try:
+    # What it checks an object with, for modules of kubernetes.core, is a third of the client's import.
+    sys.modules.setdefault("kubernetes_validate", None)  # type: ignore[arg-type]
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
+    from kubernetes.client import ApiException
+    from kubernetes.config import ConfigException
+    from kubernetes.dynamic.exceptions import DynamicApiError
+finally:
+    if sys.modules["kubernetes_validate"] is None:
+        del sys.modules["kubernetes_validate"]
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping
 
-from ansible_collections.modelyard.core.plugins.plugin_utils import table
+from ansible_collections.modelyard.core.plugins.plugin_utils import job, table
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery
 from ansible_collections.modelyard.core.plugins.plugin_utils.servers import preflight
 
@@ -29,7 +29,7 @@ def closing(rendered: Mapping, rows: list[dict], connection: Mapping, width: int
 
     Args:
         rendered: what modelyard.core.render returned.
-        rows: of ``rollout.table``, or with GitOps one an Application; none where nothing was looked at.
+        rows: of ``rollout.table``, or with GitOps one an Application; none where this run's roles have no server.
         connection: ``platform_connection``.
         width: characters that a line of the table may have; 0 for any number.
 
@@ -37,15 +37,26 @@ def closing(rendered: Mapping, rows: list[dict], connection: Mapping, width: int
         the table, a line to paste that asks a server for a prediction, and one that points kubectl at the cluster.
     """
     gitops = delivery.is_gitops(rendered)
-    lines = _table(APPLICATIONS if gitops else COLUMNS, rows, width) if rows else []
+    lines = _table(APPLICATIONS if gitops else COLUMNS, rows, width) if rows else _without_servers(rendered)
     kubectl = ["kubectl"]
-    for option in ("kubeconfig", "context"):
+    # Where a job of AWX ran, nobody has a shell: its files are gone, and a person's own kubectl has settings of its own.
+    for option in () if job.number() else ("kubeconfig", "context"):
         if isinstance(connection.get(option), str) and connection[option]:
             kubectl += [f"--{option}", connection[option]]
     asked = [] if gitops else question(rendered, {row["workload"] for row in rows if row["answers"]}, kubectl)
     kind = "applications" if gitops else "pods"
     lines += parked(rendered, rows)
     return [*lines, "", *asked, shlex.join([*kubectl, "-n", delivery.scope(rendered), "get", kind])]
+
+
+def _without_servers(rendered: Mapping) -> list[str]:
+    """Close a run of roles without a server: the objects that they have, or why there are none."""
+    items = delivery.objects(rendered, delivery.is_gitops(rendered))
+    if items:
+        return table.columns(("kind", "name"), [(item["kind"], item["metadata"]["name"]) for item in items])
+    if rendered["roles"] == ["argocd_apps"] and not delivery.is_gitops(rendered):
+        return ["platform_delivery is direct: no Application is applied, since the other roles apply the objects"]
+    return []
 
 
 def parked(rendered: Mapping, rows: list[dict]) -> list[str]:

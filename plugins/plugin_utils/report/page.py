@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import jinja2
+from ansible_collections.modelyard.core.plugins.plugin_utils import compiled
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.quantity import GIB
 from ansible_collections.modelyard.core.plugins.plugin_utils.report import findings, rows
-from ansible_collections.modelyard.core.plugins.plugin_utils.servers.templates import compiled_folder
 
 ASSETS = Path(__file__).parent / "assets"
 STYLES = ("vendor/charts.min.css", "report.css")
@@ -143,7 +143,7 @@ def _hash(script: str) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    kept = compiled_folder()
+    kept = compiled.folder("templates")
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS),
         bytecode_cache=jinja2.FileSystemBytecodeCache(str(kept)) if kept else None,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import re
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
+from ansible_collections.modelyard.core.plugins.plugin_utils import compiled
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.specs import LOADER, ROLES
 
@@ -38,21 +37,6 @@ def checksum(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def compiled_folder() -> Path | None:
-    """Give the folder where compiled templates are kept, beside what else the project caches; None where there is none to be trusted.
-
-    To compile them anew is a tenth of a run with nothing to change. What is in the folder is run, so nobody else may write there.
-    """
-    try:
-        folder = Path(os.environ.get("MODELYARD_CACHE") or Path.home() / ".cache" / "modelyard") / "templates"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-    except (OSError, RuntimeError):  # no home, or none that can be written: as in a container of AWX
-        return None
-    ours = found.st_uid == os.getuid() and not found.st_mode & 0o022
-    return folder if ours and os.access(folder, os.W_OK) else None
-
-
 @functools.cache
 def environment(roles: tuple[str, ...]) -> jinja2.Environment:
     """Give the environment that finds templates in these roles, the first that has one."""
@@ -64,7 +48,7 @@ def environment(roles: tuple[str, ...]) -> jinja2.Environment:
         )
         return text.rstrip()
 
-    kept = compiled_folder()
+    kept = compiled.folder("templates")
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder / "templates" for folder in folders]),
         undefined=jinja2.StrictUndefined,
