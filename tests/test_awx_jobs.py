@@ -27,3 +27,5 @@ def test_what_a_task_shows_and_a_message_of_several_lines_can_be_read(offline, v
     assert told[:3] == ["changed: false", "msg: |-", "cluster bad: 2 problems:"]
     assert told[3].startswith("1. triton_replica is 3: no such variable")
     assert told[4].startswith("2. vllm_replicas is 'many': must be a whole number")
+    # Of the run, what became of each cluster.
+    assert "1 of 2 clusters succeeded; the others again: --limit bad" in lines
