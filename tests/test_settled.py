@@ -5,10 +5,12 @@ import random
 import time
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.admission import Admission
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import MERGE_PATCH, ApiError, describe
 from delivering import NAMESPACE, Both, act, deliver, local, rendering
 from test_apply import deployment
 from test_drift import PLATFORM, platform  # noqa: F401 (a fixture)
+from test_leftovers import config_map, cron_job
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
 RANDOM_EDITS, RANDOM_INPUTS = 100, 150
@@ -185,6 +187,17 @@ def test_whatever_is_edited_the_plan_is_that_of_a_dry_run(platform):  # noqa: F8
 
 
 # --- Requests ----------------------------------------------------------------------------------------
+
+
+def test_pods_are_asked_of_where_the_namespace_looks_at_them(cluster):
+    api = client.Cluster({"kubeconfig": str(cluster.kubeconfig)})
+    items = [cron_job("night"), deployment(), config_map("notes")]
+    for item in items:
+        item["metadata"]["namespace"] = NAMESPACE
+    looks = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}
+    for namespaces, passes in (({NAMESPACE: {"metadata": {}}}, True), ({NAMESPACE: looks}, False), ({}, False)):
+        found = Admission(api, namespaces)
+        assert [found.passes(item) for item in items] == [passes, passes, True]
 
 
 def test_a_run_with_nothing_to_change_makes_one_list_of_each_kind(cluster, clean_platform, monkeypatch):
