@@ -163,15 +163,13 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if number not in awx.updates:
             raise LOST
         update = awx.updates[number]
+        failed = update["status"] == "failed"
         if rest == ["stdout"]:
-            return 200, update["stdout"]
+            text = f"fatal: [localhost]: FAILED! => {update['stdout']}" if update["stdout"] else ""
+            return 200, {"range": {"start": 0}, "content": text} if ("format", "json") in query else text
         if rest == ["events"]:
-            event = {
-                "event": "runner_on_failed",
-                "stdout": update["stdout"],
-                "event_data": {"res": {"msg": update["stdout"]}},
-            }
-            events = [event] if update["status"] == "failed" else []
+            said = {"msg": "non-zero return code", "stderr": update["stdout"], "rc": 1}
+            events = [{"event": "runner_on_failed", "event_data": {"res": said}}] if failed and update["stdout"] else []
             return 200, {"count": len(events), "next": None, "previous": None, "results": events}
         awx.poll(update)
         return 200, awx.shown_update(update)

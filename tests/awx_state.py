@@ -324,6 +324,9 @@ class State:
         for update in self.running(kind, number):
             related["current_update"] = f"{API}{update['kind']}/{update['id']}/"
             summary["current_update"] = {"id": update["id"], "status": update["status"], "failed": False}
+        for update in self.updates.values():
+            if update["of"] == (kind, number) and update["status"] in ENDED:
+                related["last_update"] = f"{API}{update['kind']}/{update['id']}/"
         self._hide(kind, one, shown)
         return {**shown, "related": related, "summary_fields": summary}
 

@@ -45,11 +45,13 @@ ACTIONS = {
         "plan",
         "preflight",
         "report",
+        "report_page",
         "rollback",
         "rollout",
         "smoke",
         "switch",
         "teardown",
+        "upgrade",
         "wake",
     )
 }

@@ -83,6 +83,7 @@ def measured_before() -> dict:
         "runs": 5,
         "parts": {"nochange": compared, "first": compared, "rendering": rendering, "clusters": many},
         "left_out": {"Argo CD": "not installed: redis-server"},
+        "failed": {"clusters": "it was not done\nafter all"},
     }
     return pages.rounded(found | {"goals": goals.judged(found)})
 
@@ -138,6 +139,15 @@ def test_runs_are_made_in_turn_and_the_first_round_does_not_count():
     found = measuring.in_turn(2, {"a": run("a"), "b": run("b")}, before=lambda: order.append("-"))
     assert "".join(order) == "-ab-ab-ab"
     assert [one["wall"] for one in found["a"]] == [5, 8]
+
+
+def test_a_part_that_fails_ends_it_and_keeps_what_was_measured(capsys):
+    def fails():
+        raise measuring.Failed("it was not done")
+
+    found, failed = parts.in_order({"nochange": lambda: {"tools": {}}, "first": fails, "rendering": fails})
+    assert (list(found), failed) == (["nochange"], {"first": "it was not done"})
+    assert "bench: first failed: it was not done" in capsys.readouterr().err
 
 
 # --- Processes -------------------------------------------------------------------------------------
@@ -216,8 +226,8 @@ def test_goals_say_what_was_found_and_whether_it_is_met():
     ("given", "told"),
     [
         ({"BENCH_ONLY": "nochange,frist"}, "BENCH_ONLY knows no frist, but nochange, first, rendering, clusters"),
-        ({"BENCH_RUNS": "many"}, "BENCH_RUNS is a number"),
-        ({"BENCH_CLUSTERS": "0,1"}, "BENCH_RUNS and BENCH_CLUSTERS are 1 or more"),
+        ({"BENCH_RUNS": "many"}, "BENCH_RUNS=many can't be used: 5 is an example"),
+        ({"BENCH_CLUSTERS": "0,1"}, "BENCH_CLUSTERS=0,1 can't be used: 1,2,4,8,16 is an example"),
     ],
 )
 def test_what_it_can_not_do_is_told_at_once(given, told):
@@ -244,6 +254,7 @@ def test_the_figures_go_between_the_marks_of_the_document_and_again(tmp_path):
     assert "| site.yml | 1.10 | 1.00 to 1.20 | 1.00 | 2 | 1 | 1 | 0 | 0 | 0 | 0 |" in rest
     assert "| each further cluster | 0.40 |  | 0.53 | 0.0 | 0.0 | 0.0 |" in rest
     assert "Left out: Argo CD: not installed: redis-server" in rest
+    assert "Failed: clusters: it was not done.  \n" in rest
 
 
 def test_the_page_opens_by_itself_for_everyone_on_any_screen(tmp_path):

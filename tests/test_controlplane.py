@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -155,9 +156,23 @@ def test_a_cluster_from_first_start_to_the_end(other_cluster, tmp_path):
             refused = rival.control("up", check=False)
             assert refused.returncode != 0
             taken = {0: other_cluster.port, 1000: other_cluster.port + 11000, -4000: other_cluster.port + 10000}[offset]
-            told = f"port {taken} ({component} of the cluster modelyard-rival) is in use by another program: set CLUSTER_PORT"
+            told = f"port {taken} ({component} of the cluster modelyard-rival) is in use by another program (process "
             assert told in refused.stderr
+            assert ": set CLUSTER_PORT" in refused.stderr
             assert rival.control("down").returncode == 0
+
+        # After it was made, too: what has a dead component's port is named at once, and not after a minute.
+        os.kill(other_cluster.processes()["etcd"], signal.SIGKILL)
+        port = other_cluster.port + 10000
+        with socket.create_server(("127.0.0.1", port)):
+            refused = other_cluster.control("up", check=False)
+        assert refused.returncode != 0
+        name = other_cluster.env["CLUSTER_NAME"]
+        told = f"port {port} (etcd of the cluster {name}) is in use by another program (process {os.getpid()}, "
+        assert told in refused.stderr
+        assert "healing failed" not in refused.stderr
+        other_cluster.control("up")
+        other_cluster.kubectl("get", "namespace", "kept")
 
     assert other_cluster.processes() == {}
     assert not other_cluster.home.exists()

@@ -344,7 +344,8 @@ def test_a_private_repository_needs_the_rights_in_the_comment(clean_platform, de
 
 def test_the_token_that_awx_keeps_lasts_as_long_as_its_secret(clean_platform, deployer):
     apply(clean_platform, rights())
-    secret = yaml_of(ROOT / "docs/awx.md")
+    section = text_of(ROOT / "docs/awx.md").partition("## A token\n")[2]
+    secret = yaml.safe_load(next(block for language, block in FENCE.findall(section) if language == "yaml"))
     place = ("-n", secret["metadata"]["namespace"], "secret", secret["metadata"]["name"])
     apply(clean_platform, [secret])
     data = until(lambda: clean_platform.get(*place).get("data"))

@@ -14,7 +14,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import check
 from rendering import DESCRIBED, ROOT, playbook, run_render
 
 KNOWN = {name for role in DESCRIBED.values() for name in role.variables}
-ANSIBLE_OWN = {"ansible_connection", "ansible_python_interpreter"}
+ANSIBLE_OWN = {"ansible_connection", "ansible_python_interpreter", "ansible_pipelining"}
 # That of AWX has no cluster.
 INVENTORIES = sorted(path.name for path in (ROOT / "inventories").iterdir() if path.is_dir() and path.name != "awx")
 # sha256 of each file's content of `playbooks/render.yml` at commit ab0d087, by inventory, cluster, folder and kind-name.

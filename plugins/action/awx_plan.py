@@ -53,6 +53,8 @@ class ActionModule(Action):
         wanted = Wanted(values, found)
         if wanted.problems.lines:
             raise Refused(wanted.problems.lines)
+        for line in self._doubts(values["clusters"], task_vars):
+            self._display.warning(line)
         awx = api.Awx(given)
         there = state.read(awx, values["organization"])
         compared = comparison.compare(wanted, there, Forms(awx, there))
@@ -72,6 +74,22 @@ class ActionModule(Action):
             "nothing": not compared.lines and not any(removed.values()),
             "ca_path": given.get("ca_path", ""),
         }
+
+    @staticmethod
+    def _doubts(credentials: dict[str, Any], task_vars: dict) -> list[str]:
+        """Say of which clusters a job would not get the credential, or not use it."""
+        found = []
+        for host in task_vars["groups"][GROUP]:
+            # As it is written: nobody has set the variable here.
+            said = task_vars["hostvars"].raw_get(host).get("platform_connection")
+            if host not in credentials:
+                found.append(f"awx_clusters has no credential of {host}: jobs can't reach it")
+            elif clusters.PREFIX not in str(said):
+                name = clusters.variable(host)
+                found.append(
+                    f"platform_connection of {host} does not read {name}: jobs leave its credential unused (docs/awx.md)"
+                )
+        return found
 
     def _export(self, values: dict[str, Any], given: dict, task_vars: dict) -> dict:
         """Show what AWX has as variables."""

@@ -2,11 +2,12 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils import artifacts
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
-from delivering import ARTIFACTS, ROOT, handed_on
+from delivering import ARTIFACTS, ROOT, act, handed_on, local
 from jinja2 import sandbox
 
 SCHEMA = json.loads((ROOT / "docs/artifacts.schema.json").read_text())
@@ -113,6 +114,22 @@ def test_every_object_of_the_schema_is_closed_and_described():
     assert all(item.get("additionalProperties", True) is not True for item in objects(SCHEMA))
 
 
+# Of the other actions the tests of what they do hold each result against the schema (tests/delivering.py).
+def test_what_needs_no_cluster_is_documented(tmp_path):
+    found = local(SimpleNamespace(url="https://127.0.0.1:9"))
+    other = local(SimpleNamespace(url="https://127.0.0.1:9"), vllm_image="vllm/vllm-openai:v0.32.0")
+    report = {"cluster": "local", "host": "local", "answers": False, "why": "", "findings": [], "expected": []}
+    results = [
+        act("upgrade", [], rendered=found, upgraded=other),
+        act("preflight", [], connection={}, rendered=found, quota=False),
+        act("report_page", [], reports=[report], path=str(tmp_path / "page.html")),
+    ]
+    done = {key: one for result in results for key, one in handed_on(result)["modelyard_results"]["local"].items()}
+    assert {row["server"]: row["to"] for row in done["upgrade"]["servers"]}["vllm"] == "0.32.0"
+    assert [row["verdict"] for row in done["preflight"]["servers"] if row["server"] == "vllm"] == ["fits"]
+    assert done["report"] == {"page": str(tmp_path / "page.html")}
+
+
 DOCS = (ROOT / "docs/artifacts.md").read_text()
 MESSAGES = re.findall(r"```jinja\n(.*?)```", DOCS, re.DOTALL)
 RESULTS = {
@@ -145,11 +162,10 @@ def test_a_notification_can_be_saved_and_sent_without_artifacts(message):
 def test_notifications_tell_what_was_handed_on():
     given = {"modelyard_results": RESULTS, "diff_count": 2, "diff_not_compared": ["eks-2"]}
     assert [told(message, given).removesuffix("https://awx/#/jobs/42").strip() for message in MESSAGES] == [
-        "Job #42 deploy: eks-1: would change 1;",
+        "Job #42 deploy successful: eks-1: would change 1; does not fit; 1 of 2 servers ready, 1 broken;",
         "Job #42 deploy: successful, https://awx/#/jobs/42 eks-1: update ConfigMap ml-models/c0: spec.replicas 2 -> 1 vllm: 1 of 2 ready",
         "deploy: 2 differences, not compared: eks-2;",
         "deploy: eks-1: vllm does not fit",
-        "eks-1: 1 of 2 servers ready, 1 broken;",
         "eks-1: judge-vllm parked, $5.67 per hour, saved $12.30;",
     ]
 

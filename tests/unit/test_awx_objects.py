@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import (
     api,
     clusters,
@@ -300,3 +302,14 @@ def test_the_environment_says_what_the_inventory_leaves_out():
 def test_an_awx_that_is_not_there_is_told():
     with pytest.raises(Failure, match=r"http://127.0.0.1:9 \(awx_connection.host\) does not answer: .*refused"):
         api.Awx({"host": "http://127.0.0.1:9", "oauth_token": "hush", "validate_certs": True}).get("ping/")
+
+
+@pytest.mark.parametrize("host", ["staging", "eu-west.1"])
+def test_the_example_of_clusters_reads_what_a_credential_gives_to_a_job(host):
+    text = (ROOT / "inventories/eks/group_vars/clusters/platform.yml").read_text(encoding="utf-8")
+    said = trust_as_template(yaml.safe_load(text)["platform_connection"])
+    given = objects.cluster_type(host)["injectors"]["extra_vars"]
+    known = {"inventory_hostname": host}
+    in_a_job = Templar(DataLoader(), variables={**known, **given}).template(said)
+    assert in_a_job == {"host": "{{ url }}", "api_key": "{{ token }}", "ca_cert": "{{ tower.filename }}"}
+    assert Templar(DataLoader(), variables=known).template(said) == {"context": host}

@@ -1,8 +1,9 @@
 """What a deploy costs beside kubectl, Helm and Argo CD with the same objects, on a control plane of its own: make bench.
 
 Environment: BENCH_RUNS (5) counted runs of each, BENCH_ONLY (some of nochange,first,rendering,clusters), BENCH_CLUSTERS
-(1,2,4,8,16), BENCH_OUTPUT (bench in the project), the folder for bench.json, bench.html and bench.md. The JSON goes to standard
-output, too. With --docs nothing is measured: docs/benchmark.md is given the figures of the last run.
+(1,2,4,8,16), BENCH_MINUTES (90) after which it ends with what it has, BENCH_OUTPUT (bench in the project), the folder for
+bench.json, bench.html and bench.md. The JSON goes to standard output, too. With --docs nothing is measured: docs/benchmark.md is
+given the figures of the last run.
 """
 
 from __future__ import annotations
@@ -16,33 +17,53 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pages
 from goals import judged
 from measuring import ROOT, Failed
-from parts import PARTS, Bench
-from setting import PLAYBOOK, Setting, say
+from parts import PARTS, Bench, in_order
+from setting import Setting, say
 
 BUSY = 0.5  # of a core, by others
 
 
-def options() -> tuple[int, list[str], tuple[int, ...], Path]:
-    """What the environment asks for: runs, parts, numbers of clusters, the folder for the output.
+class Options(NamedTuple):
+    """What the environment asks for."""
+
+    runs: int
+    only: list[str]
+    clusters: tuple[int, ...]
+    minutes: int
+    folder: Path
+
+
+def options() -> Options:
+    """Read them.
 
     Raises:
         Failed: a value can't be used.
     """
-    try:
-        runs = int(os.environ.get("BENCH_RUNS") or 5)
-        clusters = tuple(sorted({int(one) for one in (os.environ.get("BENCH_CLUSTERS") or "1,2,4,8,16").split(",")}))
-    except ValueError as error:
-        raise Failed(f"BENCH_RUNS is a number, and BENCH_CLUSTERS are numbers with commas between: {error}") from error
-    if runs < 1 or clusters[0] < 1:
-        raise Failed("BENCH_RUNS and BENCH_CLUSTERS are 1 or more")
+
+    def numbers(name: str, default: str) -> list[int]:
+        try:
+            found = sorted({int(one) for one in (os.environ.get(name) or default).split(",")})
+        except ValueError:
+            found = [0]
+        if found[0] < 1:
+            raise Failed(f"{name}={os.environ[name]} can't be used: {default} is an example")
+        return found
+
     only = [one.strip() for one in (os.environ.get("BENCH_ONLY") or ",".join(PARTS)).split(",")]
     if strange := [one for one in only if one not in PARTS]:
         raise Failed(f"BENCH_ONLY knows no {', '.join(strange)}, but {', '.join(PARTS)}")
-    return runs, [one for one in PARTS if one in only], clusters, ROOT / (os.environ.get("BENCH_OUTPUT") or "bench")
+    return Options(
+        numbers("BENCH_RUNS", "5")[0],
+        [one for one in PARTS if one in only],
+        tuple(numbers("BENCH_CLUSTERS", "1,2,4,8,16")),
+        numbers("BENCH_MINUTES", "90")[0],
+        ROOT / (os.environ.get("BENCH_OUTPUT") or "bench"),
+    )
 
 
 def machine() -> dict:
@@ -80,43 +101,31 @@ def versions() -> dict[str, str]:
     return found
 
 
-def measure(runs: int, only: list[str], clusters: tuple[int, ...]) -> dict:
+def measure(given: Options) -> dict:
     """Start a control plane, measure, and stop it."""
     load = os.getloadavg()[0]
     if load > BUSY:
         say(f"the machine is busy (load {load:.1f}): the figures will be too high, and uneven")
     began = time.monotonic()
-    found = {
+    found: dict[str, Any] = {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "load_before": round(load, 2),
         "versions": versions(),
-        "runs": runs,
-        "parts": {},
+        "runs": given.runs,
     }
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as name:
         setting = Setting(Path(name))
         with setting.running():
-            bench = Bench(setting, runs, clusters)
+            bench = Bench(setting, given.runs, given.clusters)
             try:
                 bench.prepare()
                 found["objects"] = bench.count
-                does = {
-                    "nochange": bench.nochange,
-                    "first": bench.first,
-                    "rendering": bench.rendering,
-                    "clusters": bench.many,
-                }
-                for part in only:
-                    say(f"{part}: {runs} runs of each")
-                    load = os.getloadavg()
-                    found["parts"][part] = does[part]() | {
-                        "load": [round(one, 2) for one in (load[0], os.getloadavg()[0])]
-                    }
+                does = dict(zip(PARTS, (bench.nochange, bench.first, bench.rendering, bench.many), strict=True))
+                found["parts"], failed = in_order({part: does[part] for part in given.only})
             finally:
                 bench.stop()
-            found["left_out"] = bench.left_out
-    found["took_seconds"] = round(time.monotonic() - began)
+    found |= {"left_out": bench.left_out, "failed": failed, "took_seconds": round(time.monotonic() - began)}
     return pages.rounded(found | {"goals": judged(found)})
 
 
@@ -132,22 +141,31 @@ def main() -> None:
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, stop)
     try:
-        runs, only, clusters, folder = options()
+        given = options()
+        results = given.folder / "bench.json"
         if sys.argv[1:] == ["--docs"]:
-            pages.write_docs(json.loads((folder / "bench.json").read_text()))
+            if not results.exists():
+                raise Failed(f"{results} is missing: make bench writes it")
+            pages.write_docs(json.loads(results.read_text()))
             return
-        if not PLAYBOOK.exists():
-            raise Failed(f"{PLAYBOOK} is missing: make env installs it")
-        found = measure(runs, only, clusters)
-    except (Failed, FileNotFoundError) as error:
+
+        def late(*_: object) -> None:
+            raise Failed(f"it was not done after {given.minutes} minutes (BENCH_MINUTES)")
+
+        signal.signal(signal.SIGALRM, late)
+        signal.alarm(given.minutes * 60)
+        found = measure(given)
+        signal.alarm(0)
+    except Failed as error:
         sys.exit(f"bench: {error}")
     text = json.dumps(found, indent=2) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "bench.json").write_text(text)
-    (folder / "bench.md").write_text(pages.markdown(found))
-    (folder / "bench.html").write_text(pages.page(found))
+    given.folder.mkdir(parents=True, exist_ok=True)
+    results.write_text(text)
+    results.with_suffix(".md").write_text(pages.markdown(found))
+    results.with_suffix(".html").write_text(pages.page(found))
     sys.stdout.write(text)
-    say(f"written: {folder}/bench.json, bench.md, bench.html")
+    say(f"written: {results}, bench.md and bench.html beside it")
+    sys.exit(1 if found["failed"] else 0)
 
 
 if __name__ == "__main__":

@@ -146,6 +146,7 @@ def facts(found: Mapping) -> dict[str, str]:
         "what was deployed": f"{found['objects']} objects, {found['runs']} runs of each after one that does not count",
         "versions": ", ".join(f"{name} {version.removeprefix('v')}" for name, version in found["versions"].items()),
         **{f"left out: {name}": why for name, why in found["left_out"].items()},
+        **{f"failed: {name}": why.partition("\n")[0] for name, why in found["failed"].items()},
     }
 
 

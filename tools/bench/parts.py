@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
@@ -208,3 +209,25 @@ def _ratios(runs: Mapping[str, list[dict]]) -> dict[str, dict]:
     """Of site.yml to each of kubectl's, pair by pair."""
     kubectl = (KUSTOMIZE, FOLDERS, SERVER_SIDE)
     return {name: {key: ratio(runs[SITE], runs[name], key) for key in ("wall", "cpu")} for name in kubectl}
+
+
+def in_order(parts: Mapping[str, Callable[[], dict]]) -> tuple[dict[str, dict], dict[str, str]]:
+    """Measure parts one after the other.
+
+    Args:
+        parts: name to what measures it.
+
+    Returns:
+        the figures of those that ended well, and why the one that failed did; it is the last one, and no figure is lost by it.
+    """
+    found: dict[str, dict] = {}
+    for part, does in parts.items():
+        say(part)
+        before = os.getloadavg()[0]
+        try:
+            figures = does()
+        except Failed as error:
+            say(f"{part} failed: {error}")
+            return found, {part: str(error)}
+        found[part] = figures | {"load": [round(one, 2) for one in (before, os.getloadavg()[0])]}
+    return found, {}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import kubernetes
 import yaml
-from measuring import ROOT, Audit, Failed, measured
+from measuring import ROOT, Audit, Failed, end, measured
 
 # The machine's own variables must not reach a run.
 STRANGE = re.compile(r"(?:KUBECONFIG|K8S_AUTH_.*|ANSIBLE_.*|HELM_.*|MODELYARD_LOCAL|MODELYARD_KUBECONFIG|CLUSTER_.*)")
@@ -29,6 +29,8 @@ class Setting:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        if not PLAYBOOK.exists():
+            raise Failed(f"{PLAYBOOK} is missing: make env installs it")
         home = folder / "cluster"
         self.env = {key: value for key, value in os.environ.items() if not STRANGE.fullmatch(key)} | {
             "CLUSTER_NAME": NAME,
@@ -45,17 +47,21 @@ class Setting:
 
     def control(self, verb: str) -> str:
         """What `controlplane/cluster VERB` prints; its progress is shown."""
-        done = subprocess.run(
+        process = subprocess.Popen(
             [ROOT / "controlplane/cluster", verb],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
-            check=False,
+            start_new_session=True,
         )
-        if done.returncode:
-            raise Failed(f"controlplane/cluster {verb} ended with {done.returncode}")
-        return done.stdout.strip()
+        try:
+            printed, _ = process.communicate()
+        finally:
+            end(process)
+        if process.returncode:
+            raise Failed(f"controlplane/cluster {verb} ended with {process.returncode}")
+        return printed.strip()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Setting]:

@@ -11,6 +11,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.rollout imp
 
 # What comes before and after a rollout: the start of a job, its plan, the writes, the table.
 AROUND_SECONDS = 300
+PREFIX = "modelyard_connection_"
 
 
 @dataclass(frozen=True)
@@ -68,4 +69,4 @@ def rollout_seconds(rendered: Mapping[str, Any]) -> int:
 
 def variable(host: str) -> str:
     """Name the variable in which a job finds the connection of a cluster; ``platform_connection`` of an inventory reads it."""
-    return "modelyard_connection_" + re.sub(r"\W", "_", host)
+    return PREFIX + re.sub(r"[^A-Za-z0-9_]", "_", host)

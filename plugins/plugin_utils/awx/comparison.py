@@ -17,6 +17,8 @@ REMOVED = (
     *("schedule", "node", "workflow", "job_template", "inventory_source", "inventory", "project", "team"),
     *("notification_template", "execution_environment", "credential", "credential_type"),
 )
+# What of a project or a source shows that AWX does not have its files: nothing that needs them can start.
+NOT_READ = ("failed", "error", "canceled", "never updated")
 NAMES = ("name", "identifier", "workflow", "inventory", "unified_job_template", "credential_type")
 
 
@@ -25,7 +27,8 @@ class Comparison:
     """What a run has to do.
 
     Attributes:
-        calls: kind to the objects that differ, for which the modules are called.
+        calls: kind to the objects that differ, for which the modules are called; of a project or a source, ``unread`` says whether
+            AWX is to try again to read it.
         lines: what is to be created, updated and granted, one object a line.
         dropped: kind to what is there, made by the role, and no longer wanted, by what names it.
     """
@@ -59,12 +62,16 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                 line = f"create {word(kind)} {name}"
             else:
                 fields = _differing(kind, item, has, forms, wanted.secrets.get((kind, name), {}))
+                fields += [f"last update {has['status']}"] if _unread(kind, has) else []
                 line = f"update {word(kind)} {name}: {', '.join(fields)}" if fields else ""
                 if fields and "description" in item and ours not in (has.get("description") or ""):
                     line += " (this role has not made it)"
             if line:
                 found.lines.append(line)
                 found.calls[kind].append({name: value for name, value in item.items() if name != "needs"})
+                found.calls[kind][-1] |= (
+                    {"unread": _unread(kind, has)} if kind in ("project", "inventory_source") else {}
+                )
     # A node that waits for an approval stands there twice.
     found.lines = list(dict.fromkeys(found.lines))
     return found
@@ -73,6 +80,10 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
 def word(kind: str) -> str:
     """Name a kind as AWX does."""
     return WORDS.get(kind, kind.replace("_", " "))
+
+
+def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:
+    return kind in ("project", "inventory_source") and has is not None and has.get("status") in NOT_READ
 
 
 def _differing(kind: str, item: dict, has: Mapping[str, Any], forms: Forms, secret: Mapping[str, Any]) -> list[str]:

@@ -35,11 +35,11 @@ def of(rendered: Mapping, changes: Sequence[Change]) -> dict:
     Returns:
         ``digest``; ``changes``, by action and object a short digest of each; ``rollback_to``, where a release comes back.
     """
-    entries = {_name(change): _text(change) for change in changes}
+    found = sorted((_name(change), _text(change)) for change in changes)
     back = {"rollback_to": rendered["rollback_to"]} if rendered.get("rollback_to") else {}
     return {
-        "digest": f"{ALGORITHM}:{_digest(json.dumps(sorted(map(_text, changes))))}",
-        "changes": {name: _digest(text)[:SHORT] for name, text in sorted(entries.items())},
+        "digest": f"{ALGORITHM}:{_digest(json.dumps(found))}",
+        "changes": {name: _digest(text)[:SHORT] for name, text in found},
         **back,
     }
 
@@ -81,14 +81,14 @@ def check(rendered: Mapping, changes: Sequence[Change]) -> str:
         return "nothing is left to do of what was approved"
     if name not in found:
         there = ", ".join(found) or "none"
-        raise Refused([f"{VARIABLE} has nothing of cluster {name} (it has: {there}), and there are changes"])
+        raise Refused([f"apply_approved has nothing of cluster {name} (it has: {there}), and there are changes"])
     approved, now = found[name], of(rendered, changes)
     if approved.get("rollback_to", 0) != release:
         meant = [
             f"a rollback to release {number}" if number else "a deploy"
             for number in (approved.get("rollback_to", 0), release)
         ]
-        raise Refused([f"{VARIABLE}: what was approved is {meant[0]}, and this run is {meant[1]}"])
+        raise Refused([f"apply_approved: what was approved is {meant[0]}, and this run is {meant[1]}"])
     if approved["digest"] != now["digest"]:
         raise Refused(["\n  ".join(_told(approved, now, changes))])
     return f"as approved: {len(changes)} change{'s'[: len(changes) != 1]}"
@@ -98,7 +98,7 @@ def _told(approved: Mapping, now: Mapping, changes: Sequence[Change]) -> list[st
     """Word what differs."""
     before, more = approved.get("changes", {}), approved.get("more", 0)
     lines = [
-        f"{VARIABLE}: what this run would do is not what was approved. Run it in check mode again, and have that approved:"
+        "apply_approved: what this run would do is not what was approved. Run it in check mode again, and have that approved:"
     ]
     for change in changes:
         name = _name(change)
