@@ -10,6 +10,7 @@ from pathlib import Path
 
 import awx_modules
 import pytest
+import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -199,6 +200,18 @@ def test_a_second_run_changes_nothing_writes_nothing_and_gives_its_tokens_back(f
     assert fleet.awx.writes() == []
     assert fleet.sent() == json.dumps([None] * len(fleet.awx.requests))
     assert list(fleet.awx.tokens) == [fleet.awx.token]
+
+
+def test_an_export_shows_what_is_there_as_variables_and_changes_nothing(fleet):
+    output = fleet.run("--tags", "export")
+    assert (changed(output), fleet.awx.writes()) == (0, [])
+    shown = "\n".join(line.removeprefix("  ") for line in output.splitlines() if line.startswith("  "))
+    variables = yaml.safe_load(shown)
+    assert variables["awx_organization"] == "ml"
+    assert variables["awx_inventories"] == GIVEN["awx_inventories"] | {
+        "clusters": {"sources": {"from Git": {"project": "ours", "path": "inventory", "update_on_launch": True}}}
+    }
+    assert variables["awx_credentials"]["git"]["inputs"]["password"].startswith("{{ vault_git")
 
 
 def test_what_the_inventory_dropped_is_listed_and_goes_on_request_and_what_others_made_stays(fleet):
