@@ -13,6 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Acti
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clusters, comparison, state
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
@@ -57,6 +58,8 @@ class ActionModule(Action):
         for line in self._doubts(values["clusters"], task_vars):
             self._display.warning(line)
         awx = api.Awx(given)
+        if lines := namesakes(awx, wanted.found, values["organization"]):
+            raise Refused(lines)
         there = state.read(awx, values["organization"])
         compared = comparison.compare(wanted, there, Forms(awx, there))
         for line in compared.lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import notifications
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters, variable
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import is_true, nearest
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Problems
@@ -17,17 +18,6 @@ KINDS = (
 )
 # Before the name of the host that a credential type is for.
 CLUSTER_TYPE = "modelyard cluster "
-# What AWX fills in where a configuration leaves it out, and that would differ from then on.
-NOTIFICATION_DEFAULTS = {
-    "webhook": {
-        "http_method": "POST",
-        "disable_ssl_verification": False,
-        "username": "",
-        "password": "",
-        "headers": {},
-    },
-    "email": {"timeout": 30},
-}
 
 
 def mark(organization: str) -> str:
@@ -91,8 +81,10 @@ class Surroundings:
             self._credential(f"awx_instance_groups.{name}.credential", entry)
             self._add("instance_group", item, *self._needs(item))
         for name, entry in values["notifications"].items():
-            item = {"name": name, "notification_type": entry["type"], "messages": entry.get("messages")}
-            item |= {"defaults": NOTIFICATION_DEFAULTS.get(entry["type"], {})}
+            item = {"name": name, "notification_type": entry["type"], "messages": None}
+            if entry.get("messages") is not None:
+                item["messages"] = notifications.messages(entry["messages"])
+            item |= {"defaults": notifications.DEFAULTS.get(entry["type"], {})}
             configuration = {**item["defaults"], **(entry.get("configuration") or {})}
             self.secrets["notification_template", name] = {"configuration": configuration}
             self._add("notification_template", item | {"description": self._described()})
