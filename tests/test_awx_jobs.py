@@ -31,3 +31,5 @@ def test_what_a_task_shows_and_messages_can_be_read(offline, version):
     begin = lines.index("fatal: [worse]: FAILED! => ")
     assert "cluster worse: vllm_replicas is" in lines[begin + 2]
     assert "set at <inventory script output from" in lines[begin + 2]
+    # Of the run, what became of each cluster.
+    assert "1 of 3 clusters succeeded; the others again: --limit bad,worse" in lines

@@ -5,10 +5,12 @@ import random
 import time
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.admission import Admission
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import MERGE_PATCH, ApiError, describe
 from delivering import NAMESPACE, Both, act, deliver, local, rendering
 from test_apply import deployment
 from test_drift import PLATFORM, platform  # noqa: F401 (a fixture)
+from test_leftovers import config_map, cron_job
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
 RANDOM_EDITS, RANDOM_INPUTS = 100, 150
@@ -104,24 +106,31 @@ def config_maps(operation):
 def test_what_a_new_policy_would_change_is_planned(platform):  # noqa: F811
     found, connection = local(platform, **PLATFORM), {"kubeconfig": str(platform.kubeconfig)}
     assert deliver(found, connection).failed == ""
-    assert act("plan", [], check_mode=True, connection=connection, rendered=found)["changes"] == []
+    names = sorted(one["metadata"]["name"] for one in Both(connection, found).objects if one["kind"] == "ConfigMap")
     patch = 'Object{metadata: Object.metadata{labels: {"team": "models"}}}'
     spec = {
         "matchConstraints": {"resourceRules": [config_maps("UPDATE")]},
         "reinvocationPolicy": "Never",
         "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": patch}}],
     }
+    bound = {"metadata": {"name": "teams"}, "spec": {"policyName": "teams"}}
+
+    def planned(wanted):
+        """Wait until that is planned: a policy comes into force, and goes, a moment later."""
+        deadline, changes = time.monotonic() + 60, None
+        while changes != wanted and time.monotonic() < deadline:
+            changes = sorted(act("plan", [], check_mode=True, connection=connection, rendered=found)["changes"])
+        return changes
+
+    assert planned([]) == []
     platform.api("POST", f"{POLICIES}/mutatingadmissionpolicies", {"metadata": {"name": "teams"}, "spec": spec})
-    binding = {"metadata": {"name": "teams"}, "spec": {"policyName": "teams"}}
-    platform.api("POST", f"{POLICIES}/mutatingadmissionpolicybindings", binding)
-    deadline, changes = time.monotonic() + 30, []
-    while not changes and time.monotonic() < deadline:
-        changes = act("plan", [], check_mode=True, connection=connection, rendered=found)["changes"]
-    wanted = [one["metadata"]["name"] for one in Both(connection, found).objects if one["kind"] == "ConfigMap"]
-    assert sorted(changes) == [
-        f'update ConfigMap ml-models/{name}: metadata.labels.team (none) -> "models"' for name in sorted(wanted)
-    ]
+    platform.api("POST", f"{POLICIES}/mutatingadmissionpolicybindings", bound)
+    change = 'metadata.labels.team (none) -> "models"'
+    wanted = [f"update ConfigMap {NAMESPACE}/{name}: {change}" for name in names]
+    assert planned(wanted) == wanted
+    # Not while it is on its way out: then nothing would be asked any more.
     platform.api("DELETE", f"{POLICIES}/mutatingadmissionpolicybindings/teams")
+    assert planned([]) == []
     platform.api("DELETE", f"{POLICIES}/mutatingadmissionpolicies/teams")
 
 
@@ -185,6 +194,17 @@ def test_whatever_is_edited_the_plan_is_that_of_a_dry_run(platform):  # noqa: F8
 
 
 # --- Requests ----------------------------------------------------------------------------------------
+
+
+def test_pods_are_asked_of_where_the_namespace_looks_at_them(cluster):
+    api = client.Cluster({"kubeconfig": str(cluster.kubeconfig)})
+    items = [cron_job("night"), deployment(), config_map("notes")]
+    for item in items:
+        item["metadata"]["namespace"] = NAMESPACE
+    looks = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}
+    for namespaces, passes in (({NAMESPACE: {"metadata": {}}}, True), ({NAMESPACE: looks}, False), ({}, False)):
+        found = Admission(api, namespaces)
+        assert [found.passes(item) for item in items] == [passes, passes, True]
 
 
 def test_a_run_with_nothing_to_change_makes_one_list_of_each_kind(cluster, clean_platform, monkeypatch):

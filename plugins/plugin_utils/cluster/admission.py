@@ -19,6 +19,7 @@ WEBHOOKS = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 POLICIES = ("MutatingAdmissionPolicy", "ValidatingAdmissionPolicy")
 # By which a namespace asks for warnings about pods.
 POD_SECURITY = "pod-security.kubernetes.io/"
+PODS = ("Deployment", "CronJob")
 # Kinds of Kubernetes' own of which the API server says nothing when nothing changes (WarningsOnUpdate in k8s.io/kubernetes,
 # pkg/registry/*/*/strategy.go, 1.34 and 1.37); of the others of its groups it may.
 SILENT = frozenset(
@@ -61,10 +62,11 @@ class Admission:
         plural = self.cluster.resource(item["apiVersion"], item["kind"])["name"]
         if not self.seen or any(_matches(rule, plural) for rule in self.rules):
             return False
-        if item["kind"] == "Deployment":
+        if item["kind"] in PODS:
             namespace = self.namespaces.get(item["metadata"]["namespace"])
             labels = (namespace or {"metadata": {}})["metadata"].get("labels") or {}
-            return namespace is not None and not any(key.startswith(POD_SECURITY) for key in labels)
+            if not namespace or any(key.startswith(POD_SECURITY) for key in labels):
+                return False
         return _silent(item)
 
     def _listed(self, kind: str) -> list[dict] | None:

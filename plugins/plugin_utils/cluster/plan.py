@@ -235,7 +235,7 @@ class Planner:
         released = {change.item["metadata"]["name"] for change in plan.release if change.item["kind"] == "Application"}
         found = self.leftovers.look(absent) if self.options["components"] else []
         self.live = {identity(item): item for item in found}
-        self.admission = Admission(self.cluster, self.namespaces)
+        self.admission = Admission(self.cluster, self.namespaces) if present else None
         results = self.cluster.parallel(lambda item: self._examine(item, roles, released), present)
         problems += [text for result in results for text in result[0]]
         if problems:
