@@ -254,15 +254,19 @@ def check_notification(api, new, given, old):
         if value == SECRET and old:
             complete[name] = old["notification_configuration"][name]
     new["notification_configuration"] = complete
-    new["messages"] = messages(new["messages"] or {}, (old or {}).get("messages") or {})
+    if given.get("messages") is not None:
+        check_messages(given["messages"])
+        # A new one is kept as it came; of a later one, what is left out stays as it was.
+        new["messages"] = merged(given["messages"], old["messages"]) if old and old["messages"] else given["messages"]
+    elif not old:
+        new["messages"] = dict.fromkeys((*EVENTS, "workflow_approval"))
 
 
-def messages(given: dict, before: dict) -> dict:
-    """The texts as AWX keeps them: each event is there, and a part that is not given stays as it was."""
+def check_messages(given: dict) -> None:
+    """Refuse texts for unknown events, and such as cannot be rendered."""
     if unknown := set(given) - {*EVENTS, "workflow_approval"}:
         raise Refused({"messages": [f"Event '{unknown}' invalid"]})
-    approvals = given.get("workflow_approval") or {}
-    for event, parts in [*given.items(), *approvals.items()]:
+    for event, parts in [*given.items(), *(given.get("workflow_approval") or {}).items()]:
         if event == "workflow_approval" or parts is None:
             continue
         if set(parts) - {"message", "body"}:
@@ -270,18 +274,15 @@ def messages(given: dict, before: dict) -> dict:
         if "\n" in (parts.get("message") or ""):
             raise Refused({"messages": [f"Messages cannot contain newlines (found newline in {event} event)"]})
         render(parts, MESSAGE, "messages", "unavailable")
-    new = {}
-    for event in EVENTS:
-        merged = {**(before.get(event) or {}), **(given.get(event) or {})}
-        new[event] = merged or None
+
+
+def merged(given: dict, before: dict) -> dict:
+    """Texts after an update."""
+    new = {event: {**(before.get(event) or {}), **(given.get(event) or {})} or None for event in EVENTS}
+    of, old = given.get("workflow_approval") or {}, before.get("workflow_approval") or {}
     names = ("running", "approved", "timed_out", "denied")
-    old = before.get("workflow_approval") or {}
-    new["workflow_approval"] = (
-        {name: {**(old.get(name) or {}), **(approvals.get(name) or {})} or None for name in names}
-        if approvals or old
-        else None
-    )
-    return new
+    approvals = {name: {**(old.get(name) or {}), **(of.get(name) or {})} or None for name in names}
+    return {**new, "workflow_approval": approvals if any(approvals.values()) else None}
 
 
 def check_instance_group(api, new, given, old):

@@ -9,13 +9,13 @@ RUNNERS = {"2.4.0": lambda: python_of("runner").parent / "ansible-runner", "2.4.
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
-    """A job that needs no cluster, for two of which one is wrong."""
-    hosts = {"good": {}, "bad": {"vllm_replicas": "many", "triton_replica": 3}}
+    """A job that needs no cluster, for one that is right and two that are wrong."""
+    hosts = {"good": {}, "bad": {"vllm_replicas": "many", "triton_replica": 3}, "worse": {"vllm_replicas": "many"}}
     return Job(tmp_path_factory.mktemp("offline") / "job", hosts)
 
 
 @pytest.mark.parametrize("version", RUNNERS)
-def test_what_a_task_shows_and_a_message_of_several_lines_can_be_read(offline, version):
+def test_what_a_task_shows_and_messages_can_be_read(offline, version):
     assert offline.run(version, {}, "playbooks/preflight.yml", runner=RUNNERS[version]()) == 2, offline.output
     lines = offline.printed().splitlines()
     # Of a table that the task shows while it works.
@@ -27,3 +27,9 @@ def test_what_a_task_shows_and_a_message_of_several_lines_can_be_read(offline, v
     assert told[:3] == ["changed: false", "msg: |-", "cluster bad: 2 problems:"]
     assert told[3].startswith("1. triton_replica is 3: no such variable")
     assert told[4].startswith("2. vllm_replicas is 'many': must be a whole number")
+    # A long message is not broken by Ansible.
+    begin = lines.index("fatal: [worse]: FAILED! => ")
+    assert "cluster worse: vllm_replicas is" in lines[begin + 2]
+    assert "set at <inventory script output from" in lines[begin + 2]
+    # Of the run, what became of each cluster.
+    assert "1 of 3 clusters succeeded; the others again: --limit bad,worse" in lines

@@ -9,11 +9,13 @@ import re
 from pathlib import Path
 
 import awx_modules
-import awx_role
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
 from awx_api import Awx
+from awx_rules import check_survey
 from rendering import playbook
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -239,33 +241,37 @@ def test_what_the_inventory_dropped_is_listed_and_goes_on_request_and_what_other
     assert awx.linked("job_templates", deploy, "credentials") == ["a deployer", "c deployer"]
 
 
-def test_a_project_that_cannot_be_fetched_says_why_and_is_fetched_by_the_next_run(fleet):
+def test_what_awx_cannot_read_is_told_with_its_reason_and_read_by_the_next_run(fleet):
     awx = fleet.awx
     organization = awx.one("organizations", name="ml")["id"]
     awx.links["organizations", organization, "galaxy_credentials"] = [
         awx.one("credentials", name="Ansible Galaxy")["id"]
     ]
     fleet.variables["awx_projects"]["more"] = {"url": "https://git.example.com/more.git"}
-    output = fleet.run(fails=True)
+    fleet.variables["awx_inventories"]["clusters"]["sources"]["from Git"]["path"] = "inventori"
+    output = " ".join(fleet.run(fails=True).split())
     assert "AWX can't fetch the project more (awx_projects), and no job that needs it can start. It says: " in output
     assert "Unknown error when attempting to call Galaxy" in output
-    awx.galaxy = True
-    output = fleet.run()
+    # Galaxy is there again, and the path of a source is wrong.
+    awx.galaxy, awx.lost = True, {"inventori"}
+    output = fleet.run(fails=True)
     assert "  update project more: last update failed" in output.splitlines()
     assert awx.one("projects", name="more")["status"] == "successful"
-
-
-def test_a_source_that_cannot_be_read_is_told_by_its_name_and_read_by_the_next_run(fleet):
-    fleet.awx.lost = {"inventori"}
-    source = fleet.variables["awx_inventories"]["clusters"]["sources"]["from Git"]
-    source["path"] = "inventori"
-    output = fleet.run(fails=True)
+    output = " ".join(output.split())
     assert "AWX can't read the source from Git of the inventory clusters (awx_inventories)" in output
     assert "Source does not exist: inventori" in output
-    fleet.awx.lost = set()
-    output = fleet.run()
-    assert "  update inventory source clusters / from Git: last update failed" in output.splitlines()
-    assert fleet.awx.one("inventory_sources", name="from Git")["status"] == "successful"
+
+
+def test_a_name_that_another_organization_has_is_refused_before_anything_is_written(fleet):
+    default = fleet.awx.one("organizations", name="Default")["id"]
+    fleet.awx.add("inventories", name="clusters", organization=default)
+    fleet.variables["awx_labels"] = ["new"]
+    output = fleet.run(fails=True)
+    assert (
+        "inventory clusters: the organization Default has one of that name, and the modules of awx.awx look it up"
+        in output
+    )
+    assert fleet.awx.writes() == []
 
 
 def test_without_the_collection_a_run_says_how_to_get_it(fleet, tmp_path):
@@ -276,18 +282,15 @@ def test_without_the_collection_a_run_says_how_to_get_it(fleet, tmp_path):
     assert fleet.awx.requests == []
 
 
-def test_a_wrong_token_is_told_by_the_name_of_its_variable(fleet):
-    before, fleet.awx.tokens = fleet.awx.tokens, {}
-    output = fleet.run(fails=True)
-    fleet.awx.tokens = before
-    assert f"{fleet.awx.url} refuses the login (awx_connection" in output
-
-
-def test_all_that_the_role_brings_is_what_awx_takes():
+def test_all_surveys_that_the_role_brings_are_such_as_awx_takes():
+    hosts = ["a", "b", "c"]
     three = Clusters(
-        ["a", "b", "c"], {host: f"https://{host}" for host in "abc"}, ["triton", "vllm"], ["8b", "70b", "none"], 1000
+        hosts, {host: f"https://{host}" for host in hosts}, ["triton", "vllm"], ["8b", "70b", "none"], 1000
     )
-    with Awx() as awx:
-        _, made = awx_role.run(awx, three, GIVEN)
-        assert [name for name, result in made if not result["changed"]] == []
-        assert awx_role.run(awx, three, GIVEN)[0].lines == []
+    wanted = Wanted(Inputs(specs.load(["awx"]), GIVEN, lambda value: value).values("awx"), three).found
+    surveys = [
+        one["survey_spec"] for kind in ("job_template", "workflow") for one in wanted[kind] if one["survey_enabled"]
+    ]
+    assert len(surveys) > 10
+    for survey in surveys:
+        check_survey(survey)

@@ -2,9 +2,10 @@
 
 import awx_role
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import objects
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, objects, state
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
 from awx_api import Awx
 
@@ -211,3 +212,57 @@ def test_an_awx_of_somebody_else_is_exported_too(awx):
         "update inventory i: description (this role has not made it)",
         "update job template t: description (this role has not made it)",
     ]
+
+
+def test_what_awx_could_not_read_is_read_again(awx):
+    source, project = awx.one("inventory_sources", name="from Git"), awx.one("projects", name="ours")
+    source["status"], project["status"] = "failed", "canceled"
+    plan, _ = awx_role.run(awx, TWO, GIVEN)
+    assert plan.lines == [
+        "update project ours: last update canceled",
+        "update inventory source clusters / from Git: last update failed",
+    ]
+    assert (source["status"], project["status"]) == ("successful", "successful")
+    # What runs already is left to end.
+    source["status"] = "running"
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(401, r"refuses the login \(awx_connection"), (404, r"has no /api/v2/nothing/"), (200, "answers .* with no JSON")],
+)
+def test_what_awx_refuses_is_told_by_the_name_of_the_variable(awx, status, message):
+    token = awx.token if status != 401 else "wrong"
+    reader = api.Awx({"host": awx.url, "oauth_token": token, "validate_certs": True})
+    path = "nothing/" if status != 200 else f"project_updates/{min(awx.updates)}/stdout/"
+    with pytest.raises(Failure, match=message):
+        reader.get(path)
+
+
+def test_lists_of_more_than_a_page_are_read_whole(awx):
+    organization = awx.one("organizations", name="ml")["id"]
+    for number in range(450):
+        awx.add("labels", name=f"label {number}", organization=organization)
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    assert len(state.read(reader, "ml")["label"]) == len(awx.all("labels", organization=organization)) > 450
+
+
+def test_a_text_that_the_inventory_dropped_is_gone_in_awx_too(awx):
+    def given(messages):
+        return merge(GIVEN, {"awx_notifications": {"chat": {"messages": messages}}})
+
+    def texts():
+        kept = awx.one("notification_templates", name="chat")["messages"]
+        return {event: parts["message"] for event, parts in kept.items() if parts and parts.get("message")}
+
+    both = {"error": {"message": "it failed"}, "success": {"message": "{{ job.artifacts.x | default('') }}"}}
+    for messages in (both, {"error": both["error"], "success": None}):
+        assert awx_role.run(awx, TWO, given(messages))[0].lines == ["update notification template chat: messages"]
+        assert texts() == {event: parts["message"] for event, parts in messages.items() if parts}
+        assert awx_role.run(awx, TWO, given(messages))[0].lines == []
+    # A new one, which AWX keeps as it came.
+    more = {"type": "webhook", "configuration": {"url": "https://y"}, "messages": {"error": {"message": "it failed"}}}
+    others = merge(given(both), {"awx_notifications": {"more": more}})
+    assert "create notification template more" in awx_role.run(awx, TWO, others)[0].lines
+    assert awx_role.run(awx, TWO, others)[0].lines == []

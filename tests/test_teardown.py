@@ -98,6 +98,7 @@ def test_everything_of_the_cluster_goes_in_order_and_what_stays_is_told(deployed
         assert "would remove Deployment ml-models/vllm" in said
         assert cluster.resource_versions() == versions
     foretold, result = teardown(check_mode=True)
+    assert "objects would be removed, and nothing was" in foretold[-1]
     assert result["changed"]
     assert cluster.resource_versions() == versions
 

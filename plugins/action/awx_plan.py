@@ -13,6 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Acti
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clusters, comparison, state
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
@@ -31,7 +32,8 @@ NO_CLUSTERS = (
 )
 # What AWX itself sets in every job.
 AWX_OWN = re.compile(
-    r"awx_(job|workflow_job|parent_job|schedule|user|inventory|project|execution_node|webhook|ad_hoc)(_[a-z_]+)?"
+    r"awx_((workflow_)?job(_template)?_(id|name|launch_type)|(parent_job_)?schedule_(id|name)|inventory_(id|name)"
+    r"|user_(id|name|email|first_name|last_name)|project_(revision|scm_branch)|execution_node|webhook_\w+)"
 )
 
 
@@ -56,6 +58,8 @@ class ActionModule(Action):
         for line in self._doubts(values["clusters"], task_vars):
             self._display.warning(line)
         awx = api.Awx(given)
+        if lines := namesakes(awx, wanted.found, values["organization"]):
+            raise Refused(lines)
         there = state.read(awx, values["organization"])
         compared = comparison.compare(wanted, there, Forms(awx, there))
         for line in compared.lines:

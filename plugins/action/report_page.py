@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from ansible_collections.modelyard.core.plugins.plugin_utils.report import page
@@ -36,6 +37,10 @@ class ActionModule(Action):
         except OSError as error:
             raise Failure(f"report_html is {path}: can't be written: {error.strerror}") from error
         self._display.display(f"  {path}: {len(text.encode()) / 1e6:.1f} MB")
+        if job.folder() and path.is_relative_to(job.folder()):
+            self._display.warning(
+                f"{path} is thrown away with this job: set report_html to a path that is kept (docs/awx.md)"
+            )
         for report in options["reports"]:
             self.hand_on(report["cluster"], report={"page": str(path)})
         return {"changed": False, "path": str(path)}

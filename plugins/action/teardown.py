@@ -61,6 +61,9 @@ class ActionModule(Action):
                     f"{self.untouched} {asked}: what stands above would be removed from {cluster.url}, with all that it serves. "
                     f"If that is meant: {job.given('teardown_confirm', name)}"
                 )
+            number = len(goes) + len(leases) + bool(doomed)
+            foretold = f"{number} objects would be removed, and nothing was" if number else "nothing to remove"
+            self.tell(foretold if self.cluster else f"cluster {name}: {foretold}")
             return self._result(bool(goes or leases or doomed), name, list(map(describe, goes)), left)
         removed = []
         if goes or work.found.blind:

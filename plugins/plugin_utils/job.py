@@ -12,7 +12,7 @@ def number() -> str:
 
 def given(name: str, value: object) -> str:
     """Say how a variable is given to a run: ``-e NAME=VALUE``, or, in AWX, in the survey or a prompt."""
-    return f"{name}: {value} at launch" if number() else f"-e {name}={value}"
+    return f"{name}={value} at launch" if number() else f"-e {name}={value}"
 
 
 def playbook(name: str, variable: str, value: object) -> str:
@@ -21,6 +21,11 @@ def playbook(name: str, variable: str, value: object) -> str:
     return (
         f"the job template of {path}, with {given(variable, value)}" if number() else f"{path} {given(variable, value)}"
     )
+
+
+def folder() -> str:
+    """Give the folder that is thrown away with the AWX job that this run is; '' at a shell."""
+    return os.environ.get("AWX_PRIVATE_DATA_DIR", "") if number() else ""
 
 
 def cluster_credential() -> str:

@@ -7,11 +7,13 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.modelyard.core.plugins.action import awx_plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import (
     api,
     clusters,
     objects,
     schedules,
+    surroundings,
     templates,
     workflows,
 )
@@ -308,8 +310,18 @@ def test_an_awx_that_is_not_there_is_told():
 def test_the_example_of_clusters_reads_what_a_credential_gives_to_a_job(host):
     text = (ROOT / "inventories/eks/group_vars/clusters/platform.yml").read_text(encoding="utf-8")
     said = trust_as_template(yaml.safe_load(text)["platform_connection"])
-    given = objects.cluster_type(host)["injectors"]["extra_vars"]
+    given = surroundings.cluster_type(host)["injectors"]["extra_vars"]
     known = {"inventory_hostname": host}
     in_a_job = Templar(DataLoader(), variables={**known, **given}).template(said)
     assert in_a_job == {"host": "{{ url }}", "api_key": "{{ token }}", "ca_cert": "{{ tower.filename }}"}
     assert Templar(DataLoader(), variables=known).template(said) == {"context": host}
+
+
+@pytest.mark.parametrize(
+    ("name", "checked"),
+    [("awx_job_id", False), ("awx_workflow_job_name", False), ("awx_user_name", False), ("awx_project_revision", False),
+     ("awx_inventory_id", False), ("awx_orgnization", True), ("awx_inventory", True), ("awx_project", True),
+     ("awx_schedule", True), ("awx_job_template", True)],
+)  # fmt: skip
+def test_what_awx_itself_sets_in_a_job_is_no_misspelt_variable(name, checked):
+    assert (name in ROLE["awx"].variables or not awx_plan.AWX_OWN.fullmatch(name)) == checked

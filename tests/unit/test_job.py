@@ -1,7 +1,10 @@
 """Messages by where a run was started: in a job of AWX, or at a shell."""
 
+from types import SimpleNamespace
+
 import pytest
 from ansible._internal._datatag._tags import Origin
+from ansible.plugins.loader import action_loader
 from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import problem
 
@@ -34,7 +37,7 @@ def test_what_ansible_runner_was_given_outside_awx_is_said_to_be_its_file(shell)
 
 def test_a_job_is_told_its_template_and_what_to_set_at_launch(awx):
     assert job.playbook("rollback", "release", 7) == (
-        "the job template of playbooks/rollback.yml, with release: 7 at launch"
+        "the job template of playbooks/rollback.yml, with release=7 at launch"
     )
     assert "Kubernetes credential" in job.cluster_credential()
 
@@ -42,3 +45,17 @@ def test_a_job_is_told_its_template_and_what_to_set_at_launch(awx):
 def test_a_shell_is_told_the_command(shell):
     assert job.playbook("rollback", "release", 7) == "playbooks/rollback.yml -e release=7"
     assert "job" not in job.cluster_credential() + job.aws_credential()
+
+
+def test_a_page_below_a_jobs_own_folder_is_said_to_go_with_it(awx, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", str(tmp_path / "job"))
+    said: list[str] = []
+    page = action_loader.get("modelyard.core.report_page", class_only=True)
+    for folder, warned in (("job/project", True), ("kept", False)):
+        action = page.__new__(page)
+        action._display = SimpleNamespace(display=lambda line: None, warning=said.append)
+        action._handed, action._clusters, said[:] = {}, 1, []
+        action.perform({"path": str(tmp_path / folder / "page.html"), "reports": []}, {})
+        assert [line.endswith("set report_html to a path that is kept (docs/awx.md)") for line in said] == [
+            True
+        ] * warned

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms, There, differing, named
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import KINDS, Wanted, key, mark
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import KINDS, mark
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.teams import FIELDS
 
 WORDS = {"workflow": "workflow job template", "node": "workflow node"}

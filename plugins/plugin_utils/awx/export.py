@@ -11,7 +11,7 @@ import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import templates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import ENCRYPTED, Forms, There
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import CLUSTER_TYPE, mark
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import CLUSTER_TYPE, mark
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.workflows import LINKS
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.notifications import messages
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import NOTIFY
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.templates import ASKS
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.workflows import LINKS
@@ -181,6 +182,8 @@ def differing(wanted: Mapping[str, Any], form: Mapping[str, Any], secret: Mappin
         has = form.get(field)
         if field in sets:
             value, has = sorted(value), sorted(has or [])
+        elif field == "messages":
+            has = messages(has or {})
         elif field == "notify":
             value, has = _sorted(value), _sorted(has or {})
         if value != has:

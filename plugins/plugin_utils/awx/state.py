@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import KINDS, UNIFIED, key
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import UNIFIED, key
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import KINDS
 
 # What belongs to an organization, by its list.
 OWNED = {
