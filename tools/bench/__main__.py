@@ -124,6 +124,7 @@ def measure(given: Options) -> dict:
                 does = dict(zip(PARTS, (bench.nochange, bench.first, bench.rendering, bench.many), strict=True))
                 found["parts"], failed = in_order({part: does[part] for part in given.only})
             finally:
+                signal.alarm(0)  # What is started is ended whatever the time is.
                 bench.stop()
     found |= {"left_out": bench.left_out, "failed": failed, "took_seconds": round(time.monotonic() - began)}
     return pages.rounded(found | {"goals": judged(found)})
@@ -155,7 +156,6 @@ def main() -> None:
         signal.signal(signal.SIGALRM, late)
         signal.alarm(given.minutes * 60)
         found = measure(given)
-        signal.alarm(0)
     except Failed as error:
         sys.exit(f"bench: {error}")
     text = json.dumps(found, indent=2) + "\n"

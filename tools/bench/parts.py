@@ -103,7 +103,7 @@ class Bench:
         def audited() -> dict:
             self.setting.audit.asked()
             figures = run()
-            asked = [event for event in self.setting.audit.asked() if event["userAgent"].startswith(agent)]
+            asked = [event for event in self.setting.audit.asked() if event.get("userAgent", "").startswith(agent)]
             if tool == EMPTY:
                 return figures
             if not asked:
@@ -194,7 +194,7 @@ class Bench:
         inventory = self.setting.folder / f"{count}.json"
         inventory.write_text(json.dumps({"clusters": {"hosts": hosts}}))
         command = self.setting.playbook("site", apply_wait=False)
-        return [*command, "-i", inventory, "--limit", "c*", "--forks", "5"]
+        return [*command, "-i", inventory, "--limit", ",".join(hosts), "--forks", "5"]
 
 
 def _run(command: list, env: Mapping[str, str]) -> Callable[[], dict]:
