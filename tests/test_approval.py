@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, writes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS
 from delivering import ARTIFACTS, NAMESPACE, deliver, handed_on, rendering
@@ -137,6 +137,50 @@ def test_what_another_run_did_while_it_waited_is_no_longer_what_was_approved(run
     assert 'other than approved: update ConfigMap ml-models/a: data.k "other" -> "2"' in done.text
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
     assert data(cluster)["a"] == {"k": "other"}
+
+
+@pytest.mark.parametrize("by", ["another plan", "a lock"])
+def test_what_is_refused_once_the_namespace_was_made_says_so(run, approve, cluster, monkeypatch, by):
+    """Between the namespace and the lock in it another run may come."""
+    approved = approve(config_map("a", k="1"))
+    process = subprocess.Popen(["sleep", "600"])
+    create = writes.create_namespace
+
+    def overtaken(api, namespace):
+        made = create(api, namespace)
+        if by == "a lock":
+            other = Lock(api, NAMESPACE, "modelyard", process.pid)
+            other.acquire(other.read(), 0, print)
+        else:
+            labels = {
+                "app.kubernetes.io/managed-by": "modelyard",
+                "modelyard/cluster": "local",
+                "modelyard/component": "irsa",
+            }
+            item = config_map("a", k="2")
+            api.apply(
+                {**item, "metadata": {"name": "a", "namespace": NAMESPACE, "labels": labels}},
+                "modelyard",
+                True,
+                dry_run=False,
+            )
+        return made
+
+    monkeypatch.setattr(writes, "create_namespace", overtaken)
+    try:
+        failed = run(config_map("a", k="1"), approved=approved, apply_lock_wait=0).failed
+    finally:
+        process.kill()
+        process.wait()
+    if by == "a lock":
+        assert "another run holds the lock" in failed
+        assert failed.endswith("The namespace ml-models was made.")
+    else:
+        assert (
+            "Nothing was applied. The namespace ml-models was made. apply_approved: what this run would do is" in failed
+        )
+        assert 'new: update ConfigMap ml-models/a: data.k "2" -> "1"' in failed
+        assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
 
 
 def test_gitops_delivers_what_was_approved(run, approve, cluster):
