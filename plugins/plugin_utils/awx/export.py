@@ -234,7 +234,8 @@ class Export:
 
         launched, flows = allowed("job_template", "execute"), allowed("workflow", "execute")
         if launched or flows:
-            return _said({"role": "operator", "templates": launched, "workflows": flows})
+            # An empty list is none, and left out it is all.
+            return {"role": "operator", "templates": launched, "workflows": flows}
         approved = allowed("workflow", "approval")
         return {"role": "approver", "workflows": approved} if approved else {"role": "viewer"}
 
