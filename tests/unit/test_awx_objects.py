@@ -140,6 +140,21 @@ def test_what_a_workflow_or_a_schedule_starts_can_start_without_an_answer():
         assert item["ask"]["limit"], name
 
 
+def test_no_template_that_an_operator_may_launch_takes_variables_with_the_right_to_write():
+    brought = specs.catalogue("awx", "job_templates")
+    writes = [name for name, entry in brought.items() if entry["clusters"] == "deployer" and not entry.get("guarded")]
+    assert {"plan", "gate"} <= set(writes)
+    assert [name for name in writes if "variables" in brought[name]["ask"]] == []
+
+
+def test_a_deploy_after_an_approval_needs_one_for_its_cluster():
+    found = wanted()
+    for name in ("deploy with approval / deploy", "fleet / first", "fleet / rest"):
+        assert runs(found, name)["extra_data"] == {"apply_approval_required": True}
+    # So a cluster that does not answer holds up no other one.
+    assert one(found, "node", "fleet / plan")["always"] == ["approve"]
+
+
 def test_a_timeout_covers_every_round_of_clusters():
     many = clusters.Clusters([f"c{n}" for n in range(20)], {}, [], [], 1000)
     assert templates.timeout_seconds({"rollouts": 1}, TWO, 2) == 1000
@@ -221,6 +236,7 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
             "leads": {"role": "operator", "templates": ["teardown"]},
             "bosses": {"role": "approver", "workflows": ["fleet"]},
             "all": {"role": "viewer"},
+            "nobody": {"role": "operator", "templates": [], "workflows": []},
         }
     )
     launched = one(found, "grant", "execute of ops")["job_templates"]
@@ -228,6 +244,8 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
     assert set(launched) & {"deploy", "rollback", "teardown", "switch"} == set()
     assert one(found, "grant", "execute of leads")["job_templates"] == ["teardown"]
     assert one(found, "grant", "approval of bosses")["workflows"] == ["fleet"]
+    none = one(found, "grant", "execute of nobody")
+    assert (none["job_templates"], none["workflows"]) == ([], [])
     assert [item["role"] for item in found.found["grant"] if item["team"] == "all"] == ["read"]
 
 
@@ -260,6 +278,10 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
             "must not come back to where it was",
         ),
         ({"awx_workflows": {"deploy": {"nodes": {"a": {"template": "plan"}}}}}, "must differ from the job template of that name"),
+        ({"awx_workflows": {"fleet": {"limit": "a"}}}, "awx_workflows.fleet.limit is 'a': must be left out: it would take the place of the limits of the nodes"),
+        ({"awx_workflows": {"fleet": {"ask": ["limit"]}}}, "awx_workflows.fleet.ask is 'limit': must be left out"),
+        ({"awx_job_templates": {"plan": {"slices": 2}}}, "awx_job_templates.plan.slices is 2: must be 1 with check"),
+        ({"awx_job_templates": {"plan": {"ask": ["limit", "job_slice_count"]}}}, "awx_job_templates.plan.slices is 'asked at launch': must be 1 with check"),
         ({"awx_evaluation": "x"}, "awx_evaluation is 'x': must be one of awx_job_templates"),
         ({"awx_notify": {"error": ["x"]}}, "awx_notify.error is 'x': must be one of awx_notifications"),
         ({"awx_teams": {"t": {"role": "operator", "templates": ["x"]}}}, "awx_teams.t.templates is 'x'"),

@@ -76,6 +76,11 @@ def problems(workflow: str, entry: Mapping[str, Any], templates: set[str]) -> li
             for name in node.get(link) or []
             if name not in known
         ]
+    if any((node or {}).get("limit") for node in known.values()):
+        # AWX gives the workflow's limit to every node, over the node's own.
+        why = "must be left out: it would take the place of the limits of the nodes"
+        wrong += [(f"{workflow}.limit", entry["limit"], why)] if entry.get("limit") else []
+        wrong += [(f"{workflow}.ask", "limit", why)] if "limit" in (entry.get("ask") or ()) else []
     if not wrong:
         try:
             _order(known)
