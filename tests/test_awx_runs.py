@@ -143,6 +143,15 @@ def test_what_the_inventory_dropped_is_listed_and_removed_only_on_request(awx):
     assert (plan.lines, any(plan.dropped.values()), made) == ([], False, [])
 
 
+def test_what_an_organization_has_whose_name_begins_alike_stays(awx):
+    about = "(managed by modelyard for ml-platform)"
+    awx.add("execution_environments", name="other", image="r/other:1", description=about)
+    awx.add("credential_types", name="modelyard cluster c", kind="cloud", description=about)
+    plan, _ = awx_role.run(awx, TWO, {**GIVEN, "awx_prune": True})
+    assert any(plan.dropped.values()) is False
+    assert "other" in awx.names("execution_environments")
+
+
 def test_a_renamed_host_has_credentials_of_its_own(awx):
     renamed = Clusters(["a", "b-2"], {"a": "https://a", "b-2": "https://b"}, TWO.servers, TWO.variants, 1000)
     given = {**GIVEN, "awx_clusters": {"a": GIVEN["awx_clusters"]["a"], "b-2": GIVEN["awx_clusters"]["b-1"]}}

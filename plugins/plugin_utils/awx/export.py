@@ -83,7 +83,7 @@ class Export:
         return "".join(f"# not said here: {line}\n" for line in self.missing) + body
 
     def _description(self, form: Mapping[str, Any]) -> str:
-        return (form.get("description") or "").replace(f"({mark(self.organization)})", "").rstrip()
+        return (form.get("description") or "").replace(mark(self.organization), "").rstrip()
 
     def _environment(self) -> dict:
         used = collections.Counter(

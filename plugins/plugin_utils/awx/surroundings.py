@@ -21,8 +21,11 @@ CLUSTER_TYPE = "modelyard cluster "
 
 
 def mark(organization: str) -> str:
-    """Give the words in the description of what the role makes: by them it knows its own."""
-    return f"managed by modelyard for {organization}"
+    """Give the words in the description of what the role makes: by them it knows its own.
+
+    With both parentheses: without, those of ``ml`` would be found in what ``ml-platform`` has.
+    """
+    return f"(managed by modelyard for {organization})"
 
 
 class Surroundings:
@@ -52,7 +55,7 @@ class Surroundings:
         self.found[kind].append(item | {"needs": [list(need) for need in needs]})
 
     def _described(self, text: str = "") -> str:
-        return f"{text} ({mark(self.organization)})".lstrip()
+        return f"{text.strip()} {mark(self.organization)}".lstrip()
 
     def _one_of(self, path: str, value: str, known: Mapping[str, Any] | list[str], variable_name: str) -> None:
         """Note a problem unless a name is known."""
