@@ -276,3 +276,12 @@ TYPES = {
     "Amazon Web Services": ("cloud", "username", "password security_token"),
     "GitHub Personal Access Token": ("github_token", "", "token"),
 }
+# Of these, what a credential must have.
+REQUIRED_INPUTS = {
+    "Vault": ["vault_password"],
+    "Container Registry": ["host"],
+    "Ansible Galaxy/Automation Hub API Token": ["url"],
+    "OpenShift or Kubernetes API Bearer Token": ["host", "bearer_token"],
+    "Amazon Web Services": ["username", "password"],
+    "GitHub Personal Access Token": ["token"],
+}

@@ -275,3 +275,51 @@ def test_a_text_that_the_inventory_dropped_is_gone_in_awx_too(awx):
     others = merge(given(both), {"awx_notifications": {"more": more}})
     assert "create notification template more" in awx_role.run(awx, TWO, others)[0].lines
     assert awx_role.run(awx, TWO, others)[0].lines == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"type": "Sorce Control"}, "awx_credentials.Git.type is 'Sorce Control': AWX has no credential type of that name, did you mean Source Control?"),
+        ({"inputs": {"user": "git"}}, "awx_credentials.Git.inputs has user: the type Source Control has username, password"),
+        ({"inputs": {"username": 7}}, "awx_credentials.Git.inputs.username must be text (in quotes)"),
+        ({"type": "Vault", "inputs": {"vault_id": "x"}}, "awx_credentials.Git.inputs needs vault_password for the type Vault"),
+        ({"type": "ours", "inputs": {}}, "awx_credentials.Git.inputs needs key for the type ours"),
+        ({"type": "Vault"}, "credential Git: AWX has one of that name of the type Source Control, and would keep it beside that of the type Vault"),
+    ],
+)  # fmt: skip
+def test_a_credential_that_awx_would_refuse_is_refused_before_anything_is_written(awx, given, message):
+    types = {"ours": {"inputs": {"fields": [{"id": "key", "label": "Key", "type": "string"}], "required": ["key"]}}}
+    lines = awx_role.refused(
+        awx,
+        TWO,
+        {
+            **GIVEN,
+            "awx_credential_types": types,
+            "awx_credentials": {"Git": {**GIVEN["awx_credentials"]["Git"], **given}},
+        },
+    )
+    assert any(message in line for line in lines), lines
+    assert "hush" not in str(lines)
+    assert awx_role.refused(awx, TWO, GIVEN) == []
+
+
+def test_other_fields_of_a_type_in_use_are_refused(awx):
+    awx.one("credential_types", name="modelyard cluster a")["inputs"] = {"fields": []}
+    (line,) = awx_role.refused(awx, TWO, GIVEN)
+    assert (
+        "credential type modelyard cluster a: its inputs are to change, which AWX refuses while it is in use (by a deployer, a reader)"
+        in line
+    )
+
+
+def test_what_all_organizations_share_is_left_to_the_one_that_has_it(awx):
+    awx.one("credential_types", name="modelyard cluster a")["description"] = "(managed by modelyard for others)"
+    environment = awx.one("execution_environments", name="ee")
+    environment.update(organization=awx.one("organizations", name="Default")["id"])
+    assert awx_role.refused(awx, TWO, GIVEN) == [
+        "execution environment ee: the organization Default has it, and all of AWX has one of that name: "
+        "give yours another one in awx_execution_environment.name",
+        "credential type modelyard cluster a: the organization others has it, and all of AWX has one of that name: "
+        "give yours another one (in awx_clusters it is the name of the host)",
+    ]

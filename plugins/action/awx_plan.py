@@ -10,10 +10,10 @@ from ansible.plugins.loader import module_loader
 from ansible_collections.modelyard.core.plugins.action.render import ActionModule as Render
 from ansible_collections.modelyard.core.plugins.action.render import _trusted
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clusters, comparison, state
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clusters, comparison, credentials, state
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes, shared
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
@@ -61,6 +61,8 @@ class ActionModule(Action):
         if lines := namesakes(awx, wanted.found, values["organization"]):
             raise Refused(lines)
         there = state.read(awx, values["organization"])
+        if lines := shared(there, wanted.found, values["organization"]) + credentials.problems(awx, wanted, there):
+            raise Refused(lines)
         compared = comparison.compare(wanted, there, Forms(awx, there))
         for line in compared.lines:
             self.tell_change([line])
@@ -80,13 +82,13 @@ class ActionModule(Action):
         }
 
     @staticmethod
-    def _doubts(credentials: dict[str, Any], task_vars: dict) -> list[str]:
+    def _doubts(known: dict[str, Any], task_vars: dict) -> list[str]:
         """Say of which clusters a job would not get the credential, or not use it."""
         found = []
         for host in task_vars["groups"][GROUP]:
             # As it is written: nobody has set the variable here.
             said = task_vars["hostvars"].raw_get(host).get("platform_connection")
-            if host not in credentials:
+            if host not in known:
                 found.append(f"awx_clusters has no credential of {host}: jobs can't reach it")
             elif clusters.PREFIX not in str(said):
                 name = clusters.variable(host)
