@@ -2,7 +2,7 @@
 
 import awx_role
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, objects, state
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, objects, state, updates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
@@ -170,6 +170,14 @@ def test_a_rotated_token_is_written_only_where_it_is_asked_for(awx):
     assert awx.one("credentials", name="b-1 deployer")["inputs"]["token"] == "hush-b"
 
 
+def test_a_rotated_secret_of_a_notification_is_written_where_it_is_asked_for(awx):
+    given = merge(GIVEN, {"awx_notifications": {"chat": {"configuration": {"password": "fresh"}}}})
+    assert awx_role.run(awx, TWO, given)[1] == []
+    plan, _ = awx_role.run(awx, TWO, {**given, "awx_rotate": ["chat"]})
+    assert plan.lines == ["update notification template chat: secrets"]
+    assert awx.one("notification_templates", name="chat")["notification_configuration"]["password"] == "fresh"
+
+
 def test_another_url_of_a_cluster_is_noticed_without_rotation(awx):
     moved = Clusters(TWO.hosts, {**TWO.urls, "a": "https://a2"}, TWO.servers, TWO.variants, 1000)
     plan, _ = awx_role.run(awx, moved, GIVEN)
@@ -235,6 +243,18 @@ def test_what_awx_could_not_read_is_read_again(awx):
     # What runs already is left to end.
     source["status"] = "running"
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    source = awx.one("inventory_sources", name="from Git")
+    update = next(one for one in awx.updates.values() if one["of"] == ("inventory_sources", source["id"]))
+    # An import has no tasks, and so no events of any that failed.
+    update.update(stdout="\x1b[0;31m<inventory> & its parser's error\x1b[0m")
+    source["status"] = "failed"
+    assert updates.why(reader, "inventory_sources/", name="from Git").endswith("<inventory> & its parser's error")
+    source["status"] = "running"
+    assert "its update has not ended (status running)" in updates.why(reader, "inventory_sources/", name="from Git")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ class Surroundings:
         self.organization = values["organization"]
         self.found: dict[str, list[dict]] = {kind: [] for kind in KINDS}
         self.secrets: dict[tuple[str, str], dict[str, Any]] = {}
+        self.rotated = self._rotated()
         self._containers()
         self._credentials()
         self._sources()
@@ -90,6 +91,7 @@ class Surroundings:
                     self.problems.add(f"awx_notifications.{name}.messages", entry["messages"], wrong)
                     continue
                 item["messages"] = notifications.messages(entry["messages"])
+            item |= {"update_secrets": self.rotated is True or name in (self.rotated or ())}
             item |= {"defaults": notifications.DEFAULTS.get(entry["type"], {})}
             configuration = {**item["defaults"], **(entry.get("configuration") or {})}
             self.secrets["notification_template", name] = {"configuration": configuration}
@@ -116,7 +118,7 @@ class Surroundings:
     # --- Credentials ---
 
     def _credentials(self) -> None:
-        rotated = self._rotated()
+        rotated = self.rotated
         for name, entry in self.values["credential_types"].items():
             fields = {"inputs": entry.get("inputs") or {}, "injectors": entry.get("injectors") or {}}
             item = {"name": name, "kind": entry.get("kind") or "cloud", "description": self._described()}
@@ -161,10 +163,11 @@ class Surroundings:
                 *self.values["clusters"],
                 *(f"{host} {account}" for host in self.values["clusters"] for account in ("deployer", "reader")),
                 *self.values["credentials"],
+                *self.values["notifications"],
             ]
             said = [str(name) for name in said]
             for name in said:
-                self._one_of("awx_rotate", name, names, "awx_clusters or awx_credentials")
+                self._one_of("awx_rotate", name, names, "awx_clusters, awx_credentials or awx_notifications")
             return said
         if not isinstance(said, bool) and str(said).lower() not in ("true", "false", "yes", "no"):
             self.problems.add("awx_rotate", said, "must be true, false or a list of names")
