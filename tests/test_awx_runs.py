@@ -118,6 +118,36 @@ def test_what_somebody_changed_in_awx_is_put_back(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_what_would_run_elsewhere_or_otherwise_is_put_back(awx):
+    awx.one("job_templates", name="deploy").update(
+        ask_inventory_on_launch=True, ask_execution_environment_on_launch=True, job_tags="x", skip_tags="y", verbosity=3
+    )
+    awx.one("inventory_sources", name="from Git").update(overwrite=False, overwrite_vars=False)
+    plan, _ = awx_role.run(awx, TWO, GIVEN)
+    assert plan.lines == [
+        "update inventory source clusters / from Git: overwrite, overwrite_vars",
+        "update job template deploy: job_tags, skip_tags, verbosity, ask_inventory_on_launch, ask_execution_environment_on_launch",
+    ]
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+def test_what_the_inventory_says_no_more_is_emptied_or_told_to_be_removed_by_hand(awx):
+    ee = awx.one("execution_environments", name="ee")["id"]
+    awx.one("instance_groups", name="gpu")["max_concurrent_jobs"] = 3
+    awx.one("job_templates", name="plan")["limit"] = "a"
+    awx.one("projects", name="ours")["credential"] = awx.one("credentials", name="Git")["id"]
+    awx.one("execution_environments", name="ee")["credential"] = awx.one("credentials", name="Git")["id"]
+    plan, _ = awx_role.run(awx, TWO, GIVEN)
+    assert plan.lines == ["update instance group gpu: max_concurrent_jobs", "update job template plan: limit"]
+    assert plan.by_hand == ["execution environment ee: credential", "project ours: credential"]
+    plan, made = awx_role.run(awx, TWO, {**GIVEN, "awx_execution_environment": {}})
+    assert (plan.lines, made) == ([], [])
+    assert {"project ours: credential, default_environment", "job template diff: execution_environment"} < set(
+        plan.by_hand
+    )
+    assert awx.one("job_templates", name="diff")["execution_environment"] == ee
+
+
 def test_a_new_variant_is_a_new_choice(awx):
     more = Clusters(TWO.hosts, TWO.urls, [*TWO.servers, "chat"], TWO.variants, TWO.rollout_seconds)
     assert awx_role.run(awx, more, GIVEN, check=True)[0].lines == ["update job template park: survey_spec"]
@@ -227,7 +257,7 @@ def test_an_awx_of_somebody_else_is_exported_too(awx):
         "update organization theirs: description (this role has not made it)",
         "update project p: description (this role has not made it)",
         "update inventory i: description (this role has not made it)",
-        "update job template t: description (this role has not made it)",
+        "update job template t: verbosity, description (this role has not made it)",
     ]
 
 

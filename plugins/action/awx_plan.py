@@ -64,11 +64,7 @@ class ActionModule(Action):
         if lines := shared(there, wanted.found, values["organization"]) + credentials.problems(awx, wanted, there):
             raise Refused(lines)
         compared = comparison.compare(wanted, there, Forms(awx, there))
-        for line in compared.lines:
-            self.tell_change([line])
-        if not compared.lines:
-            self.tell("AWX has everything as the inventory says")
-        self._tell_dropped(compared.dropped, values["prune"])
+        self._tell(compared, values["prune"])
         removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
         return {
             # A run's changes are those of the modules.
@@ -109,8 +105,14 @@ class ActionModule(Action):
             self.tell(line)
         return {"changed": False, "nothing": True}
 
-    def _tell_dropped(self, dropped: dict, prune: bool) -> None:
-        for kind, items in dropped.items():
+    def _tell(self, compared: comparison.Comparison, prune: bool) -> None:
+        for line in compared.lines:
+            self.tell_change([line])
+        for line in compared.by_hand:
+            self.tell(f"to be removed by hand, since the modules of awx.awx can't: {line}")
+        if not compared.lines:
+            self.tell("AWX has everything as the inventory says")
+        for kind, items in compared.dropped.items():
             for item in items:
                 name = f"{comparison.word(kind)} {key(kind, item)}"
                 if prune:

@@ -20,6 +20,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx import (
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
+from jinja2 import StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 ROOT = Path(__file__).parents[2]
 ROLE = specs.load(["awx"])
@@ -46,6 +48,16 @@ def wanted(known=TWO, **variables) -> objects.Wanted:
 
 def one(found: objects.Wanted, kind: str, name: str) -> dict:
     return next(item for item in found.found[kind] if objects.key(kind, item) == name)
+
+
+# What a job gets of a credential.
+CONNECTION = {"host": "https://b", "api_key": 'a "b"\\', "ca_cert": "/run/x"}
+
+
+def in_awx(template: str) -> str:
+    """Render the text of a credential type as AWX does it."""
+    known = {"url": CONNECTION["host"], "token": CONNECTION["api_key"], "tower": {"filename": CONNECTION["ca_cert"]}}
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(template).render(known)
 
 
 # --- What AWX is to have ---------------------------------------------------------------------------
@@ -77,11 +89,7 @@ def test_one_job_has_the_credentials_of_all_clusters_each_of_a_type_of_its_own()
         "b-1 deployer": "modelyard cluster b-1",
     }
     injected = one(found, "credential_type", "modelyard cluster b-1")["injectors"]["extra_vars"]
-    assert json.loads(injected["modelyard_connection_b_1"]) == {
-        "host": "{{ url }}",
-        "api_key": "{{ token }}",
-        "ca_cert": "{{ tower.filename }}",
-    }
+    assert json.loads(in_awx(injected["modelyard_connection_b_1"])) == CONNECTION
 
 
 def test_nothing_that_is_computed_holds_a_secret():
@@ -105,6 +113,31 @@ def test_nothing_that_is_computed_holds_a_secret():
 def test_secrets_are_written_again_only_where_that_is_asked_for(rotate, written):
     found = wanted(awx_rotate=rotate).found["credential"]
     assert [item["name"] for item in found if item["update_secrets"]] == written
+
+
+def test_what_ends_with_a_line_break_in_a_file_of_variables_has_none_in_awx():
+    found = wanted(
+        awx_clusters={"a": {"ca": "CA\n", "token": "hush\n"}},
+        awx_credential_types={"ours": {"inputs": {"fields": [{"id": "key", "label": "Key"}]}}},
+        awx_schedules={"s": {"template": "diff", "rrule": "DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1\n"}},
+        awx_instance_groups={"gpu": {"is_container_group": True, "pod_spec_override": "spec: {}\n"}},
+        awx_job_templates={"diff": {"description": "Compares\n"}},
+    )
+    assert found.problems.lines == []
+    assert found.secrets["credential", "a deployer"]["inputs"]["token"] == "hush"
+    assert one(found, "schedule", "diff / s")["rrule"].endswith("INTERVAL=1")
+    assert one(found, "instance_group", "gpu")["pod_spec_override"] == "spec: {}"
+    assert one(found, "job_template", "diff")["description"] == "Compares (managed by modelyard for ml)"
+    # AWX says what type a field has that did not say it.
+    assert one(found, "credential_type", "ours")["inputs"]["fields"] == [
+        {"id": "key", "label": "Key", "type": "string"}
+    ]
+
+
+def test_a_cluster_without_a_url_is_told_without_its_tokens():
+    nowhere = clusters.Clusters(["a", "b-1"], {"a": "", "b-1": "https://b"}, [], [], 1)
+    (line,) = wanted(nowhere).problems.lines
+    assert line == "awx_clusters.a: needs url, since the host has no platform_api_server"
 
 
 def test_a_survey_offers_what_the_clusters_have():
@@ -234,6 +267,8 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_job_templates": {"diff": {"ask": ["limits"]}}}, "awx_job_templates.diff.ask is 'limits': must be one of"),
         ({"awx_clusters": {"c": {"ca": "x", "token": "y"}}}, "awx_clusters.c is 'c': must be one of the hosts of the group clusters"),
         ({"awx_clusters": {"a": {"ca": "x", "token": ""}}}, "awx_clusters.a.token is '': must not be empty"),
+        ({"awx_clusters": {"a": {"ca": "x", "token": "hush\nhush"}}}, "awx_clusters.a.token: must be of one line"),
+        ({"awx_clusters": {"b-1": {"ca": "x", "token": "y"}, "b_1": {"ca": "x", "token": "y"}}}, "must differ from b-1 in more than this: the variable of both would be modelyard_connection_b_1"),
         ({"awx_rotate": ["c"]}, "awx_rotate is 'c': must be one of awx_clusters, awx_credentials or awx_notifications"),
         ({"awx_job_templates": {"diff": {"survey": [{"variable": "x"}]}}}, "awx_job_templates.diff.survey is [{'variable': 'x'}]: needs question_name, type, required in question 1"),
         ({"awx_workflows": {"fleet": {"survey": [{"question": "x"}]}}}, "awx_workflows.fleet.survey is [{'question': 'x'}]: needs variable in question 1"),
@@ -318,10 +353,10 @@ def test_an_awx_that_is_not_there_is_told():
 def test_the_example_of_clusters_reads_what_a_credential_gives_to_a_job(host):
     text = (ROOT / "inventories/eks/group_vars/clusters/platform.yml").read_text(encoding="utf-8")
     said = trust_as_template(yaml.safe_load(text)["platform_connection"])
-    given = surroundings.cluster_type(host)["injectors"]["extra_vars"]
+    given = {name: in_awx(text) for name, text in surroundings.cluster_type(host)["injectors"]["extra_vars"].items()}
     known = {"inventory_hostname": host}
     in_a_job = Templar(DataLoader(), variables={**known, **given}).template(said)
-    assert in_a_job == {"host": "{{ url }}", "api_key": "{{ token }}", "ca_cert": "{{ tower.filename }}"}
+    assert in_a_job == CONNECTION
     assert Templar(DataLoader(), variables=known).template(said) == {"context": host}
 
 

@@ -110,7 +110,7 @@ class Wanted(Surroundings):
             item = templates.job_template(name, entry, self.clusters)
             item |= {"description": self._described(entry.get("description", "")), "project": project}
             item |= {"inventory": inventory, "credentials": credentials, "labels": labels, "notify": notify}
-            item |= {"execution_environment": self.environment} if self.environment else {}
+            item |= {"execution_environment": self.environment}
             needs = [("project", project), ("inventory", inventory), *(("credential", one) for one in credentials)]
             needs += [("execution_environment", self.environment)] if self.environment else []
             groups = [one for one in item["instance_groups"] if one in values["instance_groups"]]
@@ -176,7 +176,7 @@ class Wanted(Surroundings):
             rule = entry.get("rrule")
             try:
                 rule = (
-                    schedules.given(rule)
+                    schedules.given(rule.strip())
                     if rule
                     else schedules.rrule(
                         entry.get("at") or "", entry.get("days") or (), entry.get("time_zone") or "UTC"

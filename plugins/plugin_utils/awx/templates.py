@@ -15,6 +15,13 @@ ASKS = (
     *("forks", "instance_groups", "job_slice_count", "tags", "skip_tags", "labels", "timeout"),
 )
 
+# What no variable says: another inventory or image at launch would reach other clusters, or run other code.
+FIXED: dict[str, Any] = {
+    **dict.fromkeys(("scm_branch", "job_tags", "skip_tags"), ""),
+    "verbosity": 0,
+    **dict.fromkeys(("ask_inventory_on_launch", "ask_execution_environment_on_launch"), False),
+}
+
 
 def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dict:
     """Compute one job template, but for what it refers to.
@@ -29,6 +36,7 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
     """
     forks = entry.get("forks", min(MOST_FORKS, len(clusters.hosts)))
     found = {
+        **FIXED,
         "name": name,
         "playbook": entry["playbook"],
         "job_type": "check" if entry.get("check") else "run",
