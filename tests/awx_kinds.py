@@ -136,6 +136,7 @@ KINDS = {
         links={"instance_groups": "instance_groups", "input_inventories": "inventories"},
         roles="admin use adhoc update read",
         choices={"kind": ("", "smart", "constructed", None)},
+        read_only={"pending_deletion": False},
         check=rules.check_inventory,
     ),
     "inventory_sources": Kind(

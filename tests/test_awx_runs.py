@@ -182,6 +182,14 @@ def test_what_an_organization_has_whose_name_begins_alike_stays(awx):
     assert "other" in awx.names("execution_environments")
 
 
+def test_an_inventory_that_awx_is_removing_is_not_removed_again(awx):
+    gone = awx.add("inventories", name="gone", organization=awx.one("organizations", name="ml")["id"])
+    gone.update(description="(managed by modelyard for ml)")
+    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == [{"name": "gone"}]
+    gone["pending_deletion"] = True
+    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == []
+
+
 def test_a_renamed_host_has_credentials_of_its_own(awx):
     renamed = Clusters(["a", "b-2"], {"a": "https://a", "b-2": "https://b"}, TWO.servers, TWO.variants, 1000)
     given = {**GIVEN, "awx_clusters": {"a": GIVEN["awx_clusters"]["a"], "b-2": GIVEN["awx_clusters"]["b-1"]}}
@@ -285,6 +293,14 @@ def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure
     assert updates.why(reader, "inventory_sources/", name="from Git").endswith("<inventory> & its parser's error")
     source["status"] = "running"
     assert "its update has not ended (status running)" in updates.why(reader, "inventory_sources/", name="from Git")
+
+
+def test_who_is_no_administrator_is_refused(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader.check_administrator()
+    awx.one("users", username="admin")["is_superuser"] = False
+    with pytest.raises(Failure, match=r"the user of awx_connection, admin, is no system administrator"):
+        reader.check_administrator()
 
 
 @pytest.mark.parametrize(

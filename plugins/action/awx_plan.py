@@ -46,6 +46,8 @@ class ActionModule(Action):
         if not module_loader.find_plugin("awx.awx.job_template"):
             raise Failure(MISSING.format(file=REQUIREMENTS))
         given = api.connection(values["connection"])
+        for line in api.doubts(given):
+            self._display.warning(line)
         tags = set(task_vars.get("ansible_run_tags", [])) - {"all", "tagged"}
         if tags - {EXPORT, *self._task.tags}:
             raise Refused([f"--tags {','.join(sorted(tags))}: this playbook has no parts by tag, but for {EXPORT}"])
@@ -58,6 +60,7 @@ class ActionModule(Action):
         for line in self._doubts(values["clusters"], task_vars):
             self._display.warning(line)
         awx = api.Awx(given)
+        awx.check_administrator()
         if lines := namesakes(awx, wanted.found, values["organization"]):
             raise Refused(lines)
         there = state.read(awx, values["organization"])

@@ -135,7 +135,7 @@ def test_what_ends_with_a_line_break_in_a_file_of_variables_has_none_in_awx():
 
 
 def test_a_cluster_without_a_url_is_told_without_its_tokens():
-    nowhere = clusters.Clusters(["a", "b-1"], {"a": "", "b-1": "https://b"}, [], [], 1)
+    nowhere = clusters.Clusters(["a", "b-1"], {"a": "", "b-1": "https://b"}, ["vllm"], ["none"], 1)
     (line,) = wanted(nowhere).problems.lines
     assert line == "awx_clusters.a: needs url, since the host has no platform_api_server"
 
@@ -149,6 +149,12 @@ def test_a_survey_offers_what_the_clusters_have():
     # AWX refuses a survey without questions.
     assert one(wanted(), "job_template", "smoke")["survey_enabled"] is False
     assert "survey_spec" not in one(wanted(), "job_template", "smoke")
+
+
+def test_choices_are_one_list_however_they_are_written():
+    question = {"question_name": "x", "variable": "x", "required": True, "type": "multiplechoice", "choices": "a\nb\n"}
+    found = one(wanted(awx_job_templates={"diff": {"survey": [question]}}), "job_template", "diff")
+    assert found["survey_spec"]["spec"] == [question | {"choices": ["a", "b"]}]
 
 
 def test_no_survey_asks_for_a_password():
@@ -271,6 +277,23 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_clusters": {"b-1": {"ca": "x", "token": "y"}, "b_1": {"ca": "x", "token": "y"}}}, "must differ from b-1 in more than this: the variable of both would be modelyard_connection_b_1"),
         ({"awx_rotate": ["c"]}, "awx_rotate is 'c': must be one of awx_clusters, awx_credentials or awx_notifications"),
         ({"awx_job_templates": {"diff": {"survey": [{"variable": "x"}]}}}, "awx_job_templates.diff.survey is [{'variable': 'x'}]: needs question_name, type, required in question 1"),
+        *[
+            ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, **wrong}]}}}, f"{message} in question 1")
+            for wrong, message in (
+                ({"type": "txt"}, "must have a type of text, textarea, password, multiplechoice, multiselect, integer, float, not txt,"),
+                ({"type": "text", "required": "yes"}, "must have true or false for required"),
+                ({"type": "multiplechoice"}, "needs choices"),
+                ({"type": "multiplechoice", "choices": ["a", "b"], "default": "c"}, "must have a default of its choices, not c,"),
+                ({"type": "multiplechoice", "choices": "a\nb\n", "default": "a\nb"}, "must have one default"),
+                ({"type": "integer", "default": "3"}, "must have a default that is a whole number"),
+                ({"type": "integer", "min": "3"}, "must have a whole number for min"),
+                ({"type": "text", "default": True}, "must have a default that is text (in quotes)"),
+            )
+        ],
+        ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, "type": "text"}] * 2}}}, "must have another variable than x, which an earlier question has, in question 2"),
+        ({"awx_schedules": {"s": {"template": "facts", "at": "02:00", "extra_vars": {"x": 1}}}}, "has x, which its template does not take: the survey of awx_job_templates.facts has no variable"),
+        ({"awx_schedules": {"s": {"template": "fleet", "at": "02:00", "limit": "a"}}}, "has a limit, which its template does not ask for (ask of awx_workflows.fleet)"),
+        ({"awx_schedules": {"s": {"template": "switch", "at": "02:00"}}}, "needs switch_variant in extra_vars, which the survey of awx_job_templates.switch requires"),
         ({"awx_workflows": {"fleet": {"survey": [{"question": "x"}]}}}, "awx_workflows.fleet.survey is [{'question': 'x'}]: needs variable in question 1"),
         ({"awx_schedules": {"s": {"template": "diff", "rrule": "FREQ=DAILY"}}}, "must have an rrule such as DTSTART:"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"eror": {}}}}}, "must have texts for started, success, error, not for eror"),
@@ -303,7 +326,9 @@ def test_the_example_is_one_that_the_role_takes():
     text = (ROOT / "inventories/awx/group_vars/awx/awx.yml").read_text(encoding="utf-8")
     given = yaml.safe_load(text.replace("| default('')", "| default('x')"))
     found = wanted(
-        clusters.Clusters(["staging", "production"], {"staging": "https://s", "production": "https://p"}, [], [], 1),
+        clusters.Clusters(
+            ["staging", "production"], {"staging": "https://s", "production": "https://p"}, ["vllm"], ["none"], 1
+        ),
         **given,
     )
     assert found.problems.lines == []
@@ -342,6 +367,21 @@ def test_the_environment_says_what_the_inventory_leaves_out():
     # As the modules do it.
     given = api.connection({"host": "https://a", "username": "u", "password": "p"}, environment)
     assert (given["host"], given["oauth_token"]) == ("https://a", "e")
+
+
+@pytest.mark.parametrize(
+    ("host", "validate_certs", "message"),
+    [
+        ("http://a", True, "go there unencrypted"),
+        ("https://a", False, "go to whoever answers as https://a"),
+        ("https://a", True, ""),
+    ],
+)
+def test_a_token_that_anybody_could_read_on_its_way_is_warned_of(host, validate_certs, message):
+    said = {"host": host, "oauth_token": "hush", "validate_certs": validate_certs}
+    lines = api.doubts(api.connection(said, {}))
+    assert [message in line for line in lines] == ([True] if message else [])
+    assert "hush" not in str(lines)
 
 
 def test_an_awx_that_is_not_there_is_told():

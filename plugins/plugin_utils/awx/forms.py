@@ -12,7 +12,7 @@ import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.notifications import messages
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import NOTIFY
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.templates import ASKS, FIXED
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.templates import ASKS, FIXED, normal
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.workflows import LINKS
 
 # What AWX shows in the place of a secret.
@@ -135,7 +135,8 @@ class Forms:
     def _survey(self, item: Mapping[str, Any], path: str) -> dict:
         if not item["survey_enabled"]:
             return {}
-        return {"survey_spec": self.awx.get(f"{path}/{item['id']}/survey_spec/")}
+        spec = self.awx.get(f"{path}/{item['id']}/survey_spec/")
+        return {"survey_spec": spec | {"spec": [normal(one) for one in spec.get("spec", [])]}}
 
     def _notify(self, item: Mapping[str, Any], path: str, words: tuple[str, ...]) -> dict[str, list[str]]:
         return {word: self._names(item, path, f"notification_templates_{word}") for word in words}

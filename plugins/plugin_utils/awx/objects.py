@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import schedules, teams, templates, workflows
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import prompts, schedules, teams, templates, workflows
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import KINDS, Surroundings
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -104,7 +104,7 @@ class Wanted(Surroundings):
             for label in labels:
                 self._label(label)
             notify, told = self._notify(path, entry)
-            if wrong := templates.problem(entry.get("survey") or []):
+            if wrong := templates.problem(entry.get("survey") or [], self.clusters):
                 self.problems.add(f"{path}.survey", entry["survey"], wrong)
                 continue
             item = templates.job_template(name, entry, self.clusters)
@@ -151,7 +151,7 @@ class Wanted(Surroundings):
             self._label(label)
         item |= {"labels": labels, "limit": entry.get("limit")}
         item |= {"ask": {word: word in (entry.get("ask") or ()) for word in ("limit", "variables")}}
-        if wrong := templates.problem(entry.get("survey") or []):
+        if wrong := templates.problem(entry.get("survey") or [], self.clusters):
             self.problems.add(f"awx_workflows.{name}.survey", entry["survey"], wrong)
             return
         item |= templates.survey(name, entry.get("survey") or [], self.clusters)
@@ -188,7 +188,12 @@ class Wanted(Surroundings):
             item = {"name": name, "unified_job_template": entry["template"], "rrule": rule}
             item |= {"enabled": bool(entry.get("enabled", True)), "extra_data": entry.get("extra_vars") or {}}
             item |= {"limit": entry.get("limit"), "description": self._described()}
-            self._add("schedule", item, (self._kind_of(entry["template"]), entry["template"]))
+            kind = self._kind_of(entry["template"])
+            for template in self.found[kind]:
+                if template["name"] == entry["template"]:
+                    for wrong in prompts.problems(template, f"awx_{kind}s", item["limit"], item["extra_data"]):
+                        self.problems.add(path, entry, wrong)
+            self._add("schedule", item, (kind, entry["template"]))
 
     def _teams(self) -> None:
         kinds = ("project", "inventory", "job_template", "workflow")
