@@ -481,8 +481,10 @@ class Planner:
 
     def _is_settled(self, item: dict, live: dict, adoptable: list[str]) -> bool:
         """Tell whether a dry run would surely say that there is nothing to change."""
-        known = self.admission and self.admission.passes(item)
-        return bool(known) and settled.holds(item, live, self.manager, adoptable)
+        # In this order: of the live object it is known that it is well-formed, and it has what others set.
+        return bool(
+            self.admission and settled.holds(item, live, self.manager, adoptable) and self.admission.passes(live)
+        )
 
     def _holders(self, live: dict | None, error: ApiError) -> str:
         """Name those whose fields are left alone, where what they set may be what stands against ours."""
