@@ -372,3 +372,28 @@ def test_what_is_malformed_is_left_to_the_api_server(kind, spec):
     item = {"apiVersion": version, "kind": name, "metadata": {"name": "x", "namespace": "n"}, "spec": spec}
     live = {**item, "metadata": {**item["metadata"], "managedFields": [{**OURS, "apiVersion": version}]}, "spec": {}}
     assert planner._is_settled(item, live, []) is False
+
+
+class Applications:
+    """A cluster with Argo CD, which notes of which Applications it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def resource(self, api_version, kind):
+        return {"name": "applications", "namespaced": True}
+
+    def get(self, item):
+        self.asked.append(item["metadata"]["name"])
+        return {"spec": {"syncPolicy": {"automated": {}}}} if item["metadata"]["name"] == "syncs" else None
+
+
+def test_an_application_that_many_objects_name_is_read_once():
+    argocd = Applications()
+    options = {"field_manager": "modelyard", "adopt_managers": [], "argocd_namespace": "argocd"}
+    planner = plan.Planner(argocd, options)
+    for name in ("syncs", "gone", "syncs", "gone"):
+        labels = {"app.kubernetes.io/instance": name}
+        live = {"kind": "ConfigMap", "metadata": {"name": "c", "namespace": "n", "labels": labels}}
+        assert bool(planner._argocd_problems(live, set())) is (name == "syncs")
+    assert argocd.asked == ["syncs", "gone"]
