@@ -15,6 +15,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     foretold,
     provenance,
     releases,
+    rollout,
     twins,
     writes,
 )
@@ -76,6 +77,7 @@ class ActionModule(Action):
         # A switch has ended the old judge's pods by the time of its plan.
         if self._task.check_mode and not rendered.get("recovers"):
             self._hand_on_for_approval(rendered, found)
+        items = delivery.deployments(rendered)
         return {
             "changed": differs if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
@@ -87,6 +89,8 @@ class ActionModule(Action):
             ],
             "changes": [change.summary() for change in found],
             "rows": [foretold.row(change) for change in found],
+            # What is not written to need not be read again.
+            "deployments": [] if found and not self._task.check_mode else rollout.known(items, planner.live),
             "kinds": plan.kinds,
             "record": record,
             "missing": [item["kind"] for item in plan.missing],
