@@ -109,6 +109,7 @@ def test_a_deploy_that_would_do_something_else_writes_nothing(run, approve, clus
     by_hand(cluster, "1")
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
     # A part of it is done already, as by a run that stopped half-way: the rest is as approved.
+    approved = approve(config_map("a", k="2"))
     cluster.api("DELETE", f"{CONFIG_MAPS}/old")
     done = run(config_map("a", k="2"), approved=approved)
     assert (done.failed, data(cluster)["a"]) == ("", {"k": "2"})
