@@ -20,6 +20,8 @@ REMOVED = (
     *("schedule", "workflow", "job_template", "inventory_source", "inventory", "project", "team"),
     *("notification_template", "execution_environment", "credential", "credential_type"),
 )
+# What answers the prompts of templates.
+ANSWERS = ("workflow", "schedule")
 # What of a project or a source shows that AWX does not have its files: nothing that needs them can start.
 NOT_READ = ("failed", "error", "canceled", "never updated")
 NAMES = ("name", "inventory", "unified_job_template", "credential_type")
@@ -76,7 +78,13 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                     line += " (this role has not made it)"
             if line:
                 found.lines.append(line)
-                found.calls[kind].append({name: value for name, value in item.items() if name != "needs"})
+                left = {"needs"}
+                if kind in ANSWERS:
+                    # An empty text is sent only where there is another: AWX takes it for an answer, over the template's own.
+                    left |= {
+                        name for name, value in item.items() if value == "" and name not in (fields if has else ())
+                    }
+                found.calls[kind].append({name: value for name, value in item.items() if name not in left})
                 found.calls[kind][-1] |= (
                     {"unread": _unread(kind, has)} if kind in ("project", "inventory_source") else {}
                 )
