@@ -161,6 +161,30 @@ def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_a_team_that_may_less_loses_what_it_had(awx):
+    def has(team: str, role: str) -> list[str]:
+        number = awx.one("teams", name=team)["id"]
+        of = [one["of"] for one in awx.roles.values() if one["role_field"] == f"{role}_role" and number in one["teams"]]
+        return sorted(awx.objects[kind][one]["name"] for kind, one in of)
+
+    # Somebody else's, and another right than the role grants: both stay.
+    where = {field: awx.one("job_templates", name="plan")[field] for field in ("project", "inventory", "playbook")}
+    theirs = awx.add("job_templates", name="theirs", **where)["id"]
+    plan = awx.one("job_templates", name="plan")["id"]
+    for one in awx.roles.values():
+        if (one["of"][1], one["role_field"]) in ((theirs, "execute_role"), (plan, "admin_role")):
+            one["teams"] = [*one["teams"], awx.one("teams", name="ops")["id"]]
+    given = {**GIVEN, "awx_teams": {"ops": {"role": "viewer"}, "bosses": {"role": "approver", "workflows": []}}}
+    told, _ = awx_role.run(awx, TWO, given)
+    assert told.lines == [
+        "revoke execute from ops: job template plan, job template preflight, job template diff and 6 more",
+        "revoke approval from bosses: workflow job template deploy with approval, workflow job template evaluate",
+    ]
+    assert (has("ops", "execute"), has("ops", "admin"), has("bosses", "approval")) == (["theirs"], ["plan"], [])
+    assert "deploy" in has("ops", "read")
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_a_new_variant_is_a_new_choice(awx):
     more = Clusters(TWO.hosts, TWO.urls, [*TWO.servers, "chat"], TWO.variants, TWO.rollout_seconds)
     assert awx_role.run(awx, more, GIVEN, check=True)[0].lines == ["update job template park: survey_spec"]

@@ -17,6 +17,14 @@ UNIFIED = ("project", "inventory_source", "job_template", "workflow")
 NOTIFY = ("started", "success", "error")
 
 
+WORDS = {"workflow": "workflow job template", "node": "workflow node"}
+
+
+def word(kind: str) -> str:
+    """Name a kind as AWX does."""
+    return WORDS.get(kind, kind.replace("_", " "))
+
+
 def key(kind: str, item: Mapping[str, Any]) -> str:
     """Name an object among those of its kind, as a person would."""
     if kind == "node":
