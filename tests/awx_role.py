@@ -1,5 +1,6 @@
 """Runs the role awx in the test's own process, against a stand-in of AWX: a play would start an interpreter for each object."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import awx_modules
@@ -20,17 +21,20 @@ TASKS = Path(__file__).resolve().parent.parent / "roles/awx/tasks"
 
 
 def run(
-    awx, clusters: Clusters, variables: dict, check: bool = False
+    awx, clusters: Clusters, variables: dict, check: bool = False, watch: Callable[[], None] = lambda: None
 ) -> tuple[comparison.Comparison, list[tuple[str, dict]]]:
     """One run of the role.
 
     Args:
         awx: the stand-in. clusters: those of the inventory. variables: of the role. check: in check mode.
+        watch: called after each call of a module.
 
     Returns:
         what there was to do, and each call of a module with what it returned.
     """
-    values = Inputs(specs.load(["awx"]), variables, lambda value: value).values("awx")
+    inputs = Inputs(specs.load(["awx"]), variables, lambda value: value)
+    assert inputs.problems("awx") == []
+    values = inputs.values("awx")
     wanted = Wanted(values, clusters)
     assert wanted.problems.lines == []
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
@@ -38,7 +42,7 @@ def run(
     compared = comparison.compare(wanted, there, Forms(reader, there))
     removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
     plan = {"organization": values["organization"], "calls": compared.calls, "removed": removed}
-    made = [] if check else _tasks(awx, {**variables, "awx_plan": plan})
+    made = [] if check else _tasks(awx, {**variables, "awx_plan": plan}, watch)
     return compared, made
 
 
@@ -61,7 +65,7 @@ def export(awx, clusters: Clusters, organization: str) -> dict:
     return yaml.safe_load(Export(there, Forms(reader, there), organization, clusters).text())
 
 
-def _tasks(awx, variables: dict) -> list[tuple[str, dict]]:
+def _tasks(awx, variables: dict, watch: Callable[[], None]) -> list[tuple[str, dict]]:
     made = []
     (block,) = yaml.safe_load((TASKS / "objects.yml").read_text())
     for imported in block["block"]:
@@ -75,6 +79,7 @@ def _tasks(awx, variables: dict) -> list[tuple[str, dict]]:
                 known = {**variables, **_trusted(task.get("vars", {})), loop_var: item}
                 arguments = _templated(task[module], known)
                 result = awx_modules.run(awx, module.removeprefix("awx.awx."), **arguments)
+                watch()
                 assert "failed_when" in task or not result.get("failed"), (module, arguments, result)
                 made.append((f"{module.removeprefix('awx.awx.')} {_name(item)}", result))
                 results.append({**result, loop_var: item})

@@ -49,11 +49,36 @@ def linked(awx: Awx, kind: str, name: str, list_: str) -> list[str]:
     return awx.linked(kind, awx.one(kind, **{called: name})["id"], list_)
 
 
+def starts(awx: Awx, workflow: str = "deploy with approval") -> set[str]:
+    """Name the nodes that AWX starts when the workflow is launched: those that none comes before. One without a template has failed."""
+    kind = "workflow_job_template_nodes"
+    known = awx.all("workflow_job_templates", name=workflow)
+    nodes = {one["id"]: one for flow in known for one in awx.all(kind, workflow_job_template=flow["id"])}
+    after = {
+        one: {link: awx.links.get((kind, one, f"{link}_nodes"), []) for link in ("success", "failure", "always")}
+        for one in nodes
+    }
+    before = {
+        one: {parent for parent, links in after.items() if any(one in to for to in links.values())} for one in nodes
+    }
+    look, failed, found = [one for one in nodes if not before[one]], set(), set()
+    while look:
+        one = look.pop()
+        if nodes[one]["unified_job_template"]:
+            found.add(nodes[one]["identifier"])
+            continue
+        failed.add(one)
+        # A node waits for all those before it that may still run.
+        look += [child for child in after[one]["failure"] + after[one]["always"] if before[child] <= failed]
+    return found
+
+
 @pytest.fixture(scope="module")
 def first():
-    """An AWX after one run, with what that run did."""
+    """An AWX after one run, with what that run did, and what a launch would have started at any time."""
     with Awx() as awx:
-        awx.first = awx_role.run(awx, TWO, GIVEN)
+        awx.started = set()
+        awx.first = awx_role.run(awx, TWO, GIVEN, watch=lambda: awx.started.update(starts(awx)))
         yield awx
 
 
@@ -223,15 +248,82 @@ def test_another_url_of_a_cluster_is_noticed_without_rotation(awx):
     assert awx.one("credentials", name="a deployer")["inputs"] == {"url": "https://a2", "token": "hush-a", "ca": "CA"}
 
 
-def test_a_node_that_a_workflow_dropped_is_removed(awx):
-    nodes = {"smoke": {"always": []}, "report": {"template": "report"}, "deploy": {"failure": []}}
-    given = merge(GIVEN, {"awx_workflows": {"deploy with approval": {"nodes": nodes}}})
-    plan, _ = awx_role.run(awx, TWO, given)
-    assert plan.lines == [
-        "update workflow node deploy with approval / smoke: always",
-        "update workflow node deploy with approval / deploy: failure",
-    ]
-    assert linked(awx, "workflow_job_template_nodes", "smoke", "always_nodes") == []
+def test_while_a_workflow_is_made_a_launch_starts_nothing_but_its_first_node(first):
+    assert first.started == {"preflight"}
+
+
+FLOW = "workflow node deploy with approval /"
+BEFORE = "what comes before it"
+
+
+def flow(nodes: dict) -> dict:
+    """The variables with other nodes of the workflow."""
+    return {**GIVEN, "awx_workflows": {**GIVEN["awx_workflows"], "deploy with approval": {"nodes": nodes}}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "lines"),
+    [
+        # A node less: what came after it would start by itself, without the approval.
+        (
+            {"approve": None, "plan": {"success": ["deploy"]}},
+            [
+                f"remove {FLOW} approve",
+                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "smoke", "deploy")),
+                f"update {FLOW} plan: success",
+            ],
+        ),
+        ({"smoke": None, "deploy": {"success": []}}, [f"remove {FLOW} smoke", f"update {FLOW} deploy: success"]),
+        # A template becomes an approval: the module would rename the job template; and the other way round.
+        ({"smoke": {"template": None, "approval": "It works"}}, [f"replace {FLOW} smoke: template"]),
+        (
+            {"approve": {"template": "diff", "approval": None}},
+            [
+                f"replace {FLOW} approve: approval",
+                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "smoke", "deploy")),
+            ],
+        ),
+        # Another link between two nodes, which AWX refuses beside the first.
+        (
+            {"smoke": {"always": [], "success": ["report"]}},
+            [f"update {FLOW} smoke: success, always"],
+        ),
+        (
+            {"deploy": {"success": [], "always": ["smoke"]}},
+            [f"replace {FLOW} smoke: {BEFORE}", f"update {FLOW} deploy: success, always"],
+        ),
+        # The other direction, a circle beside the first.
+        (
+            {"smoke": {"always": []}, "deploy": {"success": []}, "report": {"always": ["smoke"]}},
+            [
+                f"replace {FLOW} smoke: {BEFORE}",
+                f"update {FLOW} report: always",
+                f"update {FLOW} deploy: success",
+            ],
+        ),
+    ],
+)
+def test_a_workflow_that_changes_never_starts_a_node_without_those_before_it(awx, nodes, lines):
+    given = flow(nodes)
+    names, started = awx.names("job_templates"), set()
+    plan, _ = awx_role.run(awx, TWO, given, watch=lambda: started.update(starts(awx)))
+    assert sorted(plan.lines) == sorted(lines)
+    assert started == {"preflight"}
+    assert awx.names("job_templates") == names
+    plan, made = awx_role.run(awx, TWO, given)
+    assert (plan.lines, made) == ([], [])
+
+
+def test_what_a_node_has_no_longer_is_gone_in_awx_too(awx):
+    more = {"report": {"all_parents": True, "limit": "a"}, "deploy": {"extra_vars": {"apply_wait": True}}}
+    given = flow(more)
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+    plan, _ = awx_role.run(awx, TWO, GIVEN)
+    assert f"replace {FLOW} report: limit, all_parents_must_converge" in plan.lines
+    report = awx.one("workflow_job_template_nodes", identifier="report")
+    assert (report["limit"], report["all_parents_must_converge"]) == (None, False)
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
 def test_what_is_exported_gives_no_change(awx):

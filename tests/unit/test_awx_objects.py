@@ -50,6 +50,11 @@ def one(found: objects.Wanted, kind: str, name: str) -> dict:
     return next(item for item in found.found[kind] if objects.key(kind, item) == name)
 
 
+def runs(found: objects.Wanted, name: str) -> dict:
+    """What a node runs; its links are an object of their own."""
+    return [item for item in found.found["node"] if objects.key("node", item) == name][1]
+
+
 # What a job gets of a credential.
 CONNECTION = {"host": "https://b", "api_key": 'a "b"\\', "ca_cert": "/run/x"}
 
@@ -174,6 +179,21 @@ def test_what_a_workflow_or_a_schedule_starts_can_start_without_an_answer():
         assert item["ask"]["limit"], name
 
 
+def test_no_template_that_an_operator_may_launch_takes_variables_with_the_right_to_write():
+    brought = specs.catalogue("awx", "job_templates")
+    writes = [name for name, entry in brought.items() if entry["clusters"] == "deployer" and not entry.get("guarded")]
+    assert {"plan", "gate"} <= set(writes)
+    assert [name for name in writes if "variables" in brought[name]["ask"]] == []
+
+
+def test_a_deploy_after_an_approval_needs_one_for_its_cluster():
+    found = wanted()
+    for name in ("deploy with approval / deploy", "fleet / first", "fleet / rest"):
+        assert runs(found, name)["extra_data"] == {"apply_approval_required": True}
+    # So a cluster that does not answer holds up no other one.
+    assert one(found, "node", "fleet / plan")["always"] == ["approve"]
+
+
 def test_a_timeout_covers_every_round_of_clusters():
     many = clusters.Clusters([f"c{n}" for n in range(20)], {}, [], [], 1000)
     assert templates.timeout_seconds({"rollouts": 1}, TWO, 2) == 1000
@@ -216,21 +236,22 @@ def test_job_templates_of_the_inventory_are_merged_over_those_of_the_role():
 
 def test_the_canary_is_deployed_first_and_the_others_afterwards():
     found = wanted(awx_canary=["b-1"])
-    assert one(found, "node", "fleet / first")["limit"] == "b-1"
-    assert one(found, "node", "fleet / rest")["limit"] == "clusters:!b-1"
+    assert runs(found, "fleet / first")["limit"] == "b-1"
+    assert runs(found, "fleet / rest")["limit"] == "clusters:!b-1"
     alone = clusters.Clusters(["a"], {"a": "https://a"}, [], [], 1)
     given = {"a": {"ca": "CA", "token": "hush"}}
     assert "fleet" not in [item["name"] for item in wanted(alone, awx_clusters=given).found["workflow"]]
 
 
 def test_an_evaluation_of_ones_own_takes_the_place_of_a_person():
-    assert "approval" in one(wanted(), "node", "evaluate / evaluate")
+    assert "approval" in runs(wanted(), "evaluate / evaluate")
     own = {"evaluate model": {"playbook": "playbooks/evaluate.yml", "project": "ours"}}
     found = wanted(awx_job_templates=own, awx_evaluation="evaluate model")
-    node = one(found, "node", "evaluate / evaluate")
-    assert (node.get("template"), "approval" in node, node["always"]) == ("evaluate model", False, ["park"])
+    node = runs(found, "evaluate / evaluate")
+    assert (node.get("template"), "approval" in node) == ("evaluate model", False)
+    assert one(found, "node", "evaluate / evaluate")["always"] == ["park"]
     # What the role brings is not changed by it.
-    assert "approval" in one(wanted(), "node", "evaluate / evaluate")
+    assert "approval" in runs(wanted(), "evaluate / evaluate")
 
 
 @pytest.mark.parametrize(
@@ -254,6 +275,7 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
             "leads": {"role": "operator", "templates": ["teardown"]},
             "bosses": {"role": "approver", "workflows": ["fleet"]},
             "all": {"role": "viewer"},
+            "nobody": {"role": "operator", "templates": [], "workflows": []},
         }
     )
     launched = one(found, "grant", "execute of ops")["job_templates"]
@@ -261,6 +283,8 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
     assert set(launched) & {"deploy", "rollback", "teardown", "switch"} == set()
     assert one(found, "grant", "execute of leads")["job_templates"] == ["teardown"]
     assert one(found, "grant", "approval of bosses")["workflows"] == ["fleet"]
+    none = one(found, "grant", "execute of nobody")
+    assert (none["job_templates"], none["workflows"]) == ([], [])
     assert [item["role"] for item in found.found["grant"] if item["team"] == "all"] == ["read"]
 
 
@@ -312,6 +336,10 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
             "must not come back to where it was",
         ),
         ({"awx_workflows": {"deploy": {"nodes": {"a": {"template": "plan"}}}}}, "must differ from the job template of that name"),
+        ({"awx_workflows": {"fleet": {"limit": "a"}}}, "awx_workflows.fleet.limit is 'a': must be left out: it would take the place of the limits of the nodes"),
+        ({"awx_workflows": {"fleet": {"ask": ["limit"]}}}, "awx_workflows.fleet.ask is 'limit': must be left out"),
+        ({"awx_job_templates": {"plan": {"slices": 2}}}, "awx_job_templates.plan.slices is 2: must be 1 with check"),
+        ({"awx_job_templates": {"plan": {"ask": ["limit", "job_slice_count"]}}}, "awx_job_templates.plan.slices is 'asked at launch': must be 1 with check"),
         ({"awx_evaluation": "x"}, "awx_evaluation is 'x': must be one of awx_job_templates"),
         ({"awx_notify": {"error": ["x"]}}, "awx_notify.error is 'x': must be one of awx_notifications"),
         ({"awx_teams": {"t": {"role": "operator", "templates": ["x"]}}}, "awx_teams.t.templates is 'x'"),
@@ -340,9 +368,11 @@ def test_of_two_linked_nodes_the_second_is_made_first():
     for item in found:
         assert {f"{item['workflow']} / {to}" for link in workflows.LINKS for to in item.get(link, [])} <= made
         made.add(objects.key("node", item))
-    # An approval is made by a call of its own.
-    twice = [item for item in found if item["identifier"] == "approve rest"]
-    assert [set(item) & {"approval", "success"} for item in twice] == [{"approval"}, {"success"}]
+    # What it runs comes by a call of its own, when it stands where it belongs.
+    for name in ("approve rest", "rest"):
+        first, second = (item for item in found if item["identifier"] == name)
+        assert not {"approval", "template"} & set(first)
+        assert not {"success", "failure", "always"} & set(second)
 
 
 # --- Where AWX is ----------------------------------------------------------------------------------

@@ -88,20 +88,18 @@ class Forms:
         return same | (self._others[kind](item) if kind in self._others else {})
 
     def nodes(self, item: Mapping[str, Any]) -> list[dict]:
-        """Give the one or two forms of a node, as ``workflows.nodes`` does."""
+        """Give the two forms of a node, as ``workflows.nodes`` does: its place, and what it runs."""
         names = {one["id"]: one["identifier"] for one in self.there["node"].values()}
         form: dict[str, Any] = {"workflow": item["workflow"], "identifier": item["identifier"]}
+        links: dict[str, Any] = {link: [names[one] for one in item[f"{link}_nodes"]] for link in LINKS}
+        links["all_parents_must_converge"] = item["all_parents_must_converge"]
         about = item["summary_fields"].get("unified_job_template") or {}
-        first = []
+        runs: dict[str, Any] = {"template": about.get("name")}
         if "approval" in about.get("unified_job_type", ""):
             approval = self.awx.get(f"workflow_approval_templates/{about['id']}/")
-            first = [form | {"approval": {"name": approval["name"], "timeout": approval["timeout"]}}]
-        else:
-            form["template"] = about.get("name")
-        form |= {"limit": item["limit"]} if item.get("limit") else {}
-        form |= {"extra_data": item["extra_data"]} if item.get("extra_data") else {}
-        form["all_parents_must_converge"] = item["all_parents_must_converge"]
-        return [*first, form | {link: [names[one] for one in item[f"{link}_nodes"]] for link in LINKS}]
+            runs = {"approval": {"name": approval["name"], "timeout": approval["timeout"]}}
+        runs |= {"limit": item.get("limit") or "", "extra_data": item.get("extra_data") or {}}
+        return [form | links, form | runs]
 
     def grants(self, team: Mapping[str, Any]) -> set[int]:
         """Give the ids of the roles that a team has."""

@@ -95,6 +95,8 @@ class Wanted(Surroundings):
             self._one_of(where, inventory, values["inventories"], "awx_inventories")
             for word in entry.get("ask") or []:
                 self._one_of(f"{path}.ask", word, list(templates.ASKS), "what can be asked")
+            if wrong := templates.sliced(entry):
+                self.problems.add(f"{path}.slices", entry.get("slices", "asked at launch"), wrong)
             own = entry.get("credentials") or []
             made = [item["name"] for item in self.found["credential"]]
             for credential in own:

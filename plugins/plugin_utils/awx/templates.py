@@ -58,6 +58,14 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
     return found | survey(name, entry.get("survey") or [], clusters)
 
 
+def sliced(entry: Mapping[str, Any]) -> str:
+    """Say why a template may not divide its clusters among jobs, or nothing: AWX keeps one of their artifacts of a name."""
+    divided = int(entry.get("slices") or 1) > 1 or "job_slice_count" in (entry.get("ask") or ())
+    if divided and entry.get("check"):
+        return "must be 1 with check: AWX would hand on what one of the slices found, and the approval would be for its clusters alone"
+    return ""
+
+
 def timeout_seconds(said: int | Mapping[str, int], clusters: Clusters, forks: int) -> int:
     """Compute after how many seconds AWX cancels a job.
 
