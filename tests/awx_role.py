@@ -1,5 +1,6 @@
 """Runs the role awx in the test's own process, against a stand-in of AWX: a play would start an interpreter for each object."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import awx_modules
@@ -7,10 +8,11 @@ import yaml
 from ansible._internal._templating._utils import Omit
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, comparison, state
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, comparison, credentials, state
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes, shared
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
@@ -19,17 +21,20 @@ TASKS = Path(__file__).resolve().parent.parent / "roles/awx/tasks"
 
 
 def run(
-    awx, clusters: Clusters, variables: dict, check: bool = False
+    awx, clusters: Clusters, variables: dict, check: bool = False, watch: Callable[[], None] = lambda: None
 ) -> tuple[comparison.Comparison, list[tuple[str, dict]]]:
     """One run of the role.
 
     Args:
         awx: the stand-in. clusters: those of the inventory. variables: of the role. check: in check mode.
+        watch: called after each call of a module.
 
     Returns:
         what there was to do, and each call of a module with what it returned.
     """
-    values = Inputs(specs.load(["awx"]), variables, lambda value: value).values("awx")
+    inputs = Inputs(specs.load(["awx"]), variables, lambda value: value)
+    assert inputs.problems("awx") == []
+    values = inputs.values("awx")
     wanted = Wanted(values, clusters)
     assert wanted.problems.lines == []
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
@@ -37,8 +42,20 @@ def run(
     compared = comparison.compare(wanted, there, Forms(reader, there))
     removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
     plan = {"organization": values["organization"], "calls": compared.calls, "removed": removed}
-    made = [] if check else _tasks(awx, {**variables, "awx_plan": plan})
+    made = [] if check else _tasks(awx, {**variables, "awx_plan": plan}, watch)
     return compared, made
+
+
+def refused(awx, clusters: Clusters, variables: dict) -> list[str]:
+    """What a run would refuse since AWX has something else, in the words of the run."""
+    values = Inputs(specs.load(["awx"]), variables, lambda value: value).values("awx")
+    wanted, reader = (
+        Wanted(values, clusters),
+        api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True}),
+    )
+    there, name = state.read(reader, values["organization"]), values["organization"]
+    lines = namesakes(reader, wanted.found, name) + shared(there, wanted.found, name)
+    return [*wanted.problems.lines, *lines, *credentials.problems(reader, wanted, there)]
 
 
 def export(awx, clusters: Clusters, organization: str) -> dict:
@@ -48,7 +65,7 @@ def export(awx, clusters: Clusters, organization: str) -> dict:
     return yaml.safe_load(Export(there, Forms(reader, there), organization, clusters).text())
 
 
-def _tasks(awx, variables: dict) -> list[tuple[str, dict]]:
+def _tasks(awx, variables: dict, watch: Callable[[], None]) -> list[tuple[str, dict]]:
     made = []
     (block,) = yaml.safe_load((TASKS / "objects.yml").read_text())
     for imported in block["block"]:
@@ -62,6 +79,7 @@ def _tasks(awx, variables: dict) -> list[tuple[str, dict]]:
                 known = {**variables, **_trusted(task.get("vars", {})), loop_var: item}
                 arguments = _templated(task[module], known)
                 result = awx_modules.run(awx, module.removeprefix("awx.awx."), **arguments)
+                watch()
                 assert "failed_when" in task or not result.get("failed"), (module, arguments, result)
                 made.append((f"{module.removeprefix('awx.awx.')} {_name(item)}", result))
                 results.append({**result, loop_var: item})

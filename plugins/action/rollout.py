@@ -70,7 +70,7 @@ class ActionModule(Action):
             if rendered["settings"]["apply"]["handover"] and not check:
                 result = self._hand_over(cluster, rendered, result)
         self._close(rendered, plan, result, options["connection"])
-        self.hand_on(rendered["cluster"]["name"], deploy=_handed(result))
+        self.hand_on(deploy=_handed(result))
         return result
 
     def _finish(self, cluster: Cluster, rendered: dict, record: int, result: str, reason: str = "") -> None:

@@ -6,21 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import nodes
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms, There, differing, named
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import KINDS, mark
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.teams import FIELDS
 
 WORDS = {"workflow": "workflow job template", "node": "workflow node"}
-# What is removed, and in which order: what refers to something goes before it. AWX removes no label, and a grant with its team. An
+# What is removed, and in which order: what refers to something goes before it. AWX removes no label, and a grant with its team; nodes are
+# a part of their workflow. An
 # instance group has no description, so nobody knows whose it is, and the organization is never removed.
 REMOVED = (
-    *("schedule", "node", "workflow", "job_template", "inventory_source", "inventory", "project", "team"),
+    *("schedule", "workflow", "job_template", "inventory_source", "inventory", "project", "team"),
     *("notification_template", "execution_environment", "credential", "credential_type"),
 )
 # What of a project or a source shows that AWX does not have its files: nothing that needs them can start.
 NOT_READ = ("failed", "error", "canceled", "never updated")
-NAMES = ("name", "identifier", "workflow", "inventory", "unified_job_template", "credential_type")
+# What the modules of awx.awx can't empty: without a name they look up no object, and leave what is there.
+NOT_EMPTIED = ("credential", "default_environment", "execution_environment")
+NAMES = ("name", "inventory", "unified_job_template", "credential_type")
 
 
 @dataclass
@@ -29,13 +33,15 @@ class Comparison:
 
     Attributes:
         calls: kind to the objects that differ, for which the modules are called; of a project or a source, ``unread`` says whether
-            AWX is to try again to read it.
+            AWX is to try again to read it. Of nodes also those that are removed or lose links before (``nodes.changes``).
         lines: what is to be created, updated and granted, one object a line.
+        by_hand: what the inventory no longer says of an object and the modules can't empty, one object a line.
         dropped: kind to what is there, made by the role, and no longer wanted, by what names it.
     """
 
     calls: dict[str, list[dict]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     lines: list[str] = field(default_factory=list)
+    by_hand: list[str] = field(default_factory=list)
     dropped: dict[str, list[dict]] = field(default_factory=dict)
 
 
@@ -54,6 +60,11 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
     found = Comparison(dropped=_dropped(wanted.found, there, ours))
     granted: dict[str, set[int]] = {}
     for kind, items in wanted.found.items():
+        if kind == "node":
+            lines, calls = nodes.changes(items, there, forms)
+            found.lines += lines
+            found.calls |= calls
+            continue
         for item in items:
             name = key(kind, item)
             has = there[kind].get(name)
@@ -63,6 +74,11 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                 line = f"create {word(kind)} {name}"
             else:
                 fields = _differing(kind, item, has, forms, wanted.secrets.get((kind, name), {}))
+                stay = (
+                    [] if kind == "instance_group" else [one for one in NOT_EMPTIED if one in fields and not item[one]]
+                )
+                found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
+                fields = [one for one in fields if one not in stay]
                 fields += [f"last update {has['status']}"] if _unread(kind, has) else []
                 line = f"update {word(kind)} {name}: {', '.join(fields)}" if fields else ""
                 if fields and "description" in item and ours not in (has.get("description") or ""):
@@ -73,8 +89,6 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                 found.calls[kind][-1] |= (
                     {"unread": _unread(kind, has)} if kind in ("project", "inventory_source") else {}
                 )
-    # A node that waits for an approval stands there twice.
-    found.lines = list(dict.fromkeys(found.lines))
     return found
 
 
@@ -88,11 +102,7 @@ def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:
 
 
 def _differing(kind: str, item: dict, has: Mapping[str, Any], forms: Forms, secret: Mapping[str, Any]) -> list[str]:
-    if kind != "node":
-        return differing(item, forms.form(kind, has), secret)
-    # The one with the approval, or that with the links.
-    alike = [form for form in forms.nodes(has) if ("approval" in form) == ("approval" in item)]
-    return differing(item, alike[0], secret) if alike else ["template"]
+    return differing(item, forms.form(kind, has), secret)
 
 
 def _grant(item: Mapping[str, Any], there: There, forms: Forms, granted: dict[str, set[int]]) -> str:
@@ -115,11 +125,9 @@ def _dropped(wanted: Mapping[str, list[dict]], there: There, ours: str) -> dict[
     kept = {kind: {key(kind, item) for item in wanted[kind]} for kind in KINDS}
     found: dict[str, list[dict]] = {}
     for kind in REMOVED:
-        # A node has no description: those of a workflow that we make are ours, and those of one that goes go with it.
         found[kind] = [
             {name: named(item, name) for name in NAMES if name in item}
             for name, item in there[kind].items()
-            if name not in kept[kind]
-            and (item["workflow"] in kept["workflow"] if kind == "node" else ours in (item.get("description") or ""))
+            if name not in kept[kind] and ours in (item.get("description") or "")
         ]
     return found

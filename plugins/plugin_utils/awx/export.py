@@ -11,12 +11,10 @@ import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import templates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import ENCRYPTED, Forms, There
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import CLUSTER_TYPE, mark
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import CLUSTER_TYPE, ITS_GROUPS, mark
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.workflows import LINKS
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 
-# What AWX brings itself.
-ITS_GROUPS = ("default", "controlplane")
 # What a job template says in the same words as awx_job_templates does.
 SAME = ("playbook", "project", "inventory", "limit", "forks", "timeout", "extra_vars", "labels", "instance_groups")
 
@@ -83,7 +81,7 @@ class Export:
         return "".join(f"# not said here: {line}\n" for line in self.missing) + body
 
     def _description(self, form: Mapping[str, Any]) -> str:
-        return (form.get("description") or "").replace(f"({mark(self.organization)})", "").rstrip()
+        return (form.get("description") or "").replace(mark(self.organization), "").rstrip()
 
     def _environment(self) -> dict:
         used = collections.Counter(
@@ -189,6 +187,9 @@ class Export:
         return [name for name in form["labels"] if name not in self.labels]
 
     def _unsaid(self, name: str, form: Mapping[str, Any]) -> None:
+        for field, value in templates.FIXED.items():
+            if form[field] != value:
+                self.missing.append(f"{field} of the job template {name}")
         if form["allow_simultaneous"]:
             self.missing.append(f"concurrent jobs of the job template {name}")
         if form["diff_mode"] != (form["job_type"] == "check"):
@@ -207,7 +208,11 @@ class Export:
         for name, form in self.forms["workflow"].items():
             brought = specs.catalogue("awx", "workflows").get(name, {})
             nodes: dict[str, Any] = dict.fromkeys(brought.get("nodes", {}))
-            nodes |= {one[-1]["identifier"]: _node(one) for one in self.nodes.values() if one[0]["workflow"] == name}
+            nodes |= {
+                one[0]["identifier"]: _node(one[0] | one[1])
+                for one in self.nodes.values()
+                if one[0]["workflow"] == name
+            }
             ask = [word for word, asked in form["ask"].items() if asked]
             found[name] = {"description": self._description(form), "ask": ask, "nodes": nodes}
             found[name] |= {"labels": self._further(form)} if self._further(form) else {}
@@ -230,19 +235,19 @@ class Export:
 
         launched, flows = allowed("job_template", "execute"), allowed("workflow", "execute")
         if launched or flows:
-            return _said({"role": "operator", "templates": launched, "workflows": flows})
+            # An empty list is none, and left out it is all.
+            return {"role": "operator", "templates": launched, "workflows": flows}
         approved = allowed("workflow", "approval")
         return {"role": "approver", "workflows": approved} if approved else {"role": "viewer"}
 
 
-def _node(found: list[dict]) -> dict:
-    last = found[-1]
-    what = {"approval": found[0]["approval"]["name"]} if "approval" in found[0] else {"template": last["template"]}
+def _node(form: Mapping[str, Any]) -> dict:
+    what = {"approval": form["approval"]["name"]} if "approval" in form else {"template": form["template"]}
     # The key that the role may have brought for it goes.
     what |= {"template": None} if "approval" in what else {"approval": None}
-    what |= {"limit": last.get("limit"), "all_parents": last["all_parents_must_converge"] or None}
-    what |= {"extra_vars": last["extra_data"]} if last.get("extra_data") else {}
-    return what | {link: last[link] for link in LINKS}
+    what |= {"limit": form["limit"] or None, "all_parents": form["all_parents_must_converge"] or None}
+    what |= {"extra_vars": form["extra_data"]} if form["extra_data"] else {}
+    return what | {link: form[link] for link in LINKS}
 
 
 def _said(form: Mapping[str, Any], *without: str) -> dict:

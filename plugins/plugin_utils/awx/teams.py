@@ -30,10 +30,11 @@ def grants(
     """
     seen = {field: everything[kind] for field, kind in FIELDS.items()}
     found = [{"team": team, "role": "read", **seen}]
-    flows = entry.get("workflows") or everything["workflow"]
+    # An empty list is none, not all.
+    flows = everything["workflow"] if entry.get("workflows") is None else entry["workflows"]
     if entry["role"] == "operator":
-        found.append({"team": team, "role": "execute", "job_templates": entry.get("templates") or open_to_all})
-        found[-1]["workflows"] = flows
+        launched = open_to_all if entry.get("templates") is None else entry["templates"]
+        found.append({"team": team, "role": "execute", "job_templates": launched, "workflows": flows})
     elif entry["role"] == "approver":
         found.append({"team": team, "role": "approval", "workflows": flows})
     return found

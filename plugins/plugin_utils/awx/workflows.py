@@ -20,25 +20,23 @@ def nodes(workflow: str, entry: Mapping[str, Any], canary: list[str], approval_t
         approval_timeout: seconds that an approval may take; 0 for any time.
 
     Returns:
-        for each its ``workflow`` and ``identifier``, ``template`` and its prompts, and the links. An approval stands there twice, once as
-        ``approval`` (name and timeout) and once with its links: the module can't make both in one call.
+        each twice, with its ``workflow`` and ``identifier``: first all with their links, then all with their ``template`` and its prompts,
+        or their ``approval`` (name and timeout). So none has something to run before it stands where it belongs.
     """
     patterns = {CANARY: ":".join(canary), REST: ":".join(["clusters", *(f"!{host}" for host in canary)])}
-    found: list[dict[str, Any]] = []
+    placed, filled = [], []
     for identifier in _order(entry["nodes"]):
         node = entry["nodes"][identifier]
         one: dict[str, Any] = {"workflow": workflow, "identifier": identifier}
         links = {link: list(node.get(link) or []) for link in LINKS}
+        placed.append(one | {"all_parents_must_converge": bool(node.get("all_parents"))} | links)
         if node.get("approval"):
-            found.append(one | {"approval": {"name": node["approval"], "timeout": approval_timeout}})
+            one["approval"] = {"name": node["approval"], "timeout": approval_timeout}
         else:
             one["template"] = node["template"]
-        if node.get("limit"):
-            one["limit"] = patterns.get(node["limit"], node["limit"])
-        if node.get("extra_vars"):
-            one["extra_data"] = node["extra_vars"]
-        found.append(one | {"all_parents_must_converge": bool(node.get("all_parents"))} | links)
-    return found
+        limit = node.get("limit") or ""
+        filled.append(one | {"limit": patterns.get(limit, limit), "extra_data": node.get("extra_vars") or {}})
+    return [*placed, *filled]
 
 
 def _order(known: Mapping[str, Mapping]) -> list[str]:
@@ -78,6 +76,11 @@ def problems(workflow: str, entry: Mapping[str, Any], templates: set[str]) -> li
             for name in node.get(link) or []
             if name not in known
         ]
+    if any((node or {}).get("limit") for node in known.values()):
+        # AWX gives the workflow's limit to every node, over the node's own.
+        why = "must be left out: it would take the place of the limits of the nodes"
+        wrong += [(f"{workflow}.limit", entry["limit"], why)] if entry.get("limit") else []
+        wrong += [(f"{workflow}.ask", "limit", why)] if "limit" in (entry.get("ask") or ()) else []
     if not wrong:
         try:
             _order(known)

@@ -238,7 +238,7 @@ def _check_dict(path: str, value: Mapping, option: Mapping, place: str, hidden: 
         return [
             line
             for key, item in value.items()
-            for line in check_value(f"{path}.{key}", item, {**option["values"], "required": True}, where(key) or place)
+            for line in check_value(f"{path}.{key}", item, {"required": True, **option["values"]}, where(key) or place)
         ]
     if name.endswith(("labels", "node_selector", "selector")):
         return check_labels(path, value, place)
