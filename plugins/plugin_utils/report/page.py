@@ -143,7 +143,8 @@ def _hash(script: str) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    kept = compiled.folder("templates")
+    # What is constant is filtered when a template is compiled: with the filters here, and those of Jinja.
+    kept = compiled.folder("templates", __file__, jinja2.__version__)
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS),
         bytecode_cache=jinja2.FileSystemBytecodeCache(str(kept)) if kept else None,

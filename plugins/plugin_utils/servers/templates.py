@@ -48,7 +48,8 @@ def environment(roles: tuple[str, ...]) -> jinja2.Environment:
         )
         return text.rstrip()
 
-    kept = compiled.folder("templates")
+    # What is constant is filtered when a template is compiled: with the filters here, and those of Jinja.
+    kept = compiled.folder("templates", __file__, jinja2.__version__)
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder / "templates" for folder in folders]),
         undefined=jinja2.StrictUndefined,
