@@ -165,7 +165,7 @@ def pins():
     def image(role):
         return yaml.safe_load(text_of(ROOT / f"roles/{role}/meta/inputs.yml"))["options"]["image"]["default"]
 
-    core, _ = yaml.safe_load(text_of(ROOT / "requirements-awx.yml"))["collections"]
+    core, awx = yaml.safe_load(text_of(ROOT / "requirements-awx.yml"))["collections"]
     # Prometheus 3.15.1 is the Go module v0.315.1.
     major = re.fullmatch(r"0\.(\d)(\d\d)\.(\d+)", go("prometheus", "github.com/prometheus/prometheus"))
     schemas = re.search(r"^VERSIONS = (.*)$", text_of(ROOT / "tests/test_rendering.py"), re.MULTILINE)[1]
@@ -187,6 +187,7 @@ def pins():
         "ansible-core": {python("ansible-core")},
         "ansible-core, oldest": {python("ansible-core", "oldest")},
         "kubernetes.core": {core["version"]},
+        "awx.awx": {awx["version"]},
         "Python": {text_of(ROOT / ".python-version").strip()},
         "Python packages": {python("kubernetes"), python("boto3")},
         "ansible-runner": {python("ansible-runner", "dev")},
