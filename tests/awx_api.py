@@ -6,6 +6,7 @@ is stricter than AWX: a field that AWX does not have is refused where AWX ignore
 
 import base64
 import copy
+import html
 import http.server
 import json
 import re
@@ -166,7 +167,14 @@ class Answer(http.server.BaseHTTPRequestHandler):
         failed = update["status"] == "failed"
         if rest == ["stdout"]:
             text = f"fatal: [localhost]: FAILED! => {update['stdout']}" if update["stdout"] else ""
-            return 200, {"range": {"start": 0}, "content": text} if ("format", "json") in query else text
+            if ("format", "json") not in query:
+                return 200, text
+            said = dict(query)
+            if (said.get("content_format"), said.get("content_encoding")) == ("ansi", "base64"):
+                text = base64.b64encode(text.encode()).decode()
+            else:
+                text = f'<div class="nocode ansi_fore ansi_back">{html.escape(text)}</div>'
+            return 200, {"range": {"start": 0}, "content": text}
         if rest == ["events"]:
             said = {"msg": "non-zero return code", "stderr": update["stdout"], "rc": 1}
             events = [{"event": "runner_on_failed", "event_data": {"res": said}}] if failed and update["stdout"] else []

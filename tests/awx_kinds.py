@@ -136,6 +136,7 @@ KINDS = {
         links={"instance_groups": "instance_groups", "input_inventories": "inventories"},
         roles="admin use adhoc update read",
         choices={"kind": ("", "smart", "constructed", None)},
+        read_only={"pending_deletion": False},
         check=rules.check_inventory,
     ),
     "inventory_sources": Kind(
@@ -275,4 +276,13 @@ TYPES = {
     "OpenShift or Kubernetes API Bearer Token": ("kubernetes", "host", "bearer_token ssl_ca_cert"),
     "Amazon Web Services": ("cloud", "username", "password security_token"),
     "GitHub Personal Access Token": ("github_token", "", "token"),
+}
+# Of these, what a credential must have.
+REQUIRED_INPUTS = {
+    "Vault": ["vault_password"],
+    "Container Registry": ["host"],
+    "Ansible Galaxy/Automation Hub API Token": ["url"],
+    "OpenShift or Kubernetes API Bearer Token": ["host", "bearer_token"],
+    "Amazon Web Services": ["username", "password"],
+    "GitHub Personal Access Token": ["token"],
 }

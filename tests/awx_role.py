@@ -8,10 +8,11 @@ import yaml
 from ansible._internal._templating._utils import Omit
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, comparison, state
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, comparison, credentials, state
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes, shared
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
@@ -43,6 +44,18 @@ def run(
     plan = {"organization": values["organization"], "calls": compared.calls, "removed": removed}
     made = [] if check else _tasks(awx, {**variables, "awx_plan": plan}, watch)
     return compared, made
+
+
+def refused(awx, clusters: Clusters, variables: dict) -> list[str]:
+    """What a run would refuse since AWX has something else, in the words of the run."""
+    values = Inputs(specs.load(["awx"]), variables, lambda value: value).values("awx")
+    wanted, reader = (
+        Wanted(values, clusters),
+        api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True}),
+    )
+    there, name = state.read(reader, values["organization"]), values["organization"]
+    lines = namesakes(reader, wanted.found, name) + shared(there, wanted.found, name)
+    return [*wanted.problems.lines, *lines, *credentials.problems(reader, wanted, there)]
 
 
 def export(awx, clusters: Clusters, organization: str) -> dict:

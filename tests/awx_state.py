@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from urllib.parse import urlencode
 
-from awx_kinds import FRESH, KINDS, TYPES, UNIFIED
+from awx_kinds import FRESH, KINDS, REQUIRED_INPUTS, TYPES, UNIFIED
 from awx_rules import NOTIFICATION_SECRETS, REQUIRED, SECRET, Refused, coerced, secret_fields
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,7 +81,8 @@ class State:
             inputs = {
                 "fields": [
                     {"id": one, "label": one, "secret": one in secret.split()} for one in f"{plain} {secret}".split()
-                ]
+                ],
+                "required": REQUIRED_INPUTS.get(name, []),
             }
             made = self.add("credential_types", name=name, kind="cloud", inputs=inputs)
             made.update(kind=kind, managed=True)

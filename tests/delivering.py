@@ -105,7 +105,7 @@ def rendering(
         "questions": [],
     }
     return {
-        "cluster": {"argocd_namespace": ARGOCD, **cluster},
+        "cluster": {"argocd_namespace": ARGOCD, "host": cluster["name"], **cluster},
         "settings": {**BROUGHT, "apply": {**BROUGHT["apply"], **own_settings}},
         "roles": [component.replace("-", "_")],
         "parts": [part],
@@ -186,7 +186,8 @@ def act(name: str, said: list[str], check_mode: bool = False, **arguments: Any) 
     action.tell = said.append
     # A task has a process of its own: the credentials of an earlier connection are not there to be used beside its own.
     Configuration.set_default(None)
-    result = action.run(task_vars={})
+    cluster = (arguments.get("rendered") or {}).get("cluster") or {"name": "local"}
+    result = action.run(task_vars={"inventory_hostname": cluster["name"]})
     said += result.get("warnings", [])
     handed_on(result)
     return result

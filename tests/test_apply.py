@@ -1153,7 +1153,7 @@ def test_a_living_runs_lock_is_left_to_it_and_a_killed_ones_taken_over_at_once(r
     run(config_map("one", k="v"))
     other = process()
     with monkeypatch.context() as awx:
-        awx.setenv("JOB_ID", "4711")
+        awx.setenv("AWX_JOB_ID", "4711")
         lock = Lock(client.Cluster({"kubeconfig": str(cluster.kubeconfig)}), NAMESPACE, "modelyard", other.pid)
     lock.acquire(lock.read(), 0, pytest.fail)
     before, lease = cluster.resource_versions(), cluster.api("GET", LEASE)

@@ -5,7 +5,7 @@ import subprocess
 import time
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import client, writes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS
 from delivering import ARTIFACTS, NAMESPACE, deliver, handed_on, rendering
@@ -75,9 +75,7 @@ def test_a_first_deploy_does_what_was_approved(run, approve, cluster):
 
 
 def test_a_deploy_that_would_do_something_else_writes_nothing(run, approve, cluster):
-    assert (
-        "Nothing was applied. apply_approved has nothing of cluster local" in run(config_map("a"), approved={}).failed
-    )
+    assert "Nothing was applied. apply_approved has nothing of host local" in run(config_map("a"), approved={}).failed
     assert NAMESPACE not in cluster.namespaces()
     run(config_map("a", k="1"), config_map("old"))
     approved = approve(config_map("a", k="2"))
@@ -88,19 +86,33 @@ def test_a_deploy_that_would_do_something_else_writes_nothing(run, approve, clus
     assert 'other than approved: update ConfigMap ml-models/a: data.k "1" -> "3"' in done.text
     assert "new: create ConfigMap ml-models/new" in done.text
     assert "and no longer to be done" not in done.text
-    # In check mode, too, and without another approval to be had by that.
+    # A check only tells it, and hands on its own.
     foretold = run(config_map("a", k="3"), approved=approved, check_mode=True)
-    assert "other than approved" in foretold.failed
+    assert (
+        foretold.failed,
+        'other than approved: update ConfigMap ml-models/a: data.k "1" -> "3"' in foretold.said,
+    ) == ("", True)
+    assert "what it hands on is to be approved anew" in foretold.text
+    assert handed_on(foretold.plan)["apply_approved"] == approve(config_map("a", k="3"))
+    # Nor without any, where one is required.
+    required = run(config_map("a", k="2"), apply_approval_required=True)
+    assert (
+        "Nothing was applied. apply_approved has nothing of host local (it has: none), and apply_approval"
+        in required.failed
+    )
     assert cluster.resource_versions() == before
     # Somebody has changed the cluster since: by a run, or with kubectl.
     by_hand(cluster, "by hand")
     done = run(config_map("a", k="2"), approved=approved)
     assert 'other than approved: update ConfigMap ml-models/a: data.k "by hand" -> "2"' in done.text
+    assert "approved, and no longer to be done" not in done.text
     by_hand(cluster, "1")
+    assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
+    # A part of it is done already, as by a run that stopped half-way: the rest is as approved.
     cluster.api("DELETE", f"{CONFIG_MAPS}/old")
     done = run(config_map("a", k="2"), approved=approved)
-    assert "approved, and no longer to be done: prune ConfigMap ml-models/old" in done.text
-    assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
+    assert (done.failed, data(cluster)["a"]) == ("", {"k": "2"})
+    assert "as approved: 1 change of 2; no longer to be done: prune ConfigMap ml-models/old" in done.said
 
 
 def test_what_another_run_did_while_it_waited_is_no_longer_what_was_approved(run, approve, cluster, monkeypatch):
@@ -125,6 +137,50 @@ def test_what_another_run_did_while_it_waited_is_no_longer_what_was_approved(run
     assert 'other than approved: update ConfigMap ml-models/a: data.k "other" -> "2"' in done.text
     assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
     assert data(cluster)["a"] == {"k": "other"}
+
+
+@pytest.mark.parametrize("by", ["another plan", "a lock"])
+def test_what_is_refused_once_the_namespace_was_made_says_so(run, approve, cluster, monkeypatch, by):
+    """Between the namespace and the lock in it another run may come."""
+    approved = approve(config_map("a", k="1"))
+    process = subprocess.Popen(["sleep", "600"])
+    create = writes.create_namespace
+
+    def overtaken(api, namespace):
+        made = create(api, namespace)
+        if by == "a lock":
+            other = Lock(api, NAMESPACE, "modelyard", process.pid)
+            other.acquire(other.read(), 0, print)
+        else:
+            labels = {
+                "app.kubernetes.io/managed-by": "modelyard",
+                "modelyard/cluster": "local",
+                "modelyard/component": "irsa",
+            }
+            item = config_map("a", k="2")
+            api.apply(
+                {**item, "metadata": {"name": "a", "namespace": NAMESPACE, "labels": labels}},
+                "modelyard",
+                True,
+                dry_run=False,
+            )
+        return made
+
+    monkeypatch.setattr(writes, "create_namespace", overtaken)
+    try:
+        failed = run(config_map("a", k="1"), approved=approved, apply_lock_wait=0).failed
+    finally:
+        process.kill()
+        process.wait()
+    if by == "a lock":
+        assert "another run holds the lock" in failed
+        assert failed.endswith("The namespace ml-models was made.")
+    else:
+        assert (
+            "Nothing was applied. The namespace ml-models was made. apply_approved: what this run would do is" in failed
+        )
+        assert 'new: update ConfigMap ml-models/a: data.k "2" -> "1"' in failed
+        assert cluster.api("GET", LEASE)["spec"]["holderIdentity"] == ""
 
 
 def test_gitops_delivers_what_was_approved(run, approve, cluster):

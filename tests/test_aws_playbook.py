@@ -74,7 +74,9 @@ def act(name, host="staging", arguments=None, hosts=None, **changes):
     )
     connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="never used"))
     parts = {"connection": connection, "play_context": None, "loader": None, "templar": None, "shared_loader_obj": None}
-    result = action_loader.get(f"modelyard.core.{name}", task=task, **parts).run(task_vars={"hostvars": hosts or {}})
+    result = action_loader.get(f"modelyard.core.{name}", task=task, **parts).run(
+        task_vars={"inventory_hostname": host, "hostvars": hosts or {}}
+    )
     handed_on(result)
     return result
 

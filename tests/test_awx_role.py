@@ -263,7 +263,10 @@ def test_what_awx_cannot_read_is_told_with_its_reason_and_read_by_the_next_run(f
     fleet.variables["awx_projects"]["more"] = {"url": "https://git.example.com/more.git"}
     fleet.variables["awx_inventories"]["clusters"]["sources"]["from Git"]["path"] = "inventori"
     output = " ".join(fleet.run(fails=True).split())
-    assert "AWX can't fetch the project more (awx_projects), and no job that needs it can start. It says: " in output
+    assert (
+        "AWX has not fetched the project more (awx_projects): it failed, and no job that needs it can start. It says: "
+        in output
+    )
     assert "Unknown error when attempting to call Galaxy" in output
     # Galaxy is there again, and the path of a source is wrong.
     awx.galaxy, awx.lost = True, {"inventori"}
@@ -271,8 +274,19 @@ def test_what_awx_cannot_read_is_told_with_its_reason_and_read_by_the_next_run(f
     assert "  update project more: last update failed" in output.splitlines()
     assert awx.one("projects", name="more")["status"] == "successful"
     output = " ".join(output.split())
-    assert "AWX can't read the source from Git of the inventory clusters (awx_inventories)" in output
+    assert "AWX has not read the source from Git of the inventory clusters (awx_inventories)" in output
     assert "Source does not exist: inventori" in output
+
+
+def test_what_awx_says_of_a_credential_or_a_notification_is_told_without_its_secrets(fleet):
+    fleet.awx.forbidden = {"credentials", "notification_templates"}
+    for name, what in (("credentials", "credential more"), ("notifications", "notification template more")):
+        more = copy.deepcopy(fleet.variables[f"awx_{name}"][{"credentials": "git", "notifications": "hook"}[name]])
+        fleet.variables[f"awx_{name}"]["more"] = more
+        output = fleet.run(fails=True)
+        assert f"{what}: You don't have permission to POST to /api/v2/" in output.replace("\\'", "'"), output
+        del fleet.variables[f"awx_{name}"]["more"]
+    fleet.awx.forbidden = set()
 
 
 def test_a_name_that_another_organization_has_is_refused_before_anything_is_written(fleet):

@@ -2,7 +2,7 @@
 
 import awx_role
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, objects, state
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, objects, state, updates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
@@ -185,6 +185,36 @@ def test_a_team_that_may_less_loses_what_it_had(awx):
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
+def test_what_would_run_elsewhere_or_otherwise_is_put_back(awx):
+    awx.one("job_templates", name="deploy").update(
+        ask_inventory_on_launch=True, ask_execution_environment_on_launch=True, job_tags="x", skip_tags="y", verbosity=3
+    )
+    awx.one("inventory_sources", name="from Git").update(overwrite=False, overwrite_vars=False)
+    plan, _ = awx_role.run(awx, TWO, GIVEN)
+    assert plan.lines == [
+        "update inventory source clusters / from Git: overwrite, overwrite_vars",
+        "update job template deploy: job_tags, skip_tags, verbosity, ask_inventory_on_launch, ask_execution_environment_on_launch",
+    ]
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+def test_what_the_inventory_says_no_more_is_emptied_or_told_to_be_removed_by_hand(awx):
+    ee = awx.one("execution_environments", name="ee")["id"]
+    awx.one("instance_groups", name="gpu")["max_concurrent_jobs"] = 3
+    awx.one("job_templates", name="plan")["limit"] = "a"
+    awx.one("projects", name="ours")["credential"] = awx.one("credentials", name="Git")["id"]
+    awx.one("execution_environments", name="ee")["credential"] = awx.one("credentials", name="Git")["id"]
+    plan, _ = awx_role.run(awx, TWO, GIVEN)
+    assert plan.lines == ["update instance group gpu: max_concurrent_jobs", "update job template plan: limit"]
+    assert plan.by_hand == ["execution environment ee: credential", "project ours: credential"]
+    plan, made = awx_role.run(awx, TWO, {**GIVEN, "awx_execution_environment": {}})
+    assert (plan.lines, made) == ([], [])
+    assert {"project ours: credential, default_environment", "job template diff: execution_environment"} < set(
+        plan.by_hand
+    )
+    assert awx.one("job_templates", name="diff")["execution_environment"] == ee
+
+
 def test_a_new_variant_is_a_new_choice(awx):
     more = Clusters(TWO.hosts, TWO.urls, [*TWO.servers, "chat"], TWO.variants, TWO.rollout_seconds)
     assert awx_role.run(awx, more, GIVEN, check=True)[0].lines == ["update job template park: survey_spec"]
@@ -210,6 +240,23 @@ def test_what_the_inventory_dropped_is_listed_and_removed_only_on_request(awx):
     assert (plan.lines, any(plan.dropped.values()), made) == ([], False, [])
 
 
+def test_what_an_organization_has_whose_name_begins_alike_stays(awx):
+    about = "(managed by modelyard for ml-platform)"
+    awx.add("execution_environments", name="other", image="r/other:1", description=about)
+    awx.add("credential_types", name="modelyard cluster c", kind="cloud", description=about)
+    plan, _ = awx_role.run(awx, TWO, {**GIVEN, "awx_prune": True})
+    assert any(plan.dropped.values()) is False
+    assert "other" in awx.names("execution_environments")
+
+
+def test_an_inventory_that_awx_is_removing_is_not_removed_again(awx):
+    gone = awx.add("inventories", name="gone", organization=awx.one("organizations", name="ml")["id"])
+    gone.update(description="(managed by modelyard for ml)")
+    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == [{"name": "gone"}]
+    gone["pending_deletion"] = True
+    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == []
+
+
 def test_a_renamed_host_has_credentials_of_its_own(awx):
     renamed = Clusters(["a", "b-2"], {"a": "https://a", "b-2": "https://b"}, TWO.servers, TWO.variants, 1000)
     given = {**GIVEN, "awx_clusters": {"a": GIVEN["awx_clusters"]["a"], "b-2": GIVEN["awx_clusters"]["b-1"]}}
@@ -226,6 +273,14 @@ def test_a_rotated_token_is_written_only_where_it_is_asked_for(awx):
     assert plan.lines == ["update credential a deployer: secrets", "update credential a reader: secrets"]
     assert awx.one("credentials", name="a deployer")["inputs"]["token"] == "fresh"
     assert awx.one("credentials", name="b-1 deployer")["inputs"]["token"] == "hush-b"
+
+
+def test_a_rotated_secret_of_a_notification_is_written_where_it_is_asked_for(awx):
+    given = merge(GIVEN, {"awx_notifications": {"chat": {"configuration": {"password": "fresh"}}}})
+    assert awx_role.run(awx, TWO, given)[1] == []
+    plan, _ = awx_role.run(awx, TWO, {**given, "awx_rotate": ["chat"]})
+    assert plan.lines == ["update notification template chat: secrets"]
+    assert awx.one("notification_templates", name="chat")["notification_configuration"]["password"] == "fresh"
 
 
 def test_another_url_of_a_cluster_is_noticed_without_rotation(awx):
@@ -345,7 +400,7 @@ def test_an_awx_of_somebody_else_is_exported_too(awx):
         "update organization theirs: description (this role has not made it)",
         "update project p: description (this role has not made it)",
         "update inventory i: description (this role has not made it)",
-        "update job template t: description (this role has not made it)",
+        "update job template t: verbosity, description (this role has not made it)",
     ]
 
 
@@ -361,6 +416,26 @@ def test_what_awx_could_not_read_is_read_again(awx):
     # What runs already is left to end.
     source["status"] = "running"
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    source = awx.one("inventory_sources", name="from Git")
+    update = next(one for one in awx.updates.values() if one["of"] == ("inventory_sources", source["id"]))
+    # An import has no tasks, and so no events of any that failed.
+    update.update(stdout="\x1b[0;31m<inventory> & its parser's error\x1b[0m")
+    source["status"] = "failed"
+    assert updates.why(reader, "inventory_sources/", name="from Git").endswith("<inventory> & its parser's error")
+    source["status"] = "running"
+    assert "its update has not ended (status running)" in updates.why(reader, "inventory_sources/", name="from Git")
+
+
+def test_who_is_no_administrator_is_refused(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader.check_administrator()
+    awx.one("users", username="admin")["is_superuser"] = False
+    with pytest.raises(Failure, match=r"the user of awx_connection, admin, is no system administrator"):
+        reader.check_administrator()
 
 
 @pytest.mark.parametrize(
@@ -401,3 +476,51 @@ def test_a_text_that_the_inventory_dropped_is_gone_in_awx_too(awx):
     others = merge(given(both), {"awx_notifications": {"more": more}})
     assert "create notification template more" in awx_role.run(awx, TWO, others)[0].lines
     assert awx_role.run(awx, TWO, others)[0].lines == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"type": "Sorce Control"}, "awx_credentials.Git.type is 'Sorce Control': AWX has no credential type of that name, did you mean Source Control?"),
+        ({"inputs": {"user": "git"}}, "awx_credentials.Git.inputs has user: the type Source Control has username, password"),
+        ({"inputs": {"username": 7}}, "awx_credentials.Git.inputs.username must be text (in quotes)"),
+        ({"type": "Vault", "inputs": {"vault_id": "x"}}, "awx_credentials.Git.inputs needs vault_password for the type Vault"),
+        ({"type": "ours", "inputs": {}}, "awx_credentials.Git.inputs needs key for the type ours"),
+        ({"type": "Vault"}, "credential Git: AWX has one of that name of the type Source Control, and would keep it beside that of the type Vault"),
+    ],
+)  # fmt: skip
+def test_a_credential_that_awx_would_refuse_is_refused_before_anything_is_written(awx, given, message):
+    types = {"ours": {"inputs": {"fields": [{"id": "key", "label": "Key", "type": "string"}], "required": ["key"]}}}
+    lines = awx_role.refused(
+        awx,
+        TWO,
+        {
+            **GIVEN,
+            "awx_credential_types": types,
+            "awx_credentials": {"Git": {**GIVEN["awx_credentials"]["Git"], **given}},
+        },
+    )
+    assert any(message in line for line in lines), lines
+    assert "hush" not in str(lines)
+    assert awx_role.refused(awx, TWO, GIVEN) == []
+
+
+def test_other_fields_of_a_type_in_use_are_refused(awx):
+    awx.one("credential_types", name="modelyard cluster a")["inputs"] = {"fields": []}
+    (line,) = awx_role.refused(awx, TWO, GIVEN)
+    assert (
+        "credential type modelyard cluster a: its inputs are to change, which AWX refuses while it is in use (by a deployer, a reader)"
+        in line
+    )
+
+
+def test_what_all_organizations_share_is_left_to_the_one_that_has_it(awx):
+    awx.one("credential_types", name="modelyard cluster a")["description"] = "(managed by modelyard for others)"
+    environment = awx.one("execution_environments", name="ee")
+    environment.update(organization=awx.one("organizations", name="Default")["id"])
+    assert awx_role.refused(awx, TWO, GIVEN) == [
+        "execution environment ee: the organization Default has it, and all of AWX has one of that name: "
+        "give yours another one in awx_execution_environment.name",
+        "credential type modelyard cluster a: the organization others has it, and all of AWX has one of that name: "
+        "give yours another one (in awx_clusters it is the name of the host)",
+    ]

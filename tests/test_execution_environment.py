@@ -167,6 +167,13 @@ def test_make_ee_passes_the_base_image_and_the_name_to_the_engine(tmp_path):
     assert "--build-arg=EE_BASE_IMAGE=registry.example/base:1" in told
 
 
+def test_the_image_is_given_credentials_and_no_cluster_of_this_machine():
+    """In a container, 127.0.0.1 is the container."""
+    settings = yaml.safe_load((ROOT / "ansible-navigator.yml").read_text())["ansible-navigator"]
+    passed = settings["execution-environment"]["environment-variables"]["pass"]
+    assert {name.partition("_")[0] for name in passed} == {"K8S", "AWS"}
+
+
 def test_ansible_navigator_runs_a_playbook_and_leaves_no_file(tmp_path):
     told = run(
         *("ansible-navigator", "run", "playbooks/preflight.yml", "-i", "inventories/local", "--ee", "false"),

@@ -215,9 +215,11 @@ def test_waves_stop_at_the_share_and_name_who_was_left(cluster, gates, tmp_path)
     inventory = written(tmp_path, {name: hosts[name] for name in order})
     waves = {"fleet_serial": [1, 3, 1], "fleet_max_fail_percentage": 66}
     run = ["-i", inventory, *limited(*order), "--check", "-e", json.dumps(waves)]
-    done = cluster.playbook("site", *run, env={"ANSIBLE_STDOUT_CALLBACK": "default"}, check=False)
+    default = {"ANSIBLE_STDOUT_CALLBACK": "default"}
+    done = cluster.playbook("site", "--forks", "3", *run, env=default, check=False)
     assert done.returncode == 2, done.stdout
     assert "WOULD CHANGE" in done.stdout
+    assert "forks" not in done.stderr
     found = rows(done.stdout)
     assert found.pop("") == "2 of 5 clusters succeeded; the others again: --limit dns,tls,c"
     assert {name: row[0] for name, row in found.items()} == {
@@ -229,13 +231,19 @@ def test_waves_stop_at_the_share_and_name_who_was_left(cluster, gates, tmp_path)
     }
     # With one failure less than the share allows, the last wave begins.
     waves["fleet_max_fail_percentage"] = 67
-    done = cluster.playbook("site", *run[:-1], json.dumps(waves), check=False)
+    done = cluster.playbook("site", "--forks", "2", *run[:-1], json.dumps(waves), check=False)
     assert (done.returncode, rows(done.stdout)["c"][0]) == (2, "succeeded")
+    assert "3 clusters go at once, and there are 2 forks" in " ".join(done.stderr.split())
 
 
 def test_waves_are_asked_for_by_extra_variables_alone(cluster, gates, tmp_path):
     hosts = {name: reached(cluster, tmp_path, gates.open(), name) | {"fleet_serial": 1} for name in ("x", "y")}
-    arguments = ["-i", written(tmp_path, hosts), *limited(*hosts)]
+    share = {name: hosts[name] | {"fleet_serial": "", "fleet_max_fail_percentage": 50} for name in hosts}
+    arguments = ["-i", written(tmp_path, share), *limited(*hosts)]
+    done = cluster.playbook("site", *arguments, check=False)
+    assert done.returncode not in (0, 2)
+    assert "fleet_max_fail_percentage has no effect in the inventory" in " ".join(done.stderr.split())
+    written(tmp_path, hosts)
     for more, told in (
         ([], "fleet_serial or fleet_canary has no effect in the inventory"),
         (["-e", "fleet_serial=1,none"], "fleet_serial is 'none': must be numbers of clusters"),

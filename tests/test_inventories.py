@@ -70,6 +70,10 @@ def test_the_two_eks_clusters_differ_where_the_example_says(rendered):
     assert judges[0] != judges[1]
 
 
+def test_no_token_of_the_eks_example_goes_to_whom_nobody_checks(rendered):
+    assert [one["cluster"].get("require_tls") for one in rendered["eks"].values()] == [True, True]
+
+
 def test_the_inventories_of_this_machine_have_no_placeholder_and_the_others_only_such(rendered):
     found = {name: [len(one["placeholders"]) for one in hosts.values()] for name, hosts in rendered.items()}
     assert found["local"] == found["kind"] == [0]

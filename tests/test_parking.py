@@ -296,7 +296,7 @@ def evict(cluster, app: str) -> None:
 
 
 def test_the_judge_is_parked_until_it_is_woken_and_vllm_is_not_touched(cluster, judge, monkeypatch):
-    monkeypatch.setenv("JOB_ID", "7")
+    monkeypatch.setenv("AWX_JOB_ID", "7")
     monkeypatch.setattr("getpass.getuser", lambda: "ann")
     vllm, said = pods(cluster, "vllm"), []
     evict(cluster, "judge-vllm")

@@ -71,7 +71,7 @@ class ActionModule(Action):
                 target.write(f"---\n{text}")
         keys = ("server", "role", "profile", "restarts")
         servers = [{key: row[key] for key in keys} for row in telling.rows(found)]
-        self.hand_on(place["cluster_name"], adopt={"servers": servers, "told": told, "problems": found.problems})
+        self.hand_on(adopt={"servers": servers, "told": told, "problems": found.problems})
         report = {"cluster": place["cluster_name"], "inventory": text, "told": told, "servers": telling.rows(found)}
         return {"changed": bool(file) and not self._task.check_mode, "report": report}
 

@@ -43,7 +43,7 @@ class ActionModule(Action):
         for line in summary.closing(settings, account.id, changes, check, self.width):
             self.tell(line)
         handed = {"check": check, "changed": len(changes), "account": account.id, "changes": changes}
-        self.hand_on(settings["cluster_name"], aws={**handed, "notices": plan.notices})
+        self.hand_on(aws={**handed, "notices": plan.notices})
         return {
             "changed": bool(changes),
             "changes": changes,

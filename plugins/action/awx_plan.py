@@ -10,10 +10,10 @@ from ansible.plugins.loader import module_loader
 from ansible_collections.modelyard.core.plugins.action.render import ActionModule as Render
 from ansible_collections.modelyard.core.plugins.action.render import _trusted
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clusters, comparison, state
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clusters, comparison, credentials, state
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes, shared
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key, word
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
@@ -46,6 +46,8 @@ class ActionModule(Action):
         if not module_loader.find_plugin("awx.awx.job_template"):
             raise Failure(MISSING.format(file=REQUIREMENTS))
         given = api.connection(values["connection"])
+        for line in api.doubts(given):
+            self._display.warning(line)
         tags = set(task_vars.get("ansible_run_tags", [])) - {"all", "tagged"}
         if tags - {EXPORT, *self._task.tags}:
             raise Refused([f"--tags {','.join(sorted(tags))}: this playbook has no parts by tag, but for {EXPORT}"])
@@ -58,15 +60,14 @@ class ActionModule(Action):
         for line in self._doubts(values["clusters"], task_vars):
             self._display.warning(line)
         awx = api.Awx(given)
+        awx.check_administrator()
         if lines := namesakes(awx, wanted.found, values["organization"]):
             raise Refused(lines)
         there = state.read(awx, values["organization"])
+        if lines := shared(there, wanted.found, values["organization"]) + credentials.problems(awx, wanted, there):
+            raise Refused(lines)
         compared = comparison.compare(wanted, there, Forms(awx, there))
-        for line in compared.lines:
-            self.tell_change([line])
-        if not compared.lines:
-            self.tell("AWX has everything as the inventory says")
-        self._tell_dropped(compared.dropped, values["prune"])
+        self._tell(compared, values["prune"])
         removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
         return {
             # A run's changes are those of the modules.
@@ -80,13 +81,13 @@ class ActionModule(Action):
         }
 
     @staticmethod
-    def _doubts(credentials: dict[str, Any], task_vars: dict) -> list[str]:
+    def _doubts(known: dict[str, Any], task_vars: dict) -> list[str]:
         """Say of which clusters a job would not get the credential, or not use it."""
         found = []
         for host in task_vars["groups"][GROUP]:
             # As it is written: nobody has set the variable here.
             said = task_vars["hostvars"].raw_get(host).get("platform_connection")
-            if host not in credentials:
+            if host not in known:
                 found.append(f"awx_clusters has no credential of {host}: jobs can't reach it")
             elif clusters.PREFIX not in str(said):
                 name = clusters.variable(host)
@@ -107,8 +108,14 @@ class ActionModule(Action):
             self.tell(line)
         return {"changed": False, "nothing": True}
 
-    def _tell_dropped(self, dropped: dict, prune: bool) -> None:
-        for kind, items in dropped.items():
+    def _tell(self, compared: comparison.Comparison, prune: bool) -> None:
+        for line in compared.lines:
+            self.tell_change([line])
+        for line in compared.by_hand:
+            self.tell(f"to be removed by hand, since the modules of awx.awx can't: {line}")
+        if not compared.lines:
+            self.tell("AWX has everything as the inventory says")
+        for kind, items in compared.dropped.items():
             for item in items:
                 name = f"{word(kind)} {key(kind, item)}"
                 if prune:

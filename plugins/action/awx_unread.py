@@ -20,8 +20,8 @@ class ActionModule(Action):
         if one.get("inventory"):
             of = {"inventory__name": one["inventory"], "inventory__organization__name": organization}
             reason = updates.why(awx, "inventory_sources/", name=name, **of)
-            what = f"can't read the source {name} of the inventory {one['inventory']} (awx_inventories)"
+            what = f"has not read the source {name} of the inventory {one['inventory']} (awx_inventories)"
         else:
             reason = updates.why(awx, "projects/", name=name, organization__name=organization)
-            what = f"can't fetch the project {name} (awx_projects)"
-        return f"AWX {what}, and no job that needs it can start. It says: {reason}"
+            what = f"has not fetched the project {name} (awx_projects)"
+        return f"AWX {what}: {reason}"

@@ -52,7 +52,7 @@ class ActionModule(Action):
         for line in [*report["lines"], *_others(report)]:
             self.tell(line)
         handed = {key: report[key] for key in ("compared", "drift", "objects", "error", "lines", "notices")}
-        self.hand_on(name, diff={**handed, "parked": list(report["parked"])})
+        self.hand_on(diff={**handed, "parked": list(report["parked"])})
         # Names from before there was one artifact for all.
         self.hand_on_as("diff_count", report["drift"])
         self.hand_on_as("diff_lines", {task_vars.get("inventory_hostname", name): self._lines(report["lines"])})

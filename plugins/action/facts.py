@@ -35,8 +35,7 @@ class ActionModule(Action):
         if not found:
             self.tell("no vLLM server of this host has a model of Hugging Face's; name some with facts_models")
         models = [{"model": name, "weight_bytes": one["model_weight_bytes"]} for name, one in found.items()]
-        name = ((options["rendered"] or {}).get("cluster") or {}).get("name") or task_vars.get("inventory_hostname", "")
-        self.hand_on(name, facts={"models": models})
+        self.hand_on(facts={"models": models})
         return {"changed": False, "models": found}
 
 

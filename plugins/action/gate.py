@@ -66,7 +66,7 @@ class ActionModule(Action):
         handed = {"check": self._task.check_mode, "server": gate.name, "woken": gate.ours, **result}
         if self._task.check_mode:
             self.tell(self._foretold(gate, options["command"]))
-            self.hand_on(rendered["cluster"]["name"], gate={**handed, "until": ""})
+            self.hand_on(gate={**handed, "until": ""})
             return {**result, "until": "", "changed": gate.ours}
         try:
             with worker.outliving(), worker.signals() as received:
@@ -76,7 +76,7 @@ class ActionModule(Action):
                 # Ansible's own handler ends this process: nobody reads a result any more.
                 signal.raise_signal(error.signal)
             raise
-        self.hand_on(rendered["cluster"]["name"], gate={**handed, "woken": gate.ours, "until": gate.end})
+        self.hand_on(gate={**handed, "woken": gate.ours, "until": gate.end})
         return {**result, "until": gate.end, "changed": gate.ours}
 
     def _part(self, rendered: dict, options: dict) -> dict:

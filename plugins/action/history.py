@@ -36,7 +36,7 @@ class ActionModule(Action):
                 self.tell(line)
         else:
             self.tell(f"no run has left a record in namespace {delivery.scope(rendered)} yet")
-        self.hand_on(name, history=_handed(records, damaged))
+        self.hand_on(history=_handed(records, damaged))
         report = {"cluster": name, "releases": records, "damaged": damaged}
         return {"changed": False, "report": report, "warnings": damaged}
 

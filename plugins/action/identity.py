@@ -30,7 +30,7 @@ class ActionModule(Action):
         keys = ("service_account", "role", "state", "reason")
         counts = {state: sum(row["state"] == state for row in rows) for state in ("closed", "open", "unknown")}
         handed = {"account": account.id, **counts, "chains": [{key: row[key] for key in keys} for row in rows]}
-        self.hand_on(settings["cluster_name"], identity=handed)
+        self.hand_on(identity=handed)
         return {
             "changed": False,
             "msg": "\n".join(

@@ -83,5 +83,5 @@ class ActionModule(Action):
         prices = [preflight.price(part, parking.hours(row, cluster.now)) for part, row in zip(parts, rows, strict=True)]
         handed = {"check": self._task.check_mode, "changed": len(changed)}
         servers = [row | {"price": price} for row, price in zip(rows, prices, strict=True)]
-        self.hand_on(rendered["cluster"]["name"], park={**handed, "servers": servers})
+        self.hand_on(park={**handed, "servers": servers})
         return {"changed": bool(changed), "servers": rows}

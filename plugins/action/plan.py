@@ -15,12 +15,13 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     foretold,
     provenance,
     releases,
+    rollout,
     twins,
     writes,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster, describe
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock, recorded
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Held, Lock, recorded
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import placeholders
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
@@ -45,15 +46,21 @@ class ActionModule(Action):
         seen = lock.read()
         planner = planning.Planner(cluster, {**settings, "recorded": recorded(seen)})
         plan = planner.make()
-        if told := approval.check(rendered, _changes(plan)):
-            self.tell(told)
+        self._hold(rendered, plan)
         prepared, record = False, 0
         differs = bool(plan.changes or plan.prune or plan.release)
         if differs:
             twins.check(task_vars)
         if differs and not self._task.check_mode:
             created = [item for item in plan.namespaces if writes.create_namespace(cluster, item)]
-            if lock.acquire(seen, settings["lock_wait"], self.tell, plan.kinds) or plan.namespaces:
+            # The lock is in it: what is refused from here on has written that.
+            made = " ".join(f"The namespace {item['name']} was made." for item in created)
+            self.untouched = f"{self.untouched} {made}".strip()
+            try:
+                waited = lock.acquire(seen, settings["lock_wait"], self.tell, plan.kinds)
+            except Held as error:
+                raise Held(f"{error} {made}".strip()) from None
+            if waited or plan.namespaces:
                 plan = self._again(planner, lock, rendered, created)
             record = self._begin(cluster, lock, plan, rendered, task_vars)
             prepared = self._prepare(cluster, lock, plan, rendered, record)
@@ -66,10 +73,11 @@ class ActionModule(Action):
             self.tell_change(change.lines())
         if self._task.diff and not self._task.check_mode:
             self._tell_diffs(diffs)
-        self.hand_on(rendered["cluster"]["name"], deploy=self._deploy(found, record))
+        self.hand_on(deploy=self._deploy(found, record))
         # A switch has ended the old judge's pods by the time of its plan.
         if self._task.check_mode and not rendered.get("recovers"):
             self._hand_on_for_approval(rendered, found)
+        items = delivery.deployments(rendered)
         return {
             "changed": differs if self._task.check_mode else prepared,
             "apply": [change.item for change in plan.changes],
@@ -81,6 +89,8 @@ class ActionModule(Action):
             ],
             "changes": [change.summary() for change in found],
             "rows": [foretold.row(change) for change in found],
+            # What is not written to need not be read again.
+            "deployments": [] if found and not self._task.check_mode else rollout.known(items, planner.live),
             "kinds": plan.kinds,
             "record": record,
             "missing": [item["kind"] for item in plan.missing],
@@ -102,10 +112,22 @@ class ActionModule(Action):
             "changes": [{"action": one.action, "object": describe(one.item), "what": one.told()} for one in found],
         }
 
+    def _hold(self, rendered: dict, plan: planning.Plan) -> None:
+        """Hold a plan against what was approved. A check writes nothing, so it only tells what differs."""
+        try:
+            if told := approval.check(rendered, _changes(plan), self._task.check_mode):
+                self.tell(told)
+        except approval.Differs as error:
+            if not self._task.check_mode:
+                raise
+            for line in error.lines:
+                self.tell(line)
+            plan.notices.append(approval.ANEW)
+
     def _hand_on_for_approval(self, rendered: dict, found: list[planning.Change]) -> None:
-        name, room = rendered["cluster"]["name"], artifacts.APPROVED_BYTES / self.clusters
-        if approved := approval.small(approval.of(rendered, found), room - len(name) - artifacts.FRAME):
-            self.hand_on_as(artifacts.APPROVED, {name: approved})
+        host, room = rendered["cluster"]["host"], artifacts.APPROVED_BYTES / self.clusters
+        approved = approval.small(approval.of(rendered, found), room - len(host) - artifacts.FRAME)
+        self.hand_on_as(artifacts.APPROVED, {host: approved})
 
     def _tell_diffs(self, diffs: list[dict]) -> None:
         """Show what Ansible shows of a task that changes something: outside check mode it is the next one that does."""

@@ -52,7 +52,7 @@ class ActionModule(Action):
             "problems": problems,
             "notices": [*rendered["notices"], *notices, *unchecked],
         }
-        self.hand_on(name, preflight=_handed(report))
+        self.hand_on(preflight=_handed(report))
         stopped = f"cluster {name}: {numbered(problems)}" if problems else ""
         return {"changed": False, "report": report, "warnings": notices if options["cluster"] else [], "msg": stopped}
 

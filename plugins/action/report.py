@@ -56,7 +56,7 @@ class ActionModule(Action):
             report |= _identity(cluster, rendered, options["identity"])
         report["findings"] = findings.of(report, now)
         self.tell(_told(report))
-        self.hand_on(report["cluster"], report=_handed(report))
+        self.hand_on(report=_handed(report))
         return {"changed": False, "report": report}
 
 

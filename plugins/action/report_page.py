@@ -42,5 +42,5 @@ class ActionModule(Action):
                 f"{path} is thrown away with this job: set report_html to a path that is kept (docs/awx.md)"
             )
         for report in options["reports"]:
-            self.hand_on(report["cluster"], report={"page": str(path)})
+            self.hand_on(report["host"], report={"page": str(path)})
         return {"changed": False, "path": str(path)}

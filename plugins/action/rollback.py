@@ -48,6 +48,6 @@ class ActionModule(Action):
         if record["result"] != archive.SUCCEEDED:
             told = [f"release {number} has not succeeded ({record['result']}): what comes back may not run"]
         handed = {key: record[key] for key in ("time", "result", "by", "commit")}
-        self.hand_on(rendered["cluster"]["name"], rollback={"release": number, **handed})
+        self.hand_on(rollback={"release": number, **handed})
         back = releases.rendering(rendered, items, record["components"], number)
         return {"changed": False, "rendered": back, "warnings": told}

@@ -54,7 +54,7 @@ class ActionModule(Action):
             if held and not delivery.is_gitops(rendered):
                 for part in rendered["parts"]:
                     parked.follow(cluster, part)
-            live = _as_it_is(cluster, rendered) if check else self._wait(cluster, rendered, lock)
+            live = plan["deployments"] or self._live(cluster, rendered, lock)
             self._finish(cluster, rendered, record, archive.SUCCEEDED)
         except (Held, Unreachable):
             # Another run's business, or nobody's for now: the record is that of an interrupted run.
@@ -70,7 +70,7 @@ class ActionModule(Action):
             if rendered["settings"]["apply"]["handover"] and not check:
                 result = self._hand_over(cluster, rendered, result)
         self._close(rendered, plan, result, options["connection"])
-        self.hand_on(rendered["cluster"]["name"], deploy=_handed(result))
+        self.hand_on(deploy=_handed(result))
         return result
 
     def _finish(self, cluster: Cluster, rendered: dict, record: int, result: str, reason: str = "") -> None:
@@ -108,12 +108,13 @@ class ActionModule(Action):
         for line in [] if self._task.check_mode else rollback.closing(rendered):
             self.tell(line)
 
-    def _wait(self, cluster: Cluster, rendered: dict, lock: Lock | None) -> list[dict]:
-        settings = rendered["settings"]["apply"]
-        if not settings["wait"]:
-            return _as_it_is(cluster, rendered)
-        alive = lock.alive if lock else lambda: None
-        return rollout.Watch(cluster, settings, self.tell, alive).wait(_deployments(rendered))
+    def _live(self, cluster: Cluster, rendered: dict, lock: Lock | None) -> list[dict]:
+        """Give the Deployments when they are rolled out; without a wait as they are, or, where there is none yet, as they are to be."""
+        settings, items = rendered["settings"]["apply"], delivery.deployments(rendered)
+        watch = rollout.Watch(cluster, settings, self.tell, lock.alive if lock else lambda: None)
+        if settings["wait"] and not self._task.check_mode:
+            return watch.wait(items)
+        return [live or item for live, item in zip(watch.read(items), items, strict=True)]
 
     def _hand_over(self, cluster: Cluster, rendered: dict, result: dict) -> dict:
         """Wait until Argo CD has applied the objects, and let go of their fields."""
@@ -148,17 +149,6 @@ def _handed(result: dict) -> dict:
     if "released" in result:
         found["handed_over"] = len(result["released"])
     return found
-
-
-def _deployments(rendered: dict) -> list[dict]:
-    items = delivery.objects(rendered, delivery.is_gitops(rendered))
-    return [item for item in items if item["kind"] == "Deployment"]
-
-
-def _as_it_is(cluster: Cluster, rendered: dict) -> list[dict]:
-    """Give the Deployments as they are, or, where there is none yet, as they are to be."""
-    items = _deployments(rendered)
-    return [live or item for live, item in zip(cluster.parallel(cluster.get, items), items, strict=True)]
 
 
 def _applications(cluster: Cluster, rendered: dict) -> list[dict]:

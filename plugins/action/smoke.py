@@ -35,5 +35,5 @@ class ActionModule(Action):
         if failed:
             lines = "".join(f"\n{questions.line(answer)}" for answer in failed)
             raise Failure(f"{len(failed)} of {len(answers)} questions got no right answer:{lines}")
-        self.hand_on(rendered["cluster"]["name"], smoke=questions.handed(answers))
+        self.hand_on(smoke=questions.handed(answers))
         return {"changed": False, "answers": answers}

@@ -51,7 +51,7 @@ class ActionModule(Action):
         switching.start(saved, _pods(live))
         before, told = _described(live), _told(options["inventory"], where(task_vars.get(VARIABLE)), variant)
         handed = {"check": self._task.check_mode, "variant": variant, "before": before, "taken_back": False}
-        self.hand_on(rendered["cluster"]["name"], switch={**handed, "to_change": told})
+        self.hand_on(switch={**handed, "to_change": told})
         return {
             "rendered": rendered,
             "before": before,
@@ -108,7 +108,7 @@ class ActionModule(Action):
                 "playbooks/site.yml makes what the inventory says, whatever is there now."
             ) from None
         told = f"{cause}\nSo it was taken back, and what runs is what ran before: {before}."
-        self.hand_on(name, switch={"taken_back": True, "cause": cause})
+        self.hand_on(switch={"taken_back": True, "cause": cause})
         return {"rendered": rendered, "changed": bool(deployments), "cause": cause, "told": told}
 
 

@@ -141,5 +141,5 @@ class ActionModule(Action):
         rows = [{"cost_per_hour": None, **row} for row in left]
         cost = sum(row["cost_per_hour"] or 0 for row in rows)
         handed = {"check": self._task.check_mode, "changed": len(removed), "cost_per_hour": cost}
-        self.hand_on(name, teardown={**handed, "removed": removed, "left": rows})
+        self.hand_on(teardown={**handed, "removed": removed, "left": rows})
         return {"changed": changed, "report": {"cluster": name, "removed": removed, "left": rows}}

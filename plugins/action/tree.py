@@ -39,7 +39,7 @@ class ActionModule(Action):
         self.tell(f"{os.path.relpath(root)}: {len(wanted)} files, {len(write)} written, {len(remove)} removed")
         handed = {"check": self._task.check_mode, "files": len(wanted), "folder": os.path.relpath(root)}
         lists = {"written": list(write), "removed": list(remove)}
-        self.hand_on(cluster["name"], tree={**handed, "changed": len(write) + len(remove), **lists})
+        self.hand_on(tree={**handed, "changed": len(write) + len(remove), **lists})
         return {
             "changed": bool(old_and_new),
             "files": len(wanted),

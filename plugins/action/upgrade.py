@@ -27,6 +27,6 @@ class ActionModule(Action):
         ]
         lines = [f"{one['server']}: {': '.join(line)}" for one in found for line in one["lines"]]
         handed = {"starts": not problems, "servers": servers, "lines": lines, "problems": problems}
-        self.hand_on(rendered["cluster"]["name"], upgrade=handed)
+        self.hand_on(upgrade=handed)
         stopped = f"cluster {rendered['cluster']['name']}: {numbered(problems)}" if problems else ""
         return {"changed": False, "servers": found, "problems": problems, "msg": stopped}

@@ -90,7 +90,7 @@ class ActionModule(Action):
             servers.append({"server": part["name"], "woken": part in changed, "price": preflight.price(part, hours)})
         handed = {"check": self._task.check_mode, "changed": len(changed), "servers": servers}
         more = {"workloads": rollout.handed(rows), **questions.handed(answers)}
-        self.hand_on(rendered["cluster"]["name"], wake={**handed, **more})
+        self.hand_on(wake={**handed, **more})
         return {"changed": bool(changed), "workloads": list(rows), "answers": list(answers)}
 
     def _tell(self, cluster: Cluster, parts: list[dict], changed: list[dict], before: dict[str, dict]) -> None:

@@ -9,6 +9,7 @@ from ansible import constants, context
 from ansible.plugins.callback import CallbackBase
 from ansible_collections.modelyard.core.plugins.plugin_utils import closing
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import MACHINE_READABLE, WHOLE
+from ansible_collections.modelyard.core.plugins.plugin_utils.fleet import cut
 
 if TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats
@@ -33,8 +34,8 @@ COLOURS = {
     closing.NOT_BEGUN: constants.COLOR_SKIP,
 }
 FORKS = (
-    "{clusters} clusters and {forks} forks: while {forks} wait for a rollout, the others wait, too. "
-    "Raise forks (ansible.cfg, --forks, or the job template's field) to the number of clusters"
+    "{clusters} clusters go at once, and there are {forks} forks: while {forks} wait for a rollout, the others wait, too. "
+    "Raise forks (ansible.cfg, --forks, or the job template's field) to {clusters}"
 )
 
 
@@ -57,9 +58,9 @@ class CallbackModule(CallbackBase):
         hosts = play.get_variable_manager().get_vars(play=play)["ansible_play_hosts_all"]
         if len(hosts) < 2:
             return
-        forks = context.CLIARGS["forks"]
-        if not self._clusters and play.strategy.endswith("host_pinned") and len(hosts) > forks:
-            self._display.warning(FORKS.format(clusters=len(hosts), forks=forks))
+        forks, largest = context.CLIARGS["forks"], max(map(len, cut(hosts, play.serial)))
+        if not self._clusters and play.strategy.endswith("host_pinned") and largest > forks:
+            self._display.warning(FORKS.format(clusters=largest, forks=forks))
         for host in hosts:
             self._clusters.setdefault(host, closing.Cluster(host))
 

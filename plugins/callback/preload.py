@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -25,13 +27,14 @@ description:
   - Ansible runs each task in a fork of its process, for each host, and what the task needs is first imported there, each time again.
   - Loaded before the fork, it is inherited. What it saves stands in
     docs/architecture.md.
-  - While the first of our tasks runs, what the later ones of its play need is loaded.
+  - While the first of our tasks runs, what the later ones of its play need is loaded, in a run with one host.
   - A fork ends with the process, too, however that ends.
   - An old ansible-runner shows what tasks show (docs/execution-environment.md).
   - A play of this project's whose own tags are skipped ends in an error, instead of doing nothing.
 """
 
 OURS = "modelyard.core."
+AFTER_FORK_SECONDS = 0.1
 
 
 class CallbackModule(CallbackBase):
@@ -54,7 +57,7 @@ class CallbackModule(CallbackBase):
         lookup_loader.get("ansible.builtin.env")
         self._later: list[str] = []
         self._next: list[str] = []
-        os.register_at_fork(after_in_parent=self._load_next)
+        os.register_at_fork(after_in_parent=self._load_next, after_in_child=self._next.clear)
         worker.bind()
         runner.mend()
 
@@ -70,7 +73,9 @@ class CallbackModule(CallbackBase):
         skipped = sorted({WHOLE, "always", "tagged"} & set(play.skip_tags))
         if WHOLE in play.tags and skipped:
             raise SystemExit(f"[ERROR]: --skip-tags {','.join(skipped)}: these playbooks have no parts by tag")
-        self._later = list(dict.fromkeys(_ours(play.tasks)))
+        # While this process loads, Ansible forks no worker for the next host.
+        hosts = play.get_variable_manager().get_vars(play=play)["ansible_play_hosts_all"]
+        self._later = list(dict.fromkeys(_ours(play.tasks))) if len(hosts) == 1 else []
 
     def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:
         """Load one of our actions with all that it imports; returns nothing, raises nothing.
@@ -83,13 +88,20 @@ class CallbackModule(CallbackBase):
         if task.action.startswith(OURS):
             action_loader.get(task.action, class_only=True)
             # Only then: so that a task that comes first is not held up.
-            self._next, self._later = self._later, []
+            self._next[:], self._later = self._later, []
 
     def _load_next(self) -> None:
         """Load what comes later, once a task runs: its worker has a processor of its own, and this process would only wait."""
-        names, self._next = self._next, []
-        for name in names:
-            action_loader.get(name, class_only=True)
+        names = list(self._next)
+        self._next.clear()
+        with worker.signals() as received:
+            for name in names:
+                # What is wrong with it its task will tell.
+                with contextlib.suppress(Exception):
+                    action_loader.get(name, class_only=True)
+        for number in received:
+            # From here Python lets no exception out, such as that of an interrupt: it comes when the fork is over.
+            threading.Timer(AFTER_FORK_SECONDS, os.kill, (os.getpid(), number)).start()
 
 
 def _ours(tasks: Iterable) -> Iterator[str]:

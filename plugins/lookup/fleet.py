@@ -34,7 +34,13 @@ _list:
 
 
 class LookupModule(LookupBase):
-    """Reads the variables of the play or task that asks."""
+    """Reads the variables of the play or task that asks.
+
+    Attributes:
+        percentage: the share that the play asks for.
+    """
+
+    percentage = 0.0
 
     def run(self, terms: list, variables: Any = None, **_kwargs: Any) -> list:
         """See LookupBase."""
@@ -51,9 +57,10 @@ class LookupModule(LookupBase):
             if what == "serial":
                 return fleet.sizes
             if what == "strategy":
+                # A keyword is read without the variables of a host, before the tasks of its play, by the same process.
+                LookupModule.percentage = fleet.percentage
                 return [fleet.strategy]
-            return [
-                fleet.stopped(known["inventory_hostname"], known["ansible_play_batch"], known["ansible_play_hosts"])
-            ]
+            batch, alive = known["ansible_play_batch"], known["ansible_play_hosts"]
+            return [fleet.stopped(known["inventory_hostname"], batch, alive, LookupModule.percentage)]
         except Refused as error:
             raise AnsibleLookupError(str(error)) from None

@@ -48,6 +48,11 @@ rows:
   returned: success
   type: list
   elements: dict
+deployments:
+  description: Where nothing is written and all Deployments are rolled out, what C(modelyard.core.rollout) shows of them.
+  returned: success
+  type: list
+  elements: dict
 missing:
   description: Kinds whose API the cluster lacks.
   returned: success

@@ -61,6 +61,7 @@ class Action(ActionBase):
 
     Attributes:
         untouched: what is said before the problems of a :class:`Refused`: what was left as it is.
+        host: the inventory's name of it.
         cluster: name of the cluster, with ``: `` behind it, where the run has several; else ``''``.
         clusters: how many the run has.
         share: how much of what a run may hand on of a cluster this action may; those of one playbook have at most 1 together.
@@ -70,6 +71,7 @@ class Action(ActionBase):
     _requires_connection = False
     supports_check_mode = True
     untouched = ""
+    host = ""
     cluster = ""
     clusters = 1
     share = 1.0
@@ -81,6 +83,7 @@ class Action(ActionBase):
         # Ansible's tagged values are not what the API, boto3 and the YAML writer take.
         options = json.loads(json.dumps(options))
         known = task_vars or {}
+        self.host = known.get("inventory_hostname", "")
         self._handed: dict[str, dict] = {}
         self.clusters = max(len(known.get("ansible_play_hosts_all") or ()), 1)
         # -e reason='two words' reaches Ansible as reason=two and a word of which it says nothing.
@@ -113,15 +116,16 @@ class Action(ActionBase):
             result["ansible_stats"] = {"data": self._handed, "per_host": False, "aggregate": True}
         return result
 
-    def hand_on(self, cluster: str, /, **what: dict) -> None:
+    def hand_on(self, host: str = "", /, **what: dict) -> None:
         """Hand on what was done to a cluster, to whoever comes after this run: see docs/artifacts.md. Of a task that fails nothing is.
 
         Args:
-            cluster: its name.
+            host: the inventory's name of it, which no other has; that of the task by default.
             what: what was done to its keys, as ``artifacts.handed`` takes them.
         """
-        if found := artifacts.handed(what, self.room - len(cluster) - artifacts.FRAME):
-            self._handed.setdefault(artifacts.RESULTS, {}).setdefault(cluster, {}).update(found)
+        host = host or self.host
+        if found := artifacts.handed(what, self.room - len(host) - artifacts.FRAME):
+            self._handed.setdefault(artifacts.RESULTS, {}).setdefault(host, {}).update(found)
 
     @property
     def room(self) -> float:

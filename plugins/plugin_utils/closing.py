@@ -23,7 +23,7 @@ class Cluster:
         changes: that our actions told of; ``None`` where none did.
         changed: tasks that changed something.
         failed: whether its run has failed in the end.
-        answers: whether its API server did.
+        answers: whether its API server did, each time.
         failure: the first line of what failed last.
     """
 
@@ -43,7 +43,8 @@ class Cluster:
 
     def fail(self, result: Mapping[str, Any]) -> None:
         """Keep why a task failed."""
-        self.answers = result.get("answers", True)
+        # What fails after that (a module in its own words, a rescue) does not know it.
+        self.answers = self.answers and result.get("answers") is not False
         text = str(result.get("msg") or result.get("censored") or "the task failed").strip()
         first, *more = text.removeprefix(f"cluster {self.name}: ").splitlines()
         # Of several problems, the first.

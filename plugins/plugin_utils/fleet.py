@@ -74,34 +74,43 @@ class Fleet:
         """
         return f"ansible.builtin.{'host_pinned' if len(self.hosts) > 1 else 'linear'}"
 
-    def waves(self) -> list[list[str]]:
-        """Cut the hosts into waves as Ansible's ``serial`` does."""
-        left, found = list(self.hosts), []
-        while left:
-            size = pct_to_int(self.sizes[min(len(found), len(self.sizes) - 1)], len(self.hosts)) if self.sizes else 0
-            found.append(left[: size or None])
-            del left[: size or None]
-        return found
-
-    def stopped(self, host: str, batch: Sequence[str], alive: Sequence[str]) -> bool:
+    def stopped(self, host: str, batch: Sequence[str], alive: Sequence[str], percentage: float) -> bool:
         """Tell whether too many clusters of the wave before have failed.
 
         Args:
             host: of the wave that is about to begin.
             batch: that wave, as Ansible has it.
             alive: all hosts of the play that have not failed.
+            percentage: what the play itself knows of, without the variables of a host.
 
         Raises:
             Refused: the variables of this host ask for other waves than there are.
         """
-        waves = self.waves()
+        waves = cut(self.hosts, self.sizes)
         number = next(number for number, wave in enumerate(waves) if host in wave)
         if not set(batch) <= set(waves[number]) or (number + 1 < len(waves) and set(waves[number + 1]) & set(batch)):
             raise Refused([ONLY_EXTRA.format(name=f"{SERIAL} or {CANARY}")])
+        if len(self.hosts) > 1 and self.percentage != percentage:
+            raise Refused([ONLY_EXTRA.format(name=PERCENTAGE)])
         if not number:
             return False
         before = waves[number - 1]
         return 100 * len(set(before) - set(alive)) > self.percentage * len(before)
+
+
+def cut(hosts: Sequence[str], sizes: Sequence[int | str]) -> list[list[str]]:
+    """Cut hosts into waves as Ansible does.
+
+    Args:
+        hosts: of a play.
+        sizes: its ``serial``, of which the last is repeated; without any all hosts are one wave.
+    """
+    left, found = list(hosts), []
+    while left:
+        size = pct_to_int(sizes[min(len(found), len(sizes) - 1)], len(hosts)) if sizes else 0
+        found.append(left[: size or None])
+        del left[: size or None]
+    return found
 
 
 def _listed(value: Any) -> list:

@@ -7,7 +7,9 @@ import os
 
 def number() -> str:
     """Give the number of the AWX job that this run is; '' at a shell."""
-    return os.environ.get("JOB_ID") or os.environ.get("AWX_JOB_ID") or ""
+    # JOB_ID alone is that of Grid Engine, or of a CI's runner.
+    theirs = os.environ.get("JOB_ID") if os.environ.get("AWX_PRIVATE_DATA_DIR") else ""
+    return os.environ.get("AWX_JOB_ID") or theirs or ""
 
 
 def given(name: str, value: object) -> str:

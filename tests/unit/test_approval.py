@@ -8,6 +8,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import appr
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 from delivering import ARTIFACTS
+from rendering import rendered as whole
 
 MANAGED = [{"manager": "modelyard", "operation": "Apply", "time": "2026-11-29T14:00:00Z"}]
 
@@ -37,17 +38,22 @@ def prune(name: str = "old", **metadata) -> Change:
     return Change("prune", there, there, None)
 
 
-def rendered(approved="", **more) -> dict:
-    return {"cluster": {"name": "eks-1"}, "settings": {"apply": {"approved": approved}}, **more}
+CLUSTER = {"name": "eks-1", "host": "eks-1", "api_server": "https://one", "kube_system_uid": ""}
+APPLY = {"approval_required": False, "rollback_on_failure": False}
 
 
-def digest(*changes: Change) -> str:
-    return approval.of(rendered(), changes)["digest"]
+def rendered(approved="", settings=APPLY, cluster=CLUSTER, **more) -> dict:
+    return {"cluster": cluster, "settings": {"apply": {**settings, "approved": approved}}, **more}
+
+
+def digest(*changes: Change, **more) -> str:
+    return approval.of(rendered(**more), changes)["digest"]
 
 
 def given(*changes: Change, **more) -> dict:
     """What a run in check mode has handed on, as the next one gets it."""
-    found = {"eks-1": approval.of(rendered(**more), changes)}
+    run = rendered(**more)
+    found = {run["cluster"]["host"]: approval.of(run, changes)}
     ARTIFACTS.validate({"apply_approved": found})
     return json.loads(json.dumps(found))
 
@@ -55,6 +61,9 @@ def given(*changes: Change, **more) -> dict:
 def refusal(approved, *changes: Change, **more) -> str:
     with pytest.raises(Refused) as error:
         approval.check(rendered(approved, **more), changes)
+    # A check writes nothing, and only tells a difference; what is no approval it refuses, too.
+    with pytest.raises(type(error.value)):
+        approval.check(rendered(approved, **more), changes, check_mode=True)
     return " ".join(" ".join(error.value.problems).split())
 
 
@@ -131,6 +140,39 @@ def test_every_kind_of_change_counts():
     assert digest(update(), create()) not in digests.values()
 
 
+ELSEWHERE = [
+    {"cluster": CLUSTER | {"api_server": "https://two"}},
+    {"cluster": CLUSTER | {"kube_system_uid": "u"}},
+    {"cluster": CLUSTER | {"host": "eks-2"}},
+    {"settings": APPLY | {"rollback_on_failure": True}},
+]
+
+
+@pytest.mark.parametrize("other", ELSEWHERE)
+def test_the_same_changes_of_another_cluster_or_with_a_way_back_are_others(other):
+    assert digest(update(), **other) != digest(update())
+    approved = {other.get("cluster", CLUSTER)["host"]: given(update())["eks-1"]}
+    assert "other than approved: the cluster (the host, " in refusal(approved, update(), **other)
+    # Nor is a part of what was approved for the one a part of it for the other.
+    assert "other than approved: the cluster (the host, " in refusal(
+        {next(iter(approved)): given(update(), create())["eks-1"]}, update(), **other
+    )
+
+
+def test_a_cluster_that_is_known_by_its_uid_may_be_reached_by_another_url():
+    known = CLUSTER | {"kube_system_uid": "u"}
+    assert digest(update(), cluster=known) == digest(update(), cluster=known | {"api_server": "https://proxy"})
+
+
+def test_two_hosts_with_one_name_of_a_cluster_do_not_mix():
+    """AWX and Ansible merge what the hosts of a run hand on, by its keys."""
+    eu, us = ({**CLUSTER, "host": host, "api_server": f"https://{host}"} for host in ("eu", "us"))
+    both = {**given(update(), cluster=eu), **given(create(), cluster=us)}
+    assert approval.check(rendered(both, cluster=eu), [update()]) == "as approved: 1 change"
+    assert approval.check(rendered(both, cluster=us), [create()]) == "as approved: 1 change"
+    assert "has nothing of host us (it has: eu)" in refusal(given(update(), cluster=eu), update(), cluster=us)
+
+
 # --- What is refused -----------------------------------------------------------------------------
 
 
@@ -153,6 +195,59 @@ def test_what_differs_is_told():
     assert "approved, and no longer to be done: prune ConfigMap ml-models/old" in told
 
 
+def test_the_rest_of_what_was_approved_may_be_done():
+    """A deploy that has stopped half-way is run again."""
+    approved = given(update(), create("a"), create("b"))
+    assert (
+        approval.check(rendered(approved), [create("b")])
+        == "as approved: 1 change of 3; no longer to be done: create ConfigMap ml-models/a, update Deployment ml-models/vllm"
+    )
+    # But only as it was approved, with nothing beside it, and where the approval names everything.
+    assert "other than approved: create ConfigMap ml-models/b" in refusal(approved, create("b", x=1))
+    assert "new: create ConfigMap ml-models/c" in refusal(approved, create("b"), create("c"))
+    # Two groups of APIs have a kind of one name.
+    twin = create("b")
+    twin.item["apiVersion"] = "example.org/v1"
+    assert "what this run would do is not" in refusal(approved, create("b"), twin)
+    assert "what this run would do is not" in refusal(given(create("b")), create("b"), twin)
+    approved["eks-1"] |= {"more": 1}
+    assert "the approval names 3 of 4 changes" in refusal(approved, create("b"))
+
+
+REQUIRED = APPLY | {"approval_required": True}
+
+
+@pytest.mark.parametrize("none", ["", None, {}])
+@pytest.mark.parametrize("run", [{}, {"rollback_to": 3}])
+def test_where_an_approval_is_required_nothing_goes_without(none, run):
+    def check(*changes, **more):
+        return approval.check(rendered(none, REQUIRED, **run), changes, **more)
+
+    with pytest.raises(Refused, match=r"it has: none.*, and apply_approval_required is true, and there"):
+        check(update())
+    assert (check() or NOTHING_LEFT) == NOTHING_LEFT
+    if none != {}:
+        assert check(update(), check_mode=True) == ""
+
+
+NOTHING_LEFT = "nothing is left to do of what was approved"
+
+
+def test_a_required_approval_is_one_of_the_same_kind():
+    run = rendered(given(update(), settings=REQUIRED), REQUIRED)
+    assert approval.check(run, [update()]) == "as approved: 1 change"
+    with pytest.raises(Refused, match="approved is a deploy, and this run is a rollback to release 3"):
+        approval.check(run | {"rollback_to": 3}, [update()])
+    # The old pods have gone by now: whoever is back is better than nobody.
+    assert approval.check(rendered("", REQUIRED, recovers=True), [update()]) == ""
+
+
+@pytest.mark.parametrize("word", [True, "true", "yes"])
+def test_awx_gives_the_word_as_a_text(word):
+    assert whole(apply_approval_required=word)["settings"]["apply"]["approval_required"] is True
+    assert whole(apply_approval_required="false")["settings"]["apply"]["approval_required"] is False
+
+
 def test_there_is_something_to_do_where_nothing_was_approved():
     assert "new: create ConfigMap ml-models/late" in refusal(given(), create("late"))
 
@@ -164,9 +259,7 @@ def test_nothing_to_do_needs_no_approval(approved):
 
 def test_a_cluster_that_is_missing_was_not_approved():
     other = {"eks-2": given(update())["eks-1"]}
-    assert "apply_approved has nothing of cluster eks-1 (it has: eks-2), and there are changes" in refusal(
-        other, update()
-    )
+    assert "apply_approved has nothing of host eks-1 (it has: eks-2), and there are changes" in refusal(other, update())
     assert "(it has: none)" in refusal({}, update())
 
 
@@ -181,6 +274,7 @@ def test_a_cluster_that_is_missing_was_not_approved():
         {"eks-1": {}},
         {"eks-1": {"digest": 1}},
         {"eks-1": {"digest": "", "changes": []}},
+        {"eks-1": {"digest": "", "where": 1}},
         {"eks-1": {"digest": "", "more": "1"}},
         {"eks-1": {"digest": "", "rollback_to": "last"}},
     ],
@@ -201,8 +295,13 @@ def test_a_long_one_is_cut_and_says_so(size):
     changes = [create(f"c{number:04}") for number in range(500)]
     cut = approval.small(approval.of(rendered(), changes), size)
     assert len(json.dumps(cut)) <= size
+    ARTIFACTS.validate({"apply_approved": {"eks-1": cut}})
     if size < 200:
-        assert cut == {}
+        # Not nothing: against that a deploy would not be held.
+        assert cut == {"digest": ""}
+        assert "the check had too many clusters for it" in refusal({"eks-1": cut}, *changes)
+        back = approval.small(approval.of(rendered(rollback_to=3), changes), size)
+        assert "the check had too many clusters for it" in refusal({"eks-1": back}, *changes, rollback_to=3)
         return
     assert len(cut["changes"]) + cut["more"] == 500
     assert approval.check(rendered({"eks-1": cut}), changes) == "as approved: 500 changes"

@@ -95,6 +95,21 @@ def test_two_steps_of_one_action_stand_side_by_side():
     }
 
 
+def test_hosts_with_one_name_of_a_cluster_do_not_mix(tmp_path):
+    """Ansible merges what the hosts of a run hand on, by its keys."""
+    action = Found({}, 2, 1.0)
+    for host in ("eu", "us"):
+        action.host = host
+        action.hand_on(deploy={"changed": 1})
+    assert list(action._handed["modelyard_results"]) == ["eu", "us"]
+    # One host writes the page of all.
+    about = {"cluster": "ml", "answers": False, "why": "", "findings": [], "expected": []}
+    result = act(
+        "report_page", [], reports=[about | {"host": host} for host in ("eu", "us")], path=f"{tmp_path}/p.html"
+    )
+    assert list(handed_on(result)["modelyard_results"]) == ["eu", "us"]
+
+
 def test_an_undocumented_key_is_found():
     with pytest.raises(Exception, match="Additional properties are not allowed"):
         handed_on({"ansible_stats": {"data": {"modelyard_results": {"eks-1": {"deploy": {"change": 1}}}}}})

@@ -20,6 +20,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx import (
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
+from jinja2 import StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 ROOT = Path(__file__).parents[2]
 ROLE = specs.load(["awx"])
@@ -53,6 +55,16 @@ def runs(found: objects.Wanted, name: str) -> dict:
     return [item for item in found.found["node"] if objects.key("node", item) == name][1]
 
 
+# What a job gets of a credential.
+CONNECTION = {"host": "https://b", "api_key": 'a "b"\\', "ca_cert": "/run/x"}
+
+
+def in_awx(template: str) -> str:
+    """Render the text of a credential type as AWX does it."""
+    known = {"url": CONNECTION["host"], "token": CONNECTION["api_key"], "tower": {"filename": CONNECTION["ca_cert"]}}
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined).from_string(template).render(known)
+
+
 # --- What AWX is to have ---------------------------------------------------------------------------
 
 
@@ -82,11 +94,7 @@ def test_one_job_has_the_credentials_of_all_clusters_each_of_a_type_of_its_own()
         "b-1 deployer": "modelyard cluster b-1",
     }
     injected = one(found, "credential_type", "modelyard cluster b-1")["injectors"]["extra_vars"]
-    assert json.loads(injected["modelyard_connection_b_1"]) == {
-        "host": "{{ url }}",
-        "api_key": "{{ token }}",
-        "ca_cert": "{{ tower.filename }}",
-    }
+    assert json.loads(in_awx(injected["modelyard_connection_b_1"])) == CONNECTION
 
 
 def test_nothing_that_is_computed_holds_a_secret():
@@ -112,6 +120,31 @@ def test_secrets_are_written_again_only_where_that_is_asked_for(rotate, written)
     assert [item["name"] for item in found if item["update_secrets"]] == written
 
 
+def test_what_ends_with_a_line_break_in_a_file_of_variables_has_none_in_awx():
+    found = wanted(
+        awx_clusters={"a": {"ca": "CA\n", "token": "hush\n"}},
+        awx_credential_types={"ours": {"inputs": {"fields": [{"id": "key", "label": "Key"}]}}},
+        awx_schedules={"s": {"template": "diff", "rrule": "DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1\n"}},
+        awx_instance_groups={"gpu": {"is_container_group": True, "pod_spec_override": "spec: {}\n"}},
+        awx_job_templates={"diff": {"description": "Compares\n"}},
+    )
+    assert found.problems.lines == []
+    assert found.secrets["credential", "a deployer"]["inputs"]["token"] == "hush"
+    assert one(found, "schedule", "diff / s")["rrule"].endswith("INTERVAL=1")
+    assert one(found, "instance_group", "gpu")["pod_spec_override"] == "spec: {}"
+    assert one(found, "job_template", "diff")["description"] == "Compares (managed by modelyard for ml)"
+    # AWX says what type a field has that did not say it.
+    assert one(found, "credential_type", "ours")["inputs"]["fields"] == [
+        {"id": "key", "label": "Key", "type": "string"}
+    ]
+
+
+def test_a_cluster_without_a_url_is_told_without_its_tokens():
+    nowhere = clusters.Clusters(["a", "b-1"], {"a": "", "b-1": "https://b"}, ["vllm"], ["none"], 1)
+    (line,) = wanted(nowhere).problems.lines
+    assert line == "awx_clusters.a: needs url, since the host has no platform_api_server"
+
+
 def test_a_survey_offers_what_the_clusters_have():
     spec = one(wanted(), "job_template", "park")["survey_spec"]["spec"]
     assert spec[0]["variable"] == "park_servers"
@@ -121,6 +154,12 @@ def test_a_survey_offers_what_the_clusters_have():
     # AWX refuses a survey without questions.
     assert one(wanted(), "job_template", "smoke")["survey_enabled"] is False
     assert "survey_spec" not in one(wanted(), "job_template", "smoke")
+
+
+def test_choices_are_one_list_however_they_are_written():
+    question = {"question_name": "x", "variable": "x", "required": True, "type": "multiplechoice", "choices": "a\nb\n"}
+    found = one(wanted(awx_job_templates={"diff": {"survey": [question]}}), "job_template", "diff")
+    assert found["survey_spec"]["spec"] == [question | {"choices": ["a", "b"]}]
 
 
 def test_no_survey_asks_for_a_password():
@@ -258,15 +297,34 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_job_templates": {"diff": {"ask": ["limits"]}}}, "awx_job_templates.diff.ask is 'limits': must be one of"),
         ({"awx_clusters": {"c": {"ca": "x", "token": "y"}}}, "awx_clusters.c is 'c': must be one of the hosts of the group clusters"),
         ({"awx_clusters": {"a": {"ca": "x", "token": ""}}}, "awx_clusters.a.token is '': must not be empty"),
-        ({"awx_rotate": ["c"]}, "awx_rotate is 'c': must be one of awx_clusters or awx_credentials"),
+        ({"awx_clusters": {"a": {"ca": "x", "token": "hush\nhush"}}}, "awx_clusters.a.token: must be of one line"),
+        ({"awx_clusters": {"b-1": {"ca": "x", "token": "y"}, "b_1": {"ca": "x", "token": "y"}}}, "must differ from b-1 in more than this: the variable of both would be modelyard_connection_b_1"),
+        ({"awx_rotate": ["c"]}, "awx_rotate is 'c': must be one of awx_clusters, awx_credentials or awx_notifications"),
         ({"awx_job_templates": {"diff": {"survey": [{"variable": "x"}]}}}, "awx_job_templates.diff.survey is [{'variable': 'x'}]: needs question_name, type, required in question 1"),
+        *[
+            ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, **wrong}]}}}, f"{message} in question 1")
+            for wrong, message in (
+                ({"type": "txt"}, "must have a type of text, textarea, password, multiplechoice, multiselect, integer, float, not txt,"),
+                ({"type": "text", "required": "yes"}, "must have true or false for required"),
+                ({"type": "multiplechoice"}, "needs choices"),
+                ({"type": "multiplechoice", "choices": ["a", "b"], "default": "c"}, "must have a default of its choices, not c,"),
+                ({"type": "multiplechoice", "choices": "a\nb\n", "default": "a\nb"}, "must have one default"),
+                ({"type": "integer", "default": "3"}, "must have a default that is a whole number"),
+                ({"type": "integer", "min": "3"}, "must have a whole number for min"),
+                ({"type": "text", "default": True}, "must have a default that is text (in quotes)"),
+            )
+        ],
+        ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, "type": "text"}] * 2}}}, "must have another variable than x, which an earlier question has, in question 2"),
+        ({"awx_schedules": {"s": {"template": "facts", "at": "02:00", "extra_vars": {"x": 1}}}}, "has x, which its template does not take: the survey of awx_job_templates.facts has no variable"),
+        ({"awx_schedules": {"s": {"template": "fleet", "at": "02:00", "limit": "a"}}}, "has a limit, which its template does not ask for (ask of awx_workflows.fleet)"),
+        ({"awx_schedules": {"s": {"template": "switch", "at": "02:00"}}}, "needs switch_variant in extra_vars, which the survey of awx_job_templates.switch requires"),
         ({"awx_workflows": {"fleet": {"survey": [{"question": "x"}]}}}, "awx_workflows.fleet.survey is [{'question': 'x'}]: needs variable in question 1"),
         ({"awx_schedules": {"s": {"template": "diff", "rrule": "FREQ=DAILY"}}}, "must have an rrule such as DTSTART:"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"eror": {}}}}}, "must have texts for started, success, error, not for eror"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"error": "x"}}}}, "must have a message and a body for error"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"workflow_approval": {"denied": {"message": "a\nb"}}}}}}, "must have a message of one line for denied"),
         ({"awx_rotate": 3}, "awx_rotate is 3: must be true, false or a list of names"),
-        ({"awx_rotate": [3]}, "awx_rotate is '3': must be one of awx_clusters or awx_credentials"),
+        ({"awx_rotate": [3]}, "awx_rotate is '3': must be one of awx_clusters, awx_credentials or awx_notifications"),
         ({"awx_schedules": {"s": {"template": "dif", "at": "02:00"}}}, "awx_schedules.s.template is 'dif'"),
         ({"awx_schedules": {"s": {"template": "diff", "at": "2:00"}}}, "must be a time of day such as 02:00, in quotes"),
         ({"awx_schedules": {"s": {"template": "diff", "at": "02:00", "days": ["Monday"]}}}, "has the day 'Monday'"),
@@ -296,7 +354,9 @@ def test_the_example_is_one_that_the_role_takes():
     text = (ROOT / "inventories/awx/group_vars/awx/awx.yml").read_text(encoding="utf-8")
     given = yaml.safe_load(text.replace("| default('')", "| default('x')"))
     found = wanted(
-        clusters.Clusters(["staging", "production"], {"staging": "https://s", "production": "https://p"}, [], [], 1),
+        clusters.Clusters(
+            ["staging", "production"], {"staging": "https://s", "production": "https://p"}, ["vllm"], ["none"], 1
+        ),
         **given,
     )
     assert found.problems.lines == []
@@ -339,6 +399,21 @@ def test_the_environment_says_what_the_inventory_leaves_out():
     assert (given["host"], given["oauth_token"]) == ("https://a", "e")
 
 
+@pytest.mark.parametrize(
+    ("host", "validate_certs", "message"),
+    [
+        ("http://a", True, "go there unencrypted"),
+        ("https://a", False, "go to whoever answers as https://a"),
+        ("https://a", True, ""),
+    ],
+)
+def test_a_token_that_anybody_could_read_on_its_way_is_warned_of(host, validate_certs, message):
+    said = {"host": host, "oauth_token": "hush", "validate_certs": validate_certs}
+    lines = api.doubts(api.connection(said, {}))
+    assert [message in line for line in lines] == ([True] if message else [])
+    assert "hush" not in str(lines)
+
+
 def test_an_awx_that_is_not_there_is_told():
     with pytest.raises(Failure, match=r"http://127.0.0.1:9 \(awx_connection.host\) does not answer: .*refused"):
         api.Awx({"host": "http://127.0.0.1:9", "oauth_token": "hush", "validate_certs": True}).get("ping/")
@@ -348,10 +423,10 @@ def test_an_awx_that_is_not_there_is_told():
 def test_the_example_of_clusters_reads_what_a_credential_gives_to_a_job(host):
     text = (ROOT / "inventories/eks/group_vars/clusters/platform.yml").read_text(encoding="utf-8")
     said = trust_as_template(yaml.safe_load(text)["platform_connection"])
-    given = surroundings.cluster_type(host)["injectors"]["extra_vars"]
+    given = {name: in_awx(text) for name, text in surroundings.cluster_type(host)["injectors"]["extra_vars"].items()}
     known = {"inventory_hostname": host}
     in_a_job = Templar(DataLoader(), variables={**known, **given}).template(said)
-    assert in_a_job == {"host": "{{ url }}", "api_key": "{{ token }}", "ca_cert": "{{ tower.filename }}"}
+    assert in_a_job == CONNECTION
     assert Templar(DataLoader(), variables=known).template(said) == {"context": host}
 
 

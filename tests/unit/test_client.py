@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 
@@ -35,7 +36,7 @@ def job(monkeypatch):
     def job_(number: str, **more: str) -> None:
         for name in [name for name in os.environ if name.startswith(("K8S_AUTH_", "JOB_ID", "AWX_"))]:
             monkeypatch.delenv(name)
-        for name, value in {**more, **({"JOB_ID": number} if number else {})}.items():
+        for name, value in {**more, **({"AWX_JOB_ID": number} if number else {})}.items():
             monkeypatch.setenv(name, value)
 
     return job_
@@ -50,6 +51,10 @@ def job(monkeypatch):
         ("https://api", False, False, "the certificate of https://api is not checked: whoever answers there is believed"),
         ("http://api/", True, True, "http://api is asked without TLS: the token goes to whoever answers there"),
         ("http://127.0.0.1:8001", True, False, ""),  # kubectl proxy
+        # As they are typed into AWX: the HTTP client takes both for http.
+        ("10.0.0.1:6443", True, True, "10.0.0.1:6443 is asked without TLS: the token goes to whoever answers there"),
+        ("api.local:6443", True, True, "api.local:6443 is asked without TLS: the token goes to whoever answers there"),
+        ("HTTPS://api", True, True, ""),
     ],
 )  # fmt: skip
 def test_an_api_server_that_nobody_checks_is_told(job, url, verify, token, told):
@@ -63,12 +68,31 @@ def test_an_api_server_that_nobody_checks_is_told(job, url, verify, token, told)
     assert ("with Verify SSL on and no CA certificate" in trust.unchecked(configuration)) == (told[:3] == "the")
 
 
-def test_required_tls_wins_over_the_environment_and_refuses_a_plain_url(job):
-    job("7", K8S_AUTH_VERIFY_SSL="False", K8S_AUTH_HOST="https://api")
-    assert trust.required({"validate_certs": False, "context": "c"}) == {"validate_certs": True, "context": "c"}
-    job("7", K8S_AUTH_HOST="http://api")
-    with pytest.raises(Refused, match="platform_require_tls is true: http://api is asked without TLS"):
-        trust.required({})
+def test_required_tls_wins_over_the_environment(job):
+    job("7", K8S_AUTH_VERIFY_SSL="False")
+    given = {"validate_certs": False, "context": "c"}
+    assert trust.required(given) == {"validate_certs": True, "context": "c", "require_tls": True}
+
+
+@pytest.mark.parametrize("scheme", ["", "http://", "HTTP://"])
+@pytest.mark.parametrize("source", ["host", "environment", "kubeconfig"])
+def test_required_tls_refuses_a_plain_url_wherever_it_comes_from_and_sends_nothing(job, tmp_path, scheme, source):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"{scheme}127.0.0.1:{listener.getsockname()[1]}"
+        config = {
+            "clusters": [{"name": "c", "cluster": {"server": url}}],
+            "users": [{"name": "u", "user": {"token": "secret"}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+            "current-context": "x",
+        }
+        (tmp_path / "config").write_text(json.dumps(config))
+        job("7", **({"K8S_AUTH_HOST": url, "K8S_AUTH_API_KEY": "secret"} if source == "environment" else {}))
+        named = {"host": {"host": url, "api_key": "secret"}, "kubeconfig": {"kubeconfig": str(tmp_path / "config")}}
+        with pytest.raises(Refused, match=f"platform_require_tls is true: {url} is asked without TLS"):
+            client.Cluster(trust.required(named.get(source, {})))
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,19 @@
 """Runs over several clusters: their waves, what stops between two of them, and the table at their end; without a cluster."""
 
+from types import SimpleNamespace
+
 import pytest
+from ansible import context
+from ansible.errors import AnsibleLookupError
+from ansible.inventory.manager import InventoryManager
+from ansible.module_utils.common.collections import ImmutableDict
+from ansible.parsing.dataloader import DataLoader
+from ansible.playbook.play import Play
+from ansible.plugins.loader import callback_loader, lookup_loader
+from ansible.template import Templar
+from ansible.vars.manager import VariableManager
 from ansible_collections.modelyard.core.plugins.plugin_utils import closing
-from ansible_collections.modelyard.core.plugins.plugin_utils.fleet import Fleet
+from ansible_collections.modelyard.core.plugins.plugin_utils.fleet import Fleet, cut
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 
 SIXTEEN = [f"c{number}" for number in range(16)]
@@ -12,6 +23,10 @@ def fleet(run=SIXTEEN, **variables):
     """A run over some of sixteen clusters; one further host is none."""
     groups = {"clusters": SIXTEEN, "all": [*SIXTEEN, "other"]}
     return Fleet({"groups": groups, "ansible_play_hosts_all": run, **variables})
+
+
+def waves(asked):
+    return cut(asked.hosts, asked.sizes)
 
 
 # --- Waves -----------------------------------------------------------------------------------------
@@ -33,19 +48,19 @@ def fleet(run=SIXTEEN, **variables):
 )
 def test_waves(serial, canary, lengths):
     asked = fleet(fleet_serial=serial, fleet_canary=canary)
-    assert [len(wave) for wave in asked.waves()] == lengths
-    assert sorted(name for wave in asked.waves() for name in wave) == sorted(SIXTEEN)
+    assert [len(wave) for wave in waves(asked)] == lengths
+    assert sorted(name for wave in waves(asked) for name in wave) == sorted(SIXTEEN)
 
 
 def test_canaries_come_first_in_their_own_order():
     asked = fleet(fleet_canary=["c3", "c2"])
     assert asked.pattern == ["c3", "c2", "clusters"]
-    assert asked.waves()[0] == ["c3", "c2"]
+    assert waves(asked)[0] == ["c3", "c2"]
 
 
 def test_a_limit_without_the_canary_has_no_wave_for_it():
     assert fleet(["c0", "c1"], fleet_canary=["c3"]).sizes == []
-    assert fleet(["c0", "c3", "other"], fleet_canary=["c3"]).waves() == [["c3"], ["c0"]]
+    assert fleet(["c0", "c3", "other"], fleet_canary=["c3"]).hosts == ["c3", "c0"]
 
 
 def test_one_cluster_runs_as_ever():
@@ -94,19 +109,61 @@ def test_a_wave_begins_unless_more_than_the_share_of_the_one_before_failed(perce
     asked = fleet(fleet_serial=[1, 4, 5], fleet_max_fail_percentage=percentage)
     alive = [name for name in SIXTEEN if name not in failed]
     batch = [name for name in ("c5", "c6", "c7", "c8", "c9") if name in alive]
-    assert asked.stopped("c6", batch, alive) is stopped
+    assert asked.stopped("c6", batch, alive, asked.percentage) is stopped
 
 
 def test_the_first_wave_always_begins():
-    assert fleet(fleet_serial=1).stopped("c0", ["c0"], []) is False
-    assert fleet().stopped("c9", SIXTEEN, SIXTEEN) is False
+    assert fleet(fleet_serial=1).stopped("c0", ["c0"], [], 0) is False
+    assert fleet().stopped("c9", SIXTEEN, SIXTEEN, 0) is False
 
 
 def test_waves_that_the_inventory_asks_for_are_refused():
     """It is too late for them: Ansible has made the waves without."""
     for variables in ({"fleet_serial": 4}, {"fleet_canary": "c9"}):
         with pytest.raises(Refused, match="has no effect in the inventory"):
-            fleet(**variables).stopped("c0", SIXTEEN, SIXTEEN)
+            fleet(**variables).stopped("c0", SIXTEEN, SIXTEEN, 0)
+
+
+def test_a_share_that_the_inventory_asks_for_is_refused_too():
+    asked = fleet(fleet_max_fail_percentage=50)
+    with pytest.raises(Refused, match="fleet_max_fail_percentage has no effect in the inventory"):
+        asked.stopped("c0", SIXTEEN, SIXTEEN, 0)
+    assert fleet(["c0"], fleet_max_fail_percentage=50).stopped("c0", ["c0"], ["c0"], 0) is False
+
+
+def test_the_share_of_the_play_is_that_of_its_keywords():
+    known = {"groups": {"clusters": SIXTEEN}, "ansible_play_hosts_all": SIXTEEN}
+    here = {"inventory_hostname": "c0", "ansible_play_batch": SIXTEEN, "ansible_play_hosts": SIXTEEN}
+    found = lookup_loader.get("modelyard.core.fleet", loader=None, templar=Templar(loader=DataLoader()))
+    share = {"fleet_max_fail_percentage": 50}
+    assert found.run(["strategy"], known | share) == ["ansible.builtin.host_pinned"]
+    assert found.run(["stopped"], known | here | share) == [False]
+    found.run(["strategy"], known)
+    with pytest.raises(AnsibleLookupError, match="fleet_max_fail_percentage has no effect in the inventory"):
+        found.run(["stopped"], known | here | share)
+
+
+@pytest.mark.parametrize(
+    ("serial", "strategy", "told"),
+    [
+        ([], "host_pinned", "20 clusters go at once, and there are 8 forks: while 8 wait"),
+        ([5], "host_pinned", ""),
+        (["10%", 9], "host_pinned", "9 clusters go at once"),
+        ([], "linear", ""),
+    ],
+)
+def test_too_few_forks_for_the_largest_wave_are_told(serial, strategy, told, monkeypatch):
+    monkeypatch.setattr(context, "CLIARGS", ImmutableDict(forks=8))
+    loader = DataLoader()
+    inventory = InventoryManager(loader, [",".join(f"c{number}" for number in range(20)) + ","])
+    words = {"hosts": "all", "serial": serial, "strategy": f"ansible.builtin.{strategy}", "tags": ["whole"]}
+    play = Play.load(words, variable_manager=VariableManager(loader, inventory), loader=loader)
+    said = []
+    callback = callback_loader.get("modelyard.core.fleet")
+    callback._display = SimpleNamespace(warning=said.append)
+    callback.v2_playbook_on_play_start(play)
+    assert "".join(said).startswith(told)
+    assert bool(said) == bool(told)
 
 
 # --- The table -------------------------------------------------------------------------------------
@@ -182,6 +239,15 @@ def test_check_mode_says_what_would_change():
 )  # fmt: skip
 def test_what_failed_is_one_line(result, line):
     assert told([cluster("a", 1, result)])[1].split("  ")[-1].strip() == line
+
+
+def test_a_cluster_that_went_away_stays_unreachable_whatever_fails_after_that():
+    """As a rescue's last task, which repeats the words of a module."""
+    found = cluster("a", 1, GONE)
+    found.fail({"msg": "connection refused"})
+    assert told([found])[1] == "a        unreachable  -        1 s  connection refused"
+    # Those of models, in playbooks/smoke.yml.
+    assert cluster("b", 1, {"msg": "wrong", "answers": []}).result == closing.FAILED
 
 
 def test_what_was_recovered_from_is_no_failure():

@@ -12,15 +12,17 @@ SURVEY = Origin(path="/runner/env/extravars").tag("abc")
 
 
 @pytest.fixture(params=["JOB_ID", "AWX_JOB_ID"])
-def awx(request, monkeypatch):
+def awx(request, shell, monkeypatch):
     """Be a job of AWX."""
     monkeypatch.setenv(request.param, "4711")
+    if request.param == "JOB_ID":
+        monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner/awx_4711")
 
 
 @pytest.fixture
 def shell(monkeypatch):
     """Be a run at a shell."""
-    for name in ("JOB_ID", "AWX_JOB_ID"):
+    for name in ("JOB_ID", "AWX_JOB_ID", "AWX_PRIVATE_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -33,6 +35,11 @@ def test_a_wrong_answer_of_a_survey_is_said_to_be_one(awx):
 
 def test_what_ansible_runner_was_given_outside_awx_is_said_to_be_its_file(shell):
     assert problem("vllm_replicas", SURVEY, "must be a number").endswith("/env/extravars)")
+
+
+def test_a_job_of_grid_engine_or_of_a_ci_is_a_shell(shell, monkeypatch):
+    monkeypatch.setenv("JOB_ID", "12")
+    assert (job.number(), job.folder()) == ("", "")
 
 
 def test_a_job_is_told_its_template_and_what_to_set_at_launch(awx):

@@ -168,7 +168,7 @@ def test_a_run_of_roles_without_a_server_closes_with_their_objects_or_why_there_
 def test_a_job_is_given_no_path_of_its_own_files(monkeypatch):
     connection = {"kubeconfig": "/k", "context": "c"}
     assert summary.closing(RENDERED, ROWS, connection)[-1].startswith("kubectl --kubeconfig /k --context c -n")
-    monkeypatch.setenv("JOB_ID", "7")
+    monkeypatch.setenv("AWX_JOB_ID", "7")
     assert summary.closing(RENDERED, ROWS, connection)[-1] == "kubectl -n ml-models get pods"
 
 

@@ -169,7 +169,7 @@ def test_any_other_error_is_in_the_words_of_aws():
 def test_what_never_reached_aws_says_what_to_do(error, words, monkeypatch):
     assert words in refusals.unanswered("sts", error)
     if "set irsa_aws_profile" in words:
-        monkeypatch.setenv("JOB_ID", "7")
+        monkeypatch.setenv("AWX_JOB_ID", "7")
         assert "give the job an AWS credential, or set irsa_aws_profile" in refusals.unanswered("sts", error)
 
 

@@ -1,7 +1,10 @@
 """What counts as rolled out, as failed, and as a secret to mask."""
 
+from types import SimpleNamespace
+
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import rollout
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
 
 
 def deployment(replicas=2, generation=3, **status):
@@ -138,3 +141,33 @@ def test_a_short_log_is_told_as_it_is():
 def test_the_last_errors_are_enough():
     log = [*[f"ERROR {number}" for number in range(100)], *["end"] * rollout.LOG_LINES]
     assert rollout.excerpt(log)[: rollout.TELLING_LINES + 1] == [*log[100 - rollout.TELLING_LINES : 100], "end"]
+
+
+def test_what_is_handed_on_of_deployments_gives_the_same_table(monkeypatch):
+    notes = {"modelyard/profile": "gpu", "modelyard/parked": '{"by": "ann"}', "another": "x" * 1000}
+    items = [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "n"}} for name in "ab"
+    ]
+    live = [{**deployment(), **item, "metadata": {**item["metadata"], "generation": 3}} for item in items]
+    live[1]["spec"] = {"replicas": 0}
+    live[1]["status"] = {"observedGeneration": 3}
+    for one in live:
+        one["metadata"]["annotations"] = notes
+        one["spec"] |= {"selector": {"matchLabels": {"app": "x"}}, "template": {}}
+    found = rollout.known(items, {identity(one): one for one in live})
+    monkeypatch.setattr(rollout, "_pods", lambda cluster, deployments: [[] for _ in deployments])
+    nowhere = SimpleNamespace(now=None)
+    assert rollout.table(nowhere, found) == rollout.table(nowhere, live)
+    assert [row["ready"] for row in rollout.table(nowhere, found)] == ["2/2", "0/0 parked"]
+    assert not any("another" in one["metadata"]["annotations"] or "template" in one["spec"] for one in found)
+
+
+def test_of_deployments_that_are_not_all_rolled_out_nothing_is_handed_on():
+    items = [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "n"}} for name in "ab"
+    ]
+    done, late = ({**deployment(generation=number), **item} for number, item in zip((3, 4), items, strict=True))
+    for one, number in ((done, 3), (late, 4)):
+        one["metadata"] = {**one["metadata"], "generation": number}
+    assert rollout.known(items, {identity(done): done}) == []
+    assert rollout.known(items, {identity(one): one for one in (done, late)}) == []

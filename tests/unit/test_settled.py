@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import admission, settled
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import admission, plan, settled
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError
 
 PORT = 'k:{"port":80,"protocol":"TCP"}'
 ITEM = {
@@ -175,6 +176,82 @@ def test_what_the_api_server_rewrites_and_fills_in_is_the_same():
     assert not holds(*deployment("example.com/v1"))
 
 
+def with_another(item, live, trie):
+    """Give the live object somebody else who owns the fields of a trie."""
+    another = {**OURS, "manager": "helm", "apiVersion": item["apiVersion"], "fieldsV1": trie}
+    return item, put(live, ("metadata", "managedFields"), [*live["metadata"]["managedFields"], another])
+
+
+def containers(inner):
+    return {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"c"}': inner}}}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "trie"),
+    [
+        # The live one has apiVersion filled in.
+        ({}, containers({"f:env": {'k:{"name":"E"}': {"f:valueFrom": {"f:fieldRef": {}}}}})),
+        ({"cpu": "4000m"}, containers({"f:resources": {"f:limits": {"f:cpu": {}}}})),
+        ({"cpu": 4}, containers({"f:resources": {"f:limits": {"f:cpu": {}}}})),
+        # Zero is left out of what is kept.
+        ({}, {"f:spec": {"f:minReadySeconds": {}}}),
+    ],
+)
+def test_what_another_owns_too_is_in_doubt_where_it_is_not_the_very_same(given, trie):
+    item, live = deployment(**given)
+    assert holds(item, live)
+    assert not holds(*with_another(item, live, trie))
+
+
+def test_what_another_owns_too_may_be_the_very_same():
+    assert holds(*with_another(*deployment(), containers({"f:resources": {"f:limits": {"f:cpu": {}}}})))
+    assert holds(*with_another(ITEM, LIVE, {"f:spec": {"f:selector": {}}}))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "same"),
+    [
+        ("1024Mi", "1Gi", True),
+        ("1500M", "1500000k", True),
+        ("1073741824", "1Gi", False),
+        ("1Gi", "1073741824", False),
+        (1073741824, "1Gi", False),
+        ("1e3", "1k", False),
+        ("1000", "1e3", False),
+    ],
+)
+def test_a_quantity_is_rewritten_within_its_format(wanted, there, same):
+    item, live = deployment(cpu=wanted)
+    containers = copy.deepcopy(live["spec"]["template"]["spec"]["containers"])
+    containers[0]["resources"]["limits"]["cpu"] = there
+    assert holds(item, put(live, ("spec", "template", "spec", "containers"), containers)) is same
+
+
+@pytest.mark.parametrize(
+    "path", [("spec",), ("spec", "ports"), ("spec", "ports", 0), ("spec", "selector"), ("metadata", "labels")]
+)
+@pytest.mark.parametrize("junk", [None, [], {}, "", 0, [None], {"x": None}, [[]], "x"])
+def test_whatever_stands_in_its_places_is_only_in_doubt(path, junk):
+    assert not holds(put(ITEM, path, junk), LIVE)
+
+
+def test_books_without_a_field_are_in_doubt():
+    assert not holds(ITEM, put(LIVE, TRIE, {}))
+
+
+# As the API server keeps it.
+SERVICE = {
+    "type": "ClusterIP",
+    "selector": {"app": "s"},
+    "ports": [{"port": 80}],
+    "internalTrafficPolicy": "Cluster",
+    "clusterIP": "10.0.0.1",
+    "clusterIPs": ["10.0.0.1"],
+    "ipFamilies": ["IPv4"],
+    "ipFamilyPolicy": "SingleStack",
+    "sessionAffinity": "None",
+}
+
 # --- Admission -------------------------------------------------------------------------------------
 
 
@@ -210,16 +287,113 @@ def test_rules_of_webhooks_and_of_policies_are_read():
         ("v1/Secret", {}, False),
         ("batch/v1/CronJob", {"schedule": "0 7 * * *"}, True),
         ("batch/v1/CronJob", {"schedule": "TZ=UTC 0 7 * * *"}, False),
-        ("v1/Service", {"type": "ClusterIP", "selector": {}, "ports": []}, True),
-        ("v1/Service", {"externalIPs": ["10.0.0.1"]}, False),
-        ("v1/Service", {"trafficDistribution": "PreferClose"}, False),
-        ("v1/Service", {"type": "ExternalName"}, False),
+        ("v1/Service", SERVICE, True),
+        ("v1/Service", {**SERVICE, "clusterIP": "None", "clusterIPs": ["None"]}, True),
+        ("v1/Service", {**SERVICE, "externalIPs": ["10.0.0.1"]}, False),
+        ("v1/Service", {**SERVICE, "loadBalancerIP": "10.0.0.1"}, False),
+        ("v1/Service", {**SERVICE, "loadBalancerSourceRanges": ["10.0.0.0/8"]}, False),
+        ("v1/Service", {**SERVICE, "trafficDistribution": "PreferClose"}, False),
+        ("v1/Service", {**SERVICE, "sessionAffinity": "ClientIP"}, False),
+        ("v1/Service", {**SERVICE, "clusterIPs": ["10.0.0.010"]}, False),
+        ("v1/Service", {"type": "ExternalName", "externalName": "x"}, False),
         ("networking.k8s.io/v1/NetworkPolicy", {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}, {}]}, True),
         ("networking.k8s.io/v1/NetworkPolicy", {"ingress": [{"from": [{"ipBlock": {"cidr": "10.1.0.0/8"}}]}]}, False),
         ("networking.k8s.io/v1/NetworkPolicy", {"egress": [{"to": [{"ipBlock": {"cidr": "::/0", "except": ["::A/128"]}}]}]}, False),
+        ("networking.k8s.io/v1/NetworkPolicy", {"egress": [{"to": [{"ipBlock": {"cidr": "::ffff:10.0.0.0/104"}}]}]}, False),
         ("monitoring.coreos.com/v1/ServiceMonitor", {}, True),
+        ("gateway.networking.k8s.io/v1/HTTPRoute", {}, True),
+        ("snapshot.storage.k8s.io/v1/VolumeSnapshot", {}, True),
+        # Kubernetes' own, or known to us from nowhere.
+        ("resource.k8s.io/v1/ResourceClaimTemplate", {}, False),
+        ("networking.k8s.io/v1/Another", {}, False),
     ],
 )  # fmt: skip
 def test_of_which_kinds_the_api_server_may_warn_in_each_run(kind, spec, silent):
     version, _, name = kind.rpartition("/")
     assert admission._silent({"apiVersion": version, "kind": name, "metadata": {}, "spec": spec}) is silent
+
+
+def test_an_annotation_of_a_service_may_have_it_warn():
+    notes = {"service.kubernetes.io/topology-aware-hints": "auto"}
+    item = {"apiVersion": "v1", "kind": "Service", "metadata": {"annotations": notes}, "spec": SERVICE}
+    assert not admission._silent(item)
+
+
+class Served:
+    """A cluster that serves these kinds of admission, with nothing in them, unless one answers with an error."""
+
+    def __init__(self, served, error=0):
+        self.served, self.error = served, error
+
+    def parallel(self, function, items):
+        return [function(item) for item in items]
+
+    def resource(self, api_version, kind):
+        return {"name": f"{kind.lower()}s"} if (api_version, kind) in self.served or kind == "ConfigMap" else None
+
+    def list(self, api_version, kind, namespace):
+        if self.error and kind == admission.POLICIES[0]:
+            raise ApiError(self.error, b"")
+        return []
+
+
+@pytest.mark.parametrize(
+    ("kinds", "error", "passes"),
+    [
+        ([*admission.WEBHOOKS, *admission.POLICIES], 0, True),
+        (admission.WEBHOOKS, 0, True),
+        # Webhooks every API server knows: its discovery failed.
+        ([], 0, False),
+        (admission.POLICIES, 0, False),
+        ([*admission.WEBHOOKS, *admission.POLICIES], 403, False),
+        ([*admission.WEBHOOKS, *admission.POLICIES], 500, False),
+        ([*admission.WEBHOOKS, *admission.POLICIES], 429, False),
+    ],
+)
+def test_where_it_is_not_known_what_stands_between_nothing_passes(kinds, error, passes):
+    found = admission.Admission(Served({(f"{admission.GROUP}/v1", kind) for kind in kinds}, error), {})
+    assert found.passes({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}) is passes
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("networking.k8s.io/v1/NetworkPolicy", {"ingress": [None]}),
+        ("networking.k8s.io/v1/NetworkPolicy", {"ingress": [{"from": [{"ipBlock": {}}]}]}),
+        ("batch/v1/CronJob", {"schedule": None}),
+    ],
+)
+def test_what_is_malformed_is_left_to_the_api_server(kind, spec):
+    version, _, name = kind.rpartition("/")
+    planner = plan.Planner(None, {"field_manager": "modelyard", "adopt_managers": []})
+    served = Served({(f"{admission.GROUP}/v1", one) for one in admission.WEBHOOKS})
+    served.resource = lambda api_version, kind: {"name": f"{kind.lower()}s"}
+    planner.admission = admission.Admission(served, {"n": {"metadata": {}}})
+    item = {"apiVersion": version, "kind": name, "metadata": {"name": "x", "namespace": "n"}, "spec": spec}
+    live = {**item, "metadata": {**item["metadata"], "managedFields": [{**OURS, "apiVersion": version}]}, "spec": {}}
+    assert planner._is_settled(item, live, []) is False
+
+
+class Applications:
+    """A cluster with Argo CD, which notes of which Applications it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def resource(self, api_version, kind):
+        return {"name": "applications", "namespaced": True}
+
+    def get(self, item):
+        self.asked.append(item["metadata"]["name"])
+        return {"spec": {"syncPolicy": {"automated": {}}}} if item["metadata"]["name"] == "syncs" else None
+
+
+def test_an_application_that_many_objects_name_is_read_once():
+    argocd = Applications()
+    options = {"field_manager": "modelyard", "adopt_managers": [], "argocd_namespace": "argocd"}
+    planner = plan.Planner(argocd, options)
+    for name in ("syncs", "gone", "syncs", "gone"):
+        labels = {"app.kubernetes.io/instance": name}
+        live = {"kind": "ConfigMap", "metadata": {"name": "c", "namespace": "n", "labels": labels}}
+        assert bool(planner._argocd_problems(live, set())) is (name == "syncs")
+    assert argocd.asked == ["syncs", "gone"]

@@ -62,6 +62,20 @@ def connection(said: Mapping[str, Any], environment: Mapping[str, str] = os.envi
     return given
 
 
+def doubts(given: Mapping[str, Any]) -> list[str]:
+    """Say what makes a connection unsafe, from :func:`connection`'s ``given``: an administrator's token may do everything in AWX."""
+    if given["host"].startswith("http://"):
+        return [
+            f"awx_connection.host is {given['host']}: the token or password and all secrets go there unencrypted. Use https://"
+        ]
+    if not given["validate_certs"]:
+        return [
+            f"awx_connection.validate_certs is false: the token or password and all secrets go to whoever answers as {given['host']}. "
+            "Use ca_path with the certificate that signed AWX's"
+        ]
+    return []
+
+
 class Awx:
     """Reads from one AWX.
 
@@ -111,6 +125,19 @@ class Awx:
             raise Failure(f"{self.host} (awx_connection.host) does not answer: {reason}") from None
         except ValueError:
             raise Failure(f"{self.host} (awx_connection.host) answers {local} with no JSON: it is no AWX") from None
+
+    def check_administrator(self) -> None:
+        """Fail unless the user is a system administrator.
+
+        Raises:
+            Failure: it is not, or AWX does not answer.
+        """
+        for user in self.list("me/"):
+            if not user["is_superuser"]:
+                raise Failure(
+                    f"the user of awx_connection, {user['username']}, is no system administrator, and AWX lets nobody else make credential "
+                    "types: take a token of one"
+                )
 
     def list(self, path: str, **query: Any) -> list[dict]:
         """Read all pages of a list; arguments and errors as for :meth:`get`."""

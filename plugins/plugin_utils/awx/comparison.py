@@ -24,6 +24,8 @@ PARTS = {"node": nodes.changes, "grant": rights.changes}
 ANSWERS = ("workflow", "schedule")
 # What of a project or a source shows that AWX does not have its files: nothing that needs them can start.
 NOT_READ = ("failed", "error", "canceled", "never updated")
+# What the modules of awx.awx can't empty: without a name they look up no object, and leave what is there.
+NOT_EMPTIED = ("credential", "default_environment", "execution_environment")
 NAMES = ("name", "inventory", "unified_job_template", "credential_type")
 
 
@@ -36,11 +38,13 @@ class Comparison:
             AWX is to try again to read it. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
             grants those that are taken back (``rights.changes``).
         lines: what is to be created, updated and granted, one object a line.
+        by_hand: what the inventory no longer says of an object and the modules can't empty, one object a line.
         dropped: kind to what is there, made by the role, and no longer wanted, by what names it.
     """
 
     calls: dict[str, list[dict]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     lines: list[str] = field(default_factory=list)
+    by_hand: list[str] = field(default_factory=list)
     dropped: dict[str, list[dict]] = field(default_factory=dict)
 
 
@@ -70,6 +74,11 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                 line = f"create {word(kind)} {name}"
             else:
                 fields = differing(item, forms.form(kind, has), wanted.secrets.get((kind, name), {}))
+                stay = (
+                    [] if kind == "instance_group" else [one for one in NOT_EMPTIED if one in fields and not item[one]]
+                )
+                found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
+                fields = [one for one in fields if one not in stay]
                 fields += [f"last update {has['status']}"] if _unread(kind, has) else []
                 line = f"update {word(kind)} {name}: {', '.join(fields)}" if fields else ""
                 if fields and "description" in item and ours not in (has.get("description") or ""):

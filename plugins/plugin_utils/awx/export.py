@@ -11,12 +11,10 @@ import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import templates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import ENCRYPTED, Forms, There
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import CLUSTER_TYPE, mark
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import CLUSTER_TYPE, ITS_GROUPS, mark
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.workflows import LINKS
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 
-# What AWX brings itself.
-ITS_GROUPS = ("default", "controlplane")
 # What a job template says in the same words as awx_job_templates does.
 SAME = ("playbook", "project", "inventory", "limit", "forks", "timeout", "extra_vars", "labels", "instance_groups")
 
@@ -83,7 +81,7 @@ class Export:
         return "".join(f"# not said here: {line}\n" for line in self.missing) + body
 
     def _description(self, form: Mapping[str, Any]) -> str:
-        return (form.get("description") or "").replace(f"({mark(self.organization)})", "").rstrip()
+        return (form.get("description") or "").replace(mark(self.organization), "").rstrip()
 
     def _environment(self) -> dict:
         used = collections.Counter(
@@ -189,6 +187,9 @@ class Export:
         return [name for name in form["labels"] if name not in self.labels]
 
     def _unsaid(self, name: str, form: Mapping[str, Any]) -> None:
+        for field, value in templates.FIXED.items():
+            if form[field] != value:
+                self.missing.append(f"{field} of the job template {name}")
         if form["allow_simultaneous"]:
             self.missing.append(f"concurrent jobs of the job template {name}")
         if form["diff_mode"] != (form["job_type"] == "check"):

@@ -12,7 +12,7 @@ import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.notifications import messages
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import NOTIFY
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.templates import ASKS
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.templates import ASKS, FIXED, normal
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.workflows import LINKS
 
 # What AWX shows in the place of a secret.
@@ -29,12 +29,20 @@ SAME: dict[str, tuple[str, ...]] = {
         *("name", "policy_instance_minimum", "policy_instance_percentage", "max_concurrent_jobs", "max_forks"),
         *("is_container_group", "pod_spec_override"),
     ),
-    "project": ("name", "description", "scm_url", "scm_branch", "scm_update_on_launch"),
+    "project": ("name", "description", "scm_type", "scm_url", "scm_branch", "scm_update_on_launch"),
     "inventory": ("name", "description"),
-    "inventory_source": ("name", "description", "source_path", "update_on_launch"),
+    "inventory_source": (
+        "name",
+        "description",
+        "source",
+        "source_path",
+        "update_on_launch",
+        "overwrite",
+        "overwrite_vars",
+    ),
     "job_template": (
         *("name", "description", "playbook", "job_type", "diff_mode", "limit", "forks", "job_slice_count", "timeout"),
-        *("allow_simultaneous", "survey_enabled"),
+        *("allow_simultaneous", "survey_enabled", *FIXED),
     ),
     "workflow": ("name", "description", "survey_enabled", "allow_simultaneous"),
     "schedule": ("name", "description", "rrule", "enabled", "unified_job_template"),
@@ -125,7 +133,8 @@ class Forms:
     def _survey(self, item: Mapping[str, Any], path: str) -> dict:
         if not item["survey_enabled"]:
             return {}
-        return {"survey_spec": self.awx.get(f"{path}/{item['id']}/survey_spec/")}
+        spec = self.awx.get(f"{path}/{item['id']}/survey_spec/")
+        return {"survey_spec": spec | {"spec": [normal(one) for one in spec.get("spec", [])]}}
 
     def _notify(self, item: Mapping[str, Any], path: str, words: tuple[str, ...]) -> dict[str, list[str]]:
         return {word: self._names(item, path, f"notification_templates_{word}") for word in words}
@@ -180,6 +189,8 @@ def differing(wanted: Mapping[str, Any], form: Mapping[str, Any], secret: Mappin
         if value is None or field in NOT_FIELDS:
             continue
         has = form.get(field)
+        # What is to be empty, AWX has as null or not at all.
+        has = has or "" if value == "" else has
         if field in sets:
             value, has = sorted(value), sorted(has or [])
         elif field == "messages":

@@ -1,11 +1,14 @@
-"""What another organization has by a name that is looked up without one: the modules of awx.awx would find two, and fail; never writes."""
+"""What another organization has by a name that is looked up without one, or that all organizations share; never writes."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import There, named
 
+MARK = re.compile(r"\(managed by modelyard for (.+?)\)")
 # Those that a job template names, by their list.
 BY_NAME_ALONE = {
     "inventory": "inventories",
@@ -15,7 +18,9 @@ BY_NAME_ALONE = {
 
 
 def namesakes(awx: Awx, wanted: Mapping[str, list[dict]], organization: str) -> list[str]:
-    """Find what is wanted and has a namesake elsewhere.
+    """Find what is wanted and has a namesake elsewhere: the modules of awx.awx would find two, and fail.
+
+    A credential may have one in its own organization, of another type.
 
     Args:
         awx: where to look.
@@ -29,6 +34,7 @@ def namesakes(awx: Awx, wanted: Mapping[str, list[dict]], organization: str) -> 
         Failure: AWX does not answer, or refuses.
     """
     found = []
+    types = {item["name"]: item["credential_type"] for item in wanted["credential"]}
     for kind, path in BY_NAME_ALONE.items():
         names = {item["name"] for item in wanted[kind]}
         for item in awx.list(f"{path}/") if names else []:
@@ -39,4 +45,40 @@ def namesakes(awx: Awx, wanted: Mapping[str, list[dict]], organization: str) -> 
                     f"{kind.replace('_', ' ')} {item['name']}: {whose} has one of that name, and the modules of awx.awx look it up "
                     "by its name alone: rename one of the two"
                 )
+            elif (
+                kind == "credential" and item["name"] in names and named(item, "credential_type") != types[item["name"]]
+            ):
+                found.append(
+                    f"credential {item['name']}: AWX has one of that name of the type {named(item, 'credential_type')}, and would keep "
+                    f"it beside that of the type {types[item['name']]}: remove it in AWX first, or take another name"
+                )
+    return found
+
+
+def shared(there: There, wanted: Mapping[str, list[dict]], organization: str) -> list[str]:
+    """Find what is wanted by a name that is one in all of AWX, and that another organization has taken.
+
+    Args:
+        there: from ``state.read``.
+        wanted: ``Wanted.found``.
+        organization: the one that is to have it.
+
+    Returns:
+        a line for each.
+    """
+    hints = {
+        "execution_environment": "give yours another one in awx_execution_environment.name",
+        "credential_type": "give yours another one (in awx_clusters it is the name of the host)",
+    }
+    found = []
+    for kind, hint in hints.items():
+        for item in wanted[kind]:
+            has = there[kind].get(item["name"])
+            if has is None:
+                continue
+            marked = MARK.search(has.get("description") or "")
+            owner = named(has, "organization") if has.get("organization") else marked[1] if marked else organization
+            if owner != organization:
+                what = f"{kind.replace('_', ' ')} {item['name']}"
+                found.append(f"{what}: the organization {owner} has it, and all of AWX has one of that name: {hint}")
     return found

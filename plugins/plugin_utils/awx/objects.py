@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import schedules, teams, templates, workflows
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import prompts, schedules, teams, templates, workflows
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import KINDS, Surroundings
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -114,13 +114,13 @@ class Wanted(Surroundings):
             for label in labels:
                 self._label(label)
             notify, told = self._notify(path, entry)
-            if wrong := templates.problem(entry.get("survey") or []):
+            if wrong := templates.problem(entry.get("survey") or [], self.clusters):
                 self.problems.add(f"{path}.survey", entry["survey"], wrong)
                 continue
             item = templates.job_template(name, entry, self.clusters)
             item |= {"description": self._described(entry.get("description", "")), "project": project}
             item |= {"inventory": inventory, "credentials": credentials, "labels": labels, "notify": notify}
-            item |= {"execution_environment": self.environment} if self.environment else {}
+            item |= {"execution_environment": self.environment}
             needs = [("project", project), ("inventory", inventory), *(("credential", one) for one in credentials)]
             needs += [("execution_environment", self.environment)] if self.environment else []
             groups = [one for one in item["instance_groups"] if one in values["instance_groups"]]
@@ -163,7 +163,7 @@ class Wanted(Surroundings):
         # No variable says these. Variables of a workflow would beat what its nodes hand on, such as what was approved.
         item |= {"allow_simultaneous": False, "extra_vars": {}, "scm_branch": ""}
         item |= {"ask": {word: word in (entry.get("ask") or ()) for word in ("limit", "variables")}}
-        if wrong := templates.problem(entry.get("survey") or []):
+        if wrong := templates.problem(entry.get("survey") or [], self.clusters):
             self.problems.add(f"awx_workflows.{name}.survey", entry["survey"], wrong)
             return
         item |= templates.survey(name, entry.get("survey") or [], self.clusters)
@@ -188,7 +188,7 @@ class Wanted(Surroundings):
             rule = entry.get("rrule")
             try:
                 rule = (
-                    schedules.given(rule)
+                    schedules.given(rule.strip())
                     if rule
                     else schedules.rrule(
                         entry.get("at") or "", entry.get("days") or (), entry.get("time_zone") or "UTC"
@@ -200,7 +200,12 @@ class Wanted(Surroundings):
             item = {"name": name, "unified_job_template": entry["template"], "rrule": rule}
             item |= {"enabled": bool(entry.get("enabled", True)), "extra_data": entry.get("extra_vars") or {}}
             item |= {"limit": entry.get("limit") or "", "description": self._described()}
-            self._add("schedule", item, (self._kind_of(entry["template"]), entry["template"]))
+            kind = self._kind_of(entry["template"])
+            for template in self.found[kind]:
+                if template["name"] == entry["template"]:
+                    for wrong in prompts.problems(template, f"awx_{kind}s", item["limit"], item["extra_data"]):
+                        self.problems.add(path, entry, wrong)
+            self._add("schedule", item, (kind, entry["template"]))
 
     def _teams(self) -> None:
         kinds = ("project", "inventory", "job_template", "workflow")

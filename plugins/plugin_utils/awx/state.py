@@ -45,7 +45,9 @@ def read(awx: Awx, organization: str) -> dict[str, dict[str, dict]]:
     for item in awx.list("organizations/", name=organization):
         found["organization"][item["name"]] = item
         for kind, path in OWNED.items():
-            found[kind] = {one["name"]: one for one in awx.list(f"{path}/", organization=item["id"])}
+            of_it = awx.list(f"{path}/", organization=item["id"])
+            # AWX removes an inventory some time after it was told to.
+            found[kind] = {one["name"]: one for one in of_it if not one.get("pending_deletion")}
     for inventory in found["inventory"].values():
         for one in awx.list("inventory_sources/", inventory=inventory["id"]):
             _note(found, "inventory_source", one | {"inventory": inventory["name"]})

@@ -15,6 +15,17 @@ ASKS = (
     *("forks", "instance_groups", "job_slice_count", "tags", "skip_tags", "labels", "timeout"),
 )
 
+# Types of a survey's questions, to the types of their defaults.
+OF_CHOICES = ("multiplechoice", "multiselect")
+TYPES = {**dict.fromkeys(("text", "textarea", "password", *OF_CHOICES), str), "integer": int, "float": float}
+WORDS = {str: "text (in quotes)", int: "a whole number", float: "a number with a point"}
+# What no variable says: another inventory or image at launch would reach other clusters, or run other code.
+FIXED: dict[str, Any] = {
+    **dict.fromkeys(("scm_branch", "job_tags", "skip_tags"), ""),
+    "verbosity": 0,
+    **dict.fromkeys(("ask_inventory_on_launch", "ask_execution_environment_on_launch"), False),
+}
+
 
 def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dict:
     """Compute one job template, but for what it refers to.
@@ -29,6 +40,7 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
     """
     forks = entry.get("forks", min(MOST_FORKS, len(clusters.hosts)))
     found = {
+        **FIXED,
         "name": name,
         "playbook": entry["playbook"],
         "job_type": "check" if entry.get("check") else "run",
@@ -81,17 +93,60 @@ def survey(name: str, questions: list[Mapping[str, Any]], clusters: Clusters) ->
     """
     if not questions:
         return {"survey_enabled": False}
-    spec = [dict(one) if "question_name" in one else _question(one, clusters) for one in questions]
+    spec = [_normal(one, clusters) for one in questions]
     return {"survey_enabled": True, "survey_spec": {"name": name, "description": "", "spec": spec}}
 
 
-def problem(questions: list[Mapping[str, Any]]) -> str:
-    """Say what is wrong with the questions of a survey, or nothing."""
+def problem(questions: list[Mapping[str, Any]], clusters: Clusters) -> str:
+    """Say what is wrong with the questions of a survey, or nothing; arguments as for :func:`survey`."""
+    seen: set[str] = set()
     for number, one in enumerate(questions, 1):
         needed = ("question", "variable") if "question" in one else ("question_name", "variable", "type", "required")
         if missing := [field for field in needed if field not in one]:
             return f"needs {', '.join(missing)} in question {number}"
+        written = _normal(one, clusters)
+        wrong = _wrong(written)
+        if written["variable"] in seen:
+            wrong = f"must have another variable than {written['variable']}, which an earlier question has,"
+        if wrong:
+            return f"{wrong} in question {number}"
+        seen.add(written["variable"])
     return ""
+
+
+def _wrong(one: Mapping[str, Any]) -> str:
+    """Say what is wrong with one question in the form of AWX, or nothing."""
+    kind, default = TYPES.get(one["type"]), one.get("default")
+    if kind is None:
+        return f"must have a type of {', '.join(TYPES)}, not {one['type']},"
+    if not isinstance(one["required"], bool):
+        return "must have true or false for required"
+    for limit in ("min", "max"):
+        if isinstance(one.get(limit), bool) or not isinstance(one.get(limit), int | None):
+            return f"must have a whole number for {limit}"
+    if default not in (None, "") and (isinstance(default, bool) or not isinstance(default, kind)):
+        return f"must have a default that is {WORDS[kind]}"
+    return _wrong_choices(one) if one["type"] in OF_CHOICES else ""
+
+
+def _wrong_choices(one: Mapping[str, Any]) -> str:
+    choices, defaults = one.get("choices") or [], (one.get("default") or "").splitlines()
+    if not choices:
+        return "needs choices"
+    if one["type"] == "multiplechoice" and len(defaults) > 1:
+        return "must have one default"
+    other = [default for default in defaults if default not in choices]
+    return f"must have a default of its choices, not {', '.join(other)}," if other else ""
+
+
+def _normal(one: Mapping[str, Any], clusters: Clusters) -> dict:
+    return normal(one) if "question_name" in one else _question(one, clusters)
+
+
+def normal(one: Mapping[str, Any]) -> dict:
+    """Give a question in the one form that is compared: choices as a list, where AWX takes text of a line for each as well."""
+    choices = one.get("choices")
+    return {**one, "choices": choices.splitlines()} if isinstance(choices, str) else dict(one)
 
 
 def _question(said: Mapping[str, Any], clusters: Clusters) -> dict:

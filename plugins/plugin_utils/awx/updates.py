@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,30 +11,42 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 
 # The end of it says what went wrong.
 SHOWN_CHARACTERS = 1000
+# An update that has not ended.
+FAILED = "it failed, and no job that needs it can start."
+GOING = ("new", "pending", "waiting", "running")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def why(awx: Awx, path: str, **query: Any) -> str:
-    """Tell why the last update of an object failed, in AWX's words.
+    """Tell why the last update of an object failed, in AWX's words, or that it has not ended.
 
     Args:
         awx: where it is. path: of the list that has the object. query: what finds it there.
 
     Returns:
-        what the task that failed said, or why the job did not start, or the end of its output.
+        a sentence with what the task that failed said, or why the job did not start, or the end of its output.
 
     Raises:
         Failure: AWX does not answer, or refuses.
     """
     found = awx.list(path, **query)
+    if found and found[0]["status"] in GOING:
+        return f"its update has not ended (status {found[0]['status']}). Look in AWX what it waits for; when it has ended, run this again"
     update = found[0]["related"].get("last_update") if found else None
     if not update:
-        return "AWX keeps nothing of it"
+        return f"{FAILED} AWX keeps nothing of it"
     for event in awx.list(f"{update}events/", event="runner_on_failed"):
         if text := _said(event.get("event_data", {}).get("res", {})):
-            return text
-    text = awx.get(update).get("job_explanation") or awx.get(f"{update}stdout/", format="json").get("content", "")
-    return _end(text) or "AWX says nothing of it"
+            return f"{FAILED} It says: {text}"
+    text = awx.get(update).get("job_explanation") or _output(awx, update)
+    return f"{FAILED} It says: {_end(text) or 'nothing'}"
+
+
+def _output(awx: Awx, update: str) -> str:
+    """Read the output of an update. In no other form AWX gives it as plain text within JSON: by itself it is HTML."""
+    form = {"format": "json", "content_format": "ansi", "content_encoding": "base64"}
+    content = awx.get(f"{update}stdout/", **form).get("content", "")
+    return base64.b64decode(content).decode("utf-8", "replace")
 
 
 def _said(result: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import kinds
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster, readable
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.defaults import BUILT_IN
 
 GROUP = "admissionregistration.k8s.io"
@@ -29,9 +29,11 @@ SILENT = frozenset(
         *(("autoscaling", "HorizontalPodAutoscaler"), ("networking.k8s.io", "Ingress")),
     )
 )
-# Fields of a Service about which it says nothing.
-PLAIN = frozenset(("type", "selector", "ports", "clusterIP", "internalTrafficPolicy", "publishNotReadyAddresses"))
-NOISY = "service.kubernetes.io/"
+# Of a Service, the fields and annotations about which it may say something (pkg/api/service/warnings.go).
+NOISY = frozenset(("externalIPs", "externalName", "loadBalancerIP", "loadBalancerSourceRanges", "trafficDistribution"))
+NOISY_NOTE = "service.kubernetes.io/"
+# Groups of custom resources with the ending of Kubernetes' own, whose kinds may warn, each in its way.
+CUSTOM = frozenset(("gateway.networking.k8s.io", "snapshot.storage.k8s.io"))
 
 
 class Admission:
@@ -43,9 +45,6 @@ class Admission:
         Args:
             cluster: where to look.
             namespaces: name of each to the live one; none where this credential can't see it.
-
-        Raises:
-            ApiError: the API server refuses more than the right to read them.
         """
         self.cluster, self.namespaces = cluster, namespaces
         found = cluster.parallel(self._listed, [*WEBHOOKS, *POLICIES])
@@ -57,7 +56,7 @@ class Admission:
         """Tell whether an object that is sent as it is surely comes through as it is, and without a word.
 
         Args:
-            item: the object.
+            item: the object, as it lives.
         """
         plural = self.cluster.resource(item["apiVersion"], item["kind"])["name"]
         if not self.seen or any(_matches(rule, plural) for rule in self.rules):
@@ -70,11 +69,15 @@ class Admission:
         return _silent(item)
 
     def _listed(self, kind: str) -> list[dict] | None:
-        """List what there is of a kind; none where this credential may not."""
-        for version in VERSIONS:
-            if self.cluster.resource(f"{GROUP}/{version}", kind):
-                return readable(self.cluster.list, f"{GROUP}/{version}", kind, None)
-        return []
+        """List what there is of a kind; none where that can't be known, by this credential or just now."""
+        try:
+            for version in VERSIONS:
+                if self.cluster.resource(f"{GROUP}/{version}", kind):
+                    return self.cluster.list(f"{GROUP}/{version}", kind, None)
+        except ApiError:
+            return None
+        # Webhooks every API server knows, policies not.
+        return None if kind in WEBHOOKS else []
 
 
 def _rules(item: Mapping) -> Iterable[Mapping]:
@@ -93,13 +96,20 @@ def _matches(rule: Mapping, plural: str) -> bool:
 def _silent(item: Mapping) -> bool:
     """Tell whether the API server surely says nothing of an object that is sent as it is."""
     group, spec = kinds.group_of(item["apiVersion"]), item.get("spec") or {}
-    if group not in BUILT_IN or (group, item["kind"]) in SILENT:
+    if group not in BUILT_IN:
+        return not group.endswith(".k8s.io") or group in CUSTOM
+    if (group, item["kind"]) in SILENT:
         return True
     if item["kind"] == "CronJob":
         return "TZ" not in spec.get("schedule", "")
     if item["kind"] == "Service":
         notes = item["metadata"].get("annotations") or {}
-        return spec.keys() <= PLAIN and spec.get("type") != "ExternalName" and not any(NOISY in key for key in notes)
+        return (
+            not NOISY & spec.keys()
+            and spec.get("sessionAffinity", "None") == "None"
+            and not any(NOISY_NOTE in key for key in notes)
+            and all(address == "None" or _canonical(address) for address in spec.get("clusterIPs") or [])
+        )
     if item["kind"] == "NetworkPolicy":
         return all(map(_canonical, _blocks(spec)))
     return False
@@ -118,7 +128,10 @@ def _blocks(spec: Mapping) -> Iterable[str]:
 
 
 def _canonical(address: str) -> bool:
+    """Tell whether an address or a range of them stands there as it is to be written, and is none of IPv4 in IPv6."""
     try:
-        return str(ipaddress.ip_network(address)) == address
+        found = ipaddress.ip_network(address)
     except ValueError:
         return False
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    return mapped is None and address in (str(found), str(found.network_address))

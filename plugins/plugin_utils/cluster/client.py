@@ -23,7 +23,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 try:
     # What it checks an object with, for modules of kubernetes.core, is a third of the client's import.
     sys.modules.setdefault("kubernetes_validate", None)  # type: ignore[arg-type]
-    from ansible_collections.kubernetes.core.plugins.module_utils.k8s.client import get_api_client
+    from ansible_collections.kubernetes.core.plugins.module_utils.k8s import client as k8s
     from ansible_collections.kubernetes.core.plugins.module_utils.k8s.exceptions import CoreException
     from kubernetes.client import ApiException
     from kubernetes.config import ConfigException
@@ -108,12 +108,14 @@ class Cluster:
 
         Args:
             connection: kubernetes.core's connection options (``kubeconfig``, ``context``, ``host``, ``api_key`` ...);
-                what is absent comes from ``K8S_AUTH_*``, as in kubernetes.core.
+                what is absent comes from ``K8S_AUTH_*``, as in kubernetes.core; ``require_tls`` as ``trust.required`` gives it.
 
         Raises:
-            Unreachable: no kubeconfig, context or host can be read.
+            Unreachable: no kubeconfig, context or host can be read, or no answer came.
+            Refused: it must be asked by TLS, and would not be. Nothing was sent to it.
         """
         self._connection = {key: value for key, value in connection.items() if value not in (None, "")}
+        self._require_tls = self._connection.pop("require_tls", False)
         self._resources: dict[str, dict[str, dict]] = {}
         self._discovered = False
         self.warnings: list[str] = []
@@ -122,7 +124,7 @@ class Cluster:
 
     def _connect(self) -> None:
         try:
-            self._api = within(CONNECTED_SECONDS, lambda: get_api_client(**self._connection)).client.client
+            self._api = within(CONNECTED_SECONDS, self._client)
         except urllib3.exceptions.HTTPError as error:
             raise _unanswered(f"{error.pool.host}:{error.pool.port}", error) from error
         except (ApiException, DynamicApiError) as error:
@@ -136,6 +138,13 @@ class Cluster:
         # kubernetes.core turns these off at its import; Ansible's workers turn them on again.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         trust.note(self._api.configuration)
+
+    def _client(self) -> Any:
+        """Do what kubernetes.core's ``get_api_client`` does, with a look at where it leads before the first request."""
+        configuration = k8s._create_configuration(k8s._create_auth_spec(**self._connection))
+        if self._require_tls:
+            trust.refuse_plain(configuration)
+        return k8s.create_api_client(configuration, **k8s._create_headers(**self._connection)).client
 
     @property
     def url(self) -> str:

@@ -59,6 +59,11 @@ def objects(rendered: Mapping, gitops: bool) -> list[dict]:
     ]
 
 
+def deployments(rendered: Mapping) -> list[dict]:
+    """Give the Deployments that a run applies."""
+    return [item for item in objects(rendered, is_gitops(rendered)) if item["kind"] == "Deployment"]
+
+
 def identity(rendered: Mapping) -> dict:
     """Say which cluster is meant, for ``plan.check_cluster``."""
     cluster = rendered["cluster"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import threading
 from dataclasses import dataclass, field
 
 import yaml
@@ -208,6 +209,9 @@ class Planner:
         # The live namespaces, as far as this credential can see them; and what an unchanged object meets on its way.
         self.namespaces: dict[str, dict] = {}
         self.admission: Admission | None = None
+        # The Applications that objects name, and who asks for one: all at once, for the same.
+        self.applications: dict[tuple, dict | None] = {}
+        self.asking = threading.Lock()
 
     def make(self) -> Plan:
         """Work the plan out; writes nothing.
@@ -215,7 +219,7 @@ class Planner:
         Raises:
             Refused: with everything that is wrong.
         """
-        self.leftovers = Leftovers(self.cluster, self.options)
+        self.leftovers, self.applications = Leftovers(self.cluster, self.options), {}
         plan = Plan(kinds=self.options["recorded"])
         wanted = self._known(plan)
         self._check_names(wanted)
@@ -481,8 +485,10 @@ class Planner:
 
     def _is_settled(self, item: dict, live: dict, adoptable: list[str]) -> bool:
         """Tell whether a dry run would surely say that there is nothing to change."""
-        known = self.admission and self.admission.passes(item)
-        return bool(known) and settled.holds(item, live, self.manager, adoptable)
+        # In this order: of the live object it is known that it is well-formed, and it has what others set.
+        return bool(
+            self.admission and settled.holds(item, live, self.manager, adoptable) and self.admission.passes(live)
+        )
 
     def _holders(self, live: dict | None, error: ApiError) -> str:
         """Name those whose fields are left alone, where what they set may be what stands against ours."""
@@ -593,7 +599,10 @@ class Planner:
         if name in released and namespace == self.options["argocd_namespace"]:
             return []
         named = {"apiVersion": ARGOCD, "kind": "Application", "metadata": {"namespace": namespace, "name": name}}
-        application = readable(self.cluster.get, named)
+        with self.asking:
+            if (namespace, name) not in self.applications:
+                self.applications[namespace, name] = readable(self.cluster.get, named)
+        application = self.applications[namespace, name]
         if not application or not _syncs(application):
             return []
         return [

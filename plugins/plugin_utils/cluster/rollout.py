@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import parking, volumes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
@@ -154,7 +154,7 @@ class Watch:
             try:
                 self.alive()
                 rest = [item for item in items if describe(item) not in done]
-                for item, live in zip(rest, self._read(rest), strict=True):
+                for item, live in zip(rest, self.read(rest), strict=True):
                     self._look(item, live, done, started)
                 answered = time.monotonic()
             except (Unreachable, ApiError) as error:
@@ -173,8 +173,12 @@ class Watch:
             time.sleep(pause)
             pause = min(pause * 1.3, 3)
 
-    def _read(self, items: list[dict]) -> list[dict | None]:
-        """Read Deployments: several by one list of ours, and alone what that has not."""
+    def read(self, items: list[dict]) -> list[dict | None]:
+        """Read Deployments: several by one list of ours, and alone what that has not.
+
+        Args:
+            items: the Deployments (apiVersion, kind, metadata), of one namespace.
+        """
         listed = {}
         if len(items) > 1 and self.may_list:
             namespace = items[0]["metadata"]["namespace"]
@@ -354,6 +358,36 @@ def handed(rows: Sequence[dict]) -> list[dict]:
             {"workload": row["workload"], **counts, **texts, "answers": row["answers"], "parked": row["parked"]}
         )
     return found
+
+
+def known(items: Sequence[dict], live: Mapping[tuple, dict]) -> list[dict]:
+    """Give of Deployments that are rolled out what :func:`table` looks at, so that they need not be read again.
+
+    Args:
+        items: the Deployments that are wanted.
+        live: identity of each that was read to the live one.
+
+    Returns:
+        one for each item; nothing where any is not there, or not rolled out.
+    """
+    found = [live.get(identity(item)) for item in items]
+    return [
+        {
+            **{key: one[key] for key in ("apiVersion", "kind")},
+            "metadata": {
+                **{key: one["metadata"][key] for key in ("name", "namespace")},
+                "annotations": {
+                    key: value
+                    for key, value in (one["metadata"].get("annotations") or {}).items()
+                    if key.startswith(f"{PROJECT}/")
+                },
+            },
+            "spec": {key: one["spec"][key] for key in ("replicas", "selector")},
+            "status": {"readyReplicas": one["status"].get("readyReplicas", 0)},
+        }
+        for one in found
+        if one and all(other and is_complete(other) for other in found)
+    ]
 
 
 def table(cluster: Cluster, deployments: list[dict]) -> list[dict]:

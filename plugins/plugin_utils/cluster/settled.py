@@ -55,7 +55,8 @@ def holds(item: Mapping, live: Mapping, manager: str, adoptable: list[str]) -> b
     said = {key: value for key, value in item.items() if key not in ("apiVersion", "kind", "metadata")}
     if metadata := {key: item["metadata"][key] for key in METADATA if key in item["metadata"]}:
         said["metadata"] = metadata
-    return _Walk(kinds.group_of(item["apiVersion"]) in BUILT_IN).same(said, live, ours[0]["fieldsV1"], others, ())
+    books = ours[0]["fieldsV1"]
+    return bool(books) and _Walk(kinds.group_of(item["apiVersion"]) in BUILT_IN).same(said, live, books, others, ())
 
 
 class _Walk:
@@ -73,7 +74,7 @@ class _Walk:
             return {f"f:{key}" for key in wanted} == trie.keys() and all(
                 self.same(value, live[key], trie[f"f:{key}"], _below(others, f"f:{key}"), (*path, key))
                 if key in live
-                else self.built_in and (*path, key) == OMITTED and value == 0
+                else self.built_in and (*path, key) == OMITTED and value == 0 and not _below(others, f"f:{key}")
                 for key, value in wanted.items()
             )
         if isinstance(wanted, list) and isinstance(live, list):
@@ -83,7 +84,8 @@ class _Walk:
         return False
 
     def _leaf(self, wanted: Any, live: Any, others: list[Mapping], path: tuple) -> bool:
-        if wanted is None:
+        # Of a value that somebody else owns, too, each difference is a conflict: it is compared before defaults are filled in.
+        if wanted is None or (others and wanted != live):
             return False
         # Where somebody holds parts of it, it is not one value: it was empty when we applied it.
         if isinstance(wanted, dict | list) and wanted and any(others):
@@ -112,6 +114,10 @@ class _Walk:
         """Tell whether two values are one quantity, where a quantity stands."""
         resources = path[-3:-1] in (("resources", "requests"), ("resources", "limits"))
         if not self.built_in or not (resources or path[-2:] == ("emptyDir", "sizeLimit")):
+            return False
+        # It is rewritten within its format: 1Gi and 1073741824 are two values.
+        texts = str(wanted), str(live)
+        if texts[0].endswith("i") != texts[1].endswith("i") or any("e" in text.lower() for text in texts):
             return False
         try:
             return quantity.parse(wanted) == quantity.parse(live)

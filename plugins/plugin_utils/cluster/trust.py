@@ -21,13 +21,28 @@ def required(connection: Mapping) -> dict:
     Args:
         connection: ``platform_connection``.
 
-    Raises:
-        Refused: it is asked without TLS. Nothing was sent to it.
+    Returns:
+        it, with ``require_tls``: where it leads is known when the kubeconfig is read, and looked at by :func:`refuse_plain`.
     """
-    url = str(connection.get("host") or os.environ.get("K8S_AUTH_HOST") or "")
-    if urlsplit(url).scheme == "http":
-        raise Refused([REQUIRED.format(url=url)])
-    return {**connection, "validate_certs": True}
+    return {**connection, "validate_certs": True, "require_tls": True}
+
+
+def refuse_plain(configuration: Any) -> None:
+    """Refuse an API server that would be asked without TLS.
+
+    Args:
+        configuration: the Kubernetes client's.
+
+    Raises:
+        Refused: it would be.
+    """
+    if _plain(configuration.host):
+        raise Refused([REQUIRED.format(url=configuration.host)])
+
+
+def _plain(url: str) -> bool:
+    # Without a scheme (10.0.0.1:6443, api:6443), the HTTP client speaks plain HTTP.
+    return urlsplit(url).scheme != "https"
 
 
 def note(configuration: Any) -> None:
@@ -50,7 +65,7 @@ def unchecked(configuration: Any) -> str:
         a warning, or ``''`` where the API server's certificate is checked, or where nothing secret is sent (kubectl proxy).
     """
     url, sent = configuration.host.rstrip("/"), bool(configuration.auth_settings())
-    plain = urlsplit(url).scheme == "http"
+    plain = _plain(url)
     if (plain and not sent) or (not plain and configuration.verify_ssl):
         return ""
     lost = "the token goes to whoever answers there" if sent else "whoever answers there is believed"

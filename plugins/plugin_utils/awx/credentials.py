@@ -1,0 +1,71 @@
+"""What AWX would refuse of credentials and their types, before a module is told, whose own words a run has to hide; never writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import There, named
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import nearest
+
+
+def problems(awx: Awx, wanted: Wanted, there: There) -> list[str]:
+    """Hold credentials against the types that AWX has, and types against the credentials that use them.
+
+    Args:
+        awx: where AWX's own types are read.
+        wanted: what AWX is to have.
+        there: from ``state.read``.
+
+    Returns:
+        a line for each problem, without a secret.
+
+    Raises:
+        Failure: AWX does not answer, or refuses.
+    """
+    found = _types_in_use(wanted, there)
+    own = [item for item in wanted.found["credential"] if "cluster" not in item]
+    if not own:
+        return found
+    types = {item["name"]: item["inputs"] for item in awx.list("credential_types/", managed="true")}
+    types |= {name: item["inputs"] for name, item in there["credential_type"].items()}
+    types |= {item["name"]: item["inputs"] for item in wanted.found["credential_type"]}
+    for item in own:
+        path, kind = f"awx_credentials.{item['name']}", item["credential_type"]
+        if kind not in types:
+            hint = nearest(kind, types)
+            meant = f"did you mean {hint}?" if hint else f"it has {', '.join(sorted(types))}"
+            found.append(f"{path}.type is {kind!r}: AWX has no credential type of that name, {meant}")
+            continue
+        given = wanted.secrets["credential", item["name"]]["inputs"]
+        found += [f"{path}.inputs{line}" for line in _inputs(types[kind], given, kind)]
+    return found
+
+
+def _inputs(known: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> list[str]:
+    fields = {one["id"]: one for one in known.get("fields") or []}
+    found = []
+    for name, value in given.items():
+        if name not in fields:
+            found.append(f" has {name}: the type {kind} has {', '.join(fields) or 'none'}")
+        elif not isinstance(value, bool if fields[name].get("type") == "boolean" else str):
+            word = "true or false" if fields[name].get("type") == "boolean" else "text (in quotes)"
+            found.append(f".{name} must be {word}")
+    missing = [name for name in known.get("required") or [] if given.get(name) in (None, "")]
+    return found + ([f" needs {', '.join(missing)} for the type {kind}"] if missing else [])
+
+
+def _types_in_use(wanted: Wanted, there: There) -> list[str]:
+    """AWX takes no other inputs of a type while there are credentials of it."""
+    found = []
+    for item in wanted.found["credential_type"]:
+        name, has = item["name"], there["credential_type"].get(item["name"])
+        users = [one for one, credential in there["credential"].items() if named(credential, "credential_type") == name]
+        if has and users and has["inputs"] != item["inputs"]:
+            found.append(
+                f"credential type {name}: its inputs are to change, which AWX refuses while it is in use (by {', '.join(users)}): "
+                "make a type of another name, or remove these credentials in AWX first"
+            )
+    return found
