@@ -177,6 +177,17 @@ def test_the_first_run_makes_all_of_it(made):
     assert awx.one("teams", name="leads")["id"] not in roles["execute_role"]["teams"]
 
 
+def test_a_run_looks_at_the_user_the_connection_and_the_types_of_awx_first(made):
+    first = next(number for number, request in enumerate(made.requests) if request.method != "GET")
+    before = {request.path: request.query for request in made.requests[:first]}
+    assert "me/" in before
+    assert {"managed": "true"}.items() <= before["credential_types/"].items()
+    for output in (made.checked, made.output):
+        assert f"awx_connection.host is {made.awx.url}: the token or password and all secrets go there" in " ".join(
+            output.split()
+        )
+
+
 def test_secrets_reach_awx_and_nothing_else(made):
     # Each run's output is looked at; this one's was told at the third level of verbosity.
     assert "task path" in made.output

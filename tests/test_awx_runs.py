@@ -173,6 +173,48 @@ def test_what_the_inventory_says_no_more_is_emptied_or_told_to_be_removed_by_han
     assert awx.one("job_templates", name="diff")["execution_environment"] == ee
 
 
+def test_what_a_workflow_has_beside_the_inventory_is_taken_away(awx):
+    one = awx.one("workflow_job_templates", name="deploy with approval")
+    one |= {"allow_simultaneous": True, "limit": "a", "scm_branch": "x", "extra_vars": '{"apply_approved": {}}'}
+    plan, _ = awx_role.run(awx, TWO, GIVEN)
+    fields = "limit, allow_simultaneous, extra_vars, scm_branch"
+    assert plan.lines == [f"update workflow job template deploy with approval: {fields}"]
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):
+    given = merge(GIVEN, {"awx_schedules": {"nightly": {"limit": "a"}}})
+    assert awx.one("schedules", name="nightly")["limit"] is None
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == ["update schedule diff / nightly: limit"]
+    assert awx.one("schedules", name="nightly")["limit"] == ""
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+def test_a_team_that_may_less_loses_what_it_had(awx):
+    def has(team: str, role: str) -> list[str]:
+        number = awx.one("teams", name=team)["id"]
+        of = [one["of"] for one in awx.roles.values() if one["role_field"] == f"{role}_role" and number in one["teams"]]
+        return sorted(awx.objects[kind][one]["name"] for kind, one in of)
+
+    # Somebody else's, and another right than the role grants: both stay.
+    where = {field: awx.one("job_templates", name="plan")[field] for field in ("project", "inventory", "playbook")}
+    theirs = awx.add("job_templates", name="theirs", **where)["id"]
+    plan = awx.one("job_templates", name="plan")["id"]
+    for one in awx.roles.values():
+        if (one["of"][1], one["role_field"]) in ((theirs, "execute_role"), (plan, "admin_role")):
+            one["teams"] = [*one["teams"], awx.one("teams", name="ops")["id"]]
+    given = {**GIVEN, "awx_teams": {"ops": {"role": "viewer"}, "bosses": {"role": "approver", "workflows": []}}}
+    told, _ = awx_role.run(awx, TWO, given)
+    assert told.lines == [
+        "revoke execute from ops: job template plan, job template preflight, job template diff and 6 more",
+        "revoke approval from bosses: workflow job template deploy with approval, workflow job template evaluate",
+    ]
+    assert (has("ops", "execute"), has("ops", "admin"), has("bosses", "approval")) == (["theirs"], ["plan"], [])
+    assert "deploy" in has("ops", "read")
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_a_new_variant_is_a_new_choice(awx):
     more = Clusters(TWO.hosts, TWO.urls, [*TWO.servers, "chat"], TWO.variants, TWO.rollout_seconds)
     assert awx_role.run(awx, more, GIVEN, check=True)[0].lines == ["update job template park: survey_spec"]
@@ -315,12 +357,13 @@ def test_a_workflow_that_changes_never_starts_a_node_without_those_before_it(awx
 
 
 def test_what_a_node_has_no_longer_is_gone_in_awx_too(awx):
-    more = {"report": {"all_parents": True, "limit": "a"}, "deploy": {"extra_vars": {"apply_wait": True}}}
-    given = flow(more)
+    given = flow({"report": {"all_parents": True, "limit": "a"}, "diff": {"extra_vars": {"diff_fail": "true"}}})
+    given["awx_workflows"]["deploy with approval"]["ask"] = []
     awx_role.run(awx, TWO, given)
     assert awx_role.run(awx, TWO, given)[0].lines == []
     plan, _ = awx_role.run(awx, TWO, GIVEN)
     assert f"replace {FLOW} report: limit, all_parents_must_converge" in plan.lines
+    assert f"replace {FLOW} diff: extra_data" in plan.lines
     report = awx.one("workflow_job_template_nodes", identifier="report")
     assert (report["limit"], report["all_parents_must_converge"]) == (None, False)
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []

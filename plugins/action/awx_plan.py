@@ -14,7 +14,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clu
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes, shared
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key, word
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs, written
@@ -117,7 +117,7 @@ class ActionModule(Action):
             self.tell("AWX has everything as the inventory says")
         for kind, items in compared.dropped.items():
             for item in items:
-                name = f"{comparison.word(kind)} {key(kind, item)}"
+                name = f"{word(kind)} {key(kind, item)}"
                 if prune:
                     self.tell_change([f"remove {name}"])
                 else:

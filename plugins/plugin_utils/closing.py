@@ -37,24 +37,19 @@ class Cluster:
     failure: str = ""
 
     def add(self, result: Mapping[str, Any]) -> None:
-        """Count the changes that a task's result names; one may say that the API server is gone, though it did not fail (``failed_when``)."""
-        self._note(result)
+        """Count the changes that a task's result names."""
         if isinstance(found := result.get("changes"), Sequence):
             self.changes = (self.changes or 0) + len(found)
 
     def fail(self, result: Mapping[str, Any]) -> None:
         """Keep why a task failed."""
-        self._note(result)
+        # What fails after that (a module in its own words, a rescue) does not know it.
+        self.answers = self.answers and result.get("answers") is not False
         text = str(result.get("msg") or result.get("censored") or "the task failed").strip()
         first, *more = text.removeprefix(f"cluster {self.name}: ").splitlines()
         # Of several problems, the first.
         told = " ".join(" ".join((first, *more[: first.endswith(":")])).split())
         self.failure = told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
-
-    def _note(self, result: Mapping[str, Any]) -> None:
-        # What fails after that (a module's own words, a rescue) does not know it.
-        if result.get("answers") is False:
-            self.answers = False
 
     @property
     def result(self) -> str:

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import nodes
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import nodes, rights
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms, There, differing, named
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key, word
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import KINDS, mark
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.teams import FIELDS
 
-WORDS = {"workflow": "workflow job template", "node": "workflow node"}
 # What is removed, and in which order: what refers to something goes before it. AWX removes no label, and a grant with its team; nodes are
 # a part of their workflow. An
 # instance group has no description, so nobody knows whose it is, and the organization is never removed.
@@ -20,6 +18,10 @@ REMOVED = (
     *("schedule", "workflow", "job_template", "inventory_source", "inventory", "project", "team"),
     *("notification_template", "execution_environment", "credential", "credential_type"),
 )
+# What is more than an object and its fields.
+PARTS = {"node": nodes.changes, "grant": rights.changes}
+# What answers the prompts of templates.
+ANSWERS = ("workflow", "schedule")
 # What of a project or a source shows that AWX does not have its files: nothing that needs them can start.
 NOT_READ = ("failed", "error", "canceled", "never updated")
 # What the modules of awx.awx can't empty: without a name they look up no object, and leave what is there.
@@ -33,7 +35,8 @@ class Comparison:
 
     Attributes:
         calls: kind to the objects that differ, for which the modules are called; of a project or a source, ``unread`` says whether
-            AWX is to try again to read it. Of nodes also those that are removed or lose links before (``nodes.changes``).
+            AWX is to try again to read it. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
+            grants those that are taken back (``rights.changes``).
         lines: what is to be created, updated and granted, one object a line.
         by_hand: what the inventory no longer says of an object and the modules can't empty, one object a line.
         dropped: kind to what is there, made by the role, and no longer wanted, by what names it.
@@ -58,22 +61,19 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
     """
     ours = mark(wanted.organization)
     found = Comparison(dropped=_dropped(wanted.found, there, ours))
-    granted: dict[str, set[int]] = {}
     for kind, items in wanted.found.items():
-        if kind == "node":
-            lines, calls = nodes.changes(items, there, forms)
+        if kind in PARTS:
+            lines, calls = PARTS[kind](wanted.found, there, forms)
             found.lines += lines
             found.calls |= calls
             continue
         for item in items:
             name = key(kind, item)
             has = there[kind].get(name)
-            if kind == "grant":
-                line = _grant(item, there, forms, granted)
-            elif has is None:
+            if has is None:
                 line = f"create {word(kind)} {name}"
             else:
-                fields = _differing(kind, item, has, forms, wanted.secrets.get((kind, name), {}))
+                fields = differing(item, forms.form(kind, has), wanted.secrets.get((kind, name), {}))
                 stay = (
                     [] if kind == "instance_group" else [one for one in NOT_EMPTIED if one in fields and not item[one]]
                 )
@@ -85,40 +85,21 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                     line += " (this role has not made it)"
             if line:
                 found.lines.append(line)
-                found.calls[kind].append({name: value for name, value in item.items() if name != "needs"})
+                left = {"needs"}
+                if kind in ANSWERS:
+                    # An empty text is sent only where there is another: AWX takes it for an answer, over the template's own.
+                    left |= {
+                        name for name, value in item.items() if value == "" and name not in (fields if has else ())
+                    }
+                found.calls[kind].append({name: value for name, value in item.items() if name not in left})
                 found.calls[kind][-1] |= (
                     {"unread": _unread(kind, has)} if kind in ("project", "inventory_source") else {}
                 )
     return found
 
 
-def word(kind: str) -> str:
-    """Name a kind as AWX does."""
-    return WORDS.get(kind, kind.replace("_", " "))
-
-
 def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:
     return kind in ("project", "inventory_source") and has is not None and has.get("status") in NOT_READ
-
-
-def _differing(kind: str, item: dict, has: Mapping[str, Any], forms: Forms, secret: Mapping[str, Any]) -> list[str]:
-    return differing(item, forms.form(kind, has), secret)
-
-
-def _grant(item: Mapping[str, Any], there: There, forms: Forms, granted: dict[str, set[int]]) -> str:
-    """Word a grant of which something is missing, or give an empty text."""
-    team = there["team"].get(item["team"])
-    if team and item["team"] not in granted:
-        granted[item["team"]] = forms.grants(team)
-    has = granted.get(item["team"], set())
-    missing = []
-    for option, kind in FIELDS.items():
-        for name in item.get(option, ()):
-            object_roles = there[kind].get(name, {}).get("summary_fields", {}).get("object_roles", {})
-            if object_roles.get(f"{item['role']}_role", {}).get("id") not in has:
-                missing.append(f"{word(kind)} {name}")
-    shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-    return f"grant {item['role']} to {item['team']}: {shown}" if missing else ""
 
 
 def _dropped(wanted: Mapping[str, list[dict]], there: There, ours: str) -> dict[str, list]:

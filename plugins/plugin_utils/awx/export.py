@@ -217,6 +217,8 @@ class Export:
             found[name] = {"description": self._description(form), "ask": ask, "nodes": nodes}
             found[name] |= {"labels": self._further(form)} if self._further(form) else {}
             found[name] |= {"limit": form["limit"]} if form["limit"] else {}
+            beyond = {"variables": "extra_vars", "a branch": "scm_branch", "concurrent jobs": "allow_simultaneous"}
+            self.missing += [f"{what} of the workflow {name}" for what, field in beyond.items() if form[field]]
             survey = form.get("survey_spec", {}).get("spec")
             found[name] |= {"survey": survey} if survey else {}
         for name in specs.catalogue("awx", "workflows"):

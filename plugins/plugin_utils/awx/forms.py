@@ -44,7 +44,7 @@ SAME: dict[str, tuple[str, ...]] = {
         *("name", "description", "playbook", "job_type", "diff_mode", "limit", "forks", "job_slice_count", "timeout"),
         *("allow_simultaneous", "survey_enabled", *FIXED),
     ),
-    "workflow": ("name", "description", "survey_enabled"),
+    "workflow": ("name", "description", "survey_enabled", "allow_simultaneous"),
     "schedule": ("name", "description", "rrule", "enabled", "unified_job_template"),
     "team": ("name", "description"),
     "credential": ("name", "description", "inputs"),
@@ -153,7 +153,9 @@ class Forms:
     def _workflow(self, item: Mapping[str, Any]) -> dict:
         path = "workflow_job_templates"
         return {
-            "limit": item["limit"] or None,
+            "limit": item["limit"] or "",
+            "scm_branch": item["scm_branch"] or "",
+            "extra_vars": yaml.safe_load(item["extra_vars"] or "{}") or {},
             "labels": self._names(item, path, "labels"),
             "ask": {word: item[f"ask_{word}_on_launch"] for word in ("limit", "variables")},
             "notify": self._notify(item, path, (*NOTIFY, "approvals")),
@@ -161,7 +163,7 @@ class Forms:
         }
 
     def _schedule(self, item: Mapping[str, Any]) -> dict:
-        return {"limit": item["limit"] or None, "extra_data": item["extra_data"]}
+        return {"limit": item["limit"] or "", "extra_data": item["extra_data"]}
 
 
 def named(item: Mapping[str, Any], field: str) -> str:

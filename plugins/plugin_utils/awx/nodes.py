@@ -19,11 +19,11 @@ REMOVED, UNLINKED = "node_removed", "node_unlinked"
 Edge = tuple[str, str, str]
 
 
-def changes(wanted: list[dict], there: There, forms: Forms) -> tuple[list[str], dict[str, list[dict]]]:
+def changes(wanted: Mapping[str, list[dict]], there: There, forms: Forms) -> tuple[list[str], dict[str, list[dict]]]:
     """Compare the nodes of workflows that are wanted with those that are there.
 
     Args:
-        wanted: of ``workflows.nodes``, each twice.
+        wanted: of ``objects.Wanted.found``; its nodes as ``workflows.nodes`` gives them.
         there: from ``state.read``.
         forms: of what is there.
 
@@ -35,9 +35,9 @@ def changes(wanted: list[dict], there: There, forms: Forms) -> tuple[list[str], 
         Failure: AWX does not answer, or refuses.
     """
     of: dict[str, list[dict]] = {}
-    for item in wanted:
+    for item in wanted["node"]:
         of.setdefault(key("node", item), []).append(item)
-    flows = {item["workflow"] for item in wanted}
+    flows = {item["workflow"] for item in wanted["node"]}
     has = {name: forms.nodes(item) for name, item in there["node"].items() if item["workflow"] in flows}
     edges, wanted_edges = _edges(has), _edges(of)
     gone = _gone(of, has, edges, wanted_edges)
@@ -53,7 +53,7 @@ def changes(wanted: list[dict], there: There, forms: Forms) -> tuple[list[str], 
         "node": [],
     }
     fields: dict[str, list[str]] = {}
-    for item in wanted:
+    for item in wanted["node"]:
         name = key("node", item)
         if name in gone or name not in has:
             different = True

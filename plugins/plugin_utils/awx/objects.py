@@ -17,6 +17,14 @@ UNIFIED = ("project", "inventory_source", "job_template", "workflow")
 NOTIFY = ("started", "success", "error")
 
 
+WORDS = {"workflow": "workflow job template", "node": "workflow node"}
+
+
+def word(kind: str) -> str:
+    """Name a kind as AWX does."""
+    return WORDS.get(kind, kind.replace("_", " "))
+
+
 def key(kind: str, item: Mapping[str, Any]) -> str:
     """Name an object among those of its kind, as a person would."""
     if kind == "node":
@@ -151,7 +159,9 @@ class Wanted(Surroundings):
         labels = list(dict.fromkeys([*values["labels"], *(entry.get("labels") or [])]))
         for label in labels:
             self._label(label)
-        item |= {"labels": labels, "limit": entry.get("limit")}
+        item |= {"labels": labels, "limit": entry.get("limit") or ""}
+        # No variable says these. Variables of a workflow would beat what its nodes hand on, such as what was approved.
+        item |= {"allow_simultaneous": False, "extra_vars": {}, "scm_branch": ""}
         item |= {"ask": {word: word in (entry.get("ask") or ()) for word in ("limit", "variables")}}
         if wrong := templates.problem(entry.get("survey") or [], self.clusters):
             self.problems.add(f"awx_workflows.{name}.survey", entry["survey"], wrong)
@@ -189,7 +199,7 @@ class Wanted(Surroundings):
                 continue
             item = {"name": name, "unified_job_template": entry["template"], "rrule": rule}
             item |= {"enabled": bool(entry.get("enabled", True)), "extra_data": entry.get("extra_vars") or {}}
-            item |= {"limit": entry.get("limit"), "description": self._described()}
+            item |= {"limit": entry.get("limit") or "", "description": self._described()}
             kind = self._kind_of(entry["template"])
             for template in self.found[kind]:
                 if template["name"] == entry["template"]:

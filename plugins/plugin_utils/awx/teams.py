@@ -12,6 +12,8 @@ FIELDS = {
     "projects": "project",
     "inventories": "inventory",
 }
+# What is granted, and what a team that may less loses. Other roles are AWX's.
+ROLES = ("read", "execute", "approval")
 
 
 def grants(
