@@ -14,6 +14,7 @@ from test_leftovers import config_map, cron_job
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
 RANDOM_EDITS, RANDOM_INPUTS = 100, 150
+HELM = {"fieldManager": "helm", "force": "true"}
 
 
 def test_of_a_platform_that_is_as_it_is_to_be_next_to_nothing_is_asked(platform):  # noqa: F811
@@ -81,6 +82,15 @@ def changed(rng, item):
     return found
 
 
+def rewritten(value, rewrite):
+    """Give a copy with each text in it rewritten."""
+    if isinstance(value, dict):
+        return {key: rewritten(one, rewrite) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rewritten(one, rewrite) for one in value]
+    return rewrite(value) if isinstance(value, str) else value
+
+
 def test_whatever_the_inventory_says_instead_the_plan_is_that_of_a_dry_run(platform):  # noqa: F811
     both, rng = Both({"kubeconfig": str(platform.kubeconfig)}, local(platform, **PLATFORM)), random.Random(1)
     for _ in range(RANDOM_INPUTS):
@@ -92,6 +102,13 @@ def test_whatever_the_inventory_says_instead_the_plan_is_that_of_a_dry_run(platf
     limits["cpu"] = f"{int(limits['cpu']) * 1000}m"
     both.fast.asked.clear()
     assert (both.compare(deployment), both.fast.asked) == (None, set())
+    # In another format they are another value, and of what another owns, too, each other word is a conflict.
+    both.cluster.request("PATCH", both.cluster.object_path(deployment), HELM, deployment, client.APPLY)
+    both.compare(deployment)
+    both.compare(rewritten(deployment, lambda text: str(1024**3) if text == "1Gi" else text))
+    nothing = {"apiVersion": "apps/v1", "kind": "Deployment"}
+    nothing["metadata"] = {key: deployment["metadata"][key] for key in ("name", "namespace")}
+    both.cluster.request("PATCH", both.cluster.object_path(deployment), HELM, nothing, client.APPLY)
     assert both.fast.cluster.warnings == both.full.cluster.warnings
 
 
