@@ -6,6 +6,7 @@ import signal
 import socket
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,18 @@ def test_nothing_listens_beyond_this_machine(cluster):
     assert listening
 
 
+def listening(port):
+    """Listen on a port, as soon as what was killed has let go of it."""
+    ends = time.monotonic() + 30
+    while True:
+        try:
+            return socket.create_server(("127.0.0.1", port))
+        except OSError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.05)
+
+
 def test_a_cluster_from_first_start_to_the_end(other_cluster, tmp_path):
     """One sequence, since each start takes seconds: up, a killed API server, a wedged one, a port in use, down."""
     with other_cluster.running():
@@ -164,7 +177,7 @@ def test_a_cluster_from_first_start_to_the_end(other_cluster, tmp_path):
         # After it was made, too: what has a dead component's port is named at once, and not after a minute.
         os.kill(other_cluster.processes()["etcd"], signal.SIGKILL)
         port = other_cluster.port + 10000
-        with socket.create_server(("127.0.0.1", port)):
+        with listening(port):
             refused = other_cluster.control("up", check=False)
         assert refused.returncode != 0
         name = other_cluster.env["CLUSTER_NAME"]
