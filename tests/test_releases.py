@@ -195,6 +195,7 @@ def test_a_record_that_cannot_be_written_stops_the_run_before_its_first_change(p
     finally:
         for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
             cluster.api("DELETE", f"{policies}/{kind}/none")
+        wait_until(lambda: not in_force())
     assert "Nothing was applied. the record of this release can't be written to namespace ml-models" in done.failed
     assert "no records" in done.failed
     assert place.data() == {"one": {"k": "v"}}
