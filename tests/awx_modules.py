@@ -1,16 +1,11 @@
 """Runs the modules of awx.awx in the test's own process, against a stand-in of AWX: a play would start an interpreter for each."""
 
-import contextlib
 import importlib
-import io
-import json
-import os
 import sys
 import types
 from pathlib import Path
-from unittest.mock import patch
 
-from ansible.module_utils import basic
+from awx_action import called
 from services import python_of
 
 
@@ -54,14 +49,4 @@ def run(awx, module: str, check: bool = False, login: bool = False, **arguments)
         else {"controller_oauthtoken": awx.token}
     )
     arguments = {"controller_host": awx.url, **access, **arguments, "_ansible_check_mode": check}
-    basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
-    basic._ANSIBLE_PROFILE = "legacy"
-    output = io.StringIO()
-    # No certificates: to load them at each request takes longer than the request.
-    with (
-        patch.dict(os.environ, SSL_CERT_FILE=os.devnull),
-        contextlib.redirect_stdout(output),
-        contextlib.suppress(SystemExit),
-    ):
-        main()
-    return json.loads(output.getvalue())
+    return called(main, arguments)
