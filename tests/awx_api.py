@@ -18,13 +18,14 @@ from urllib.parse import parse_qsl, urlsplit
 from awx_kinds import KINDS
 from awx_rules import PROMPTED, REQUIRED, SECRET, Refused, check_survey
 from awx_state import API, REVERSE, State
+from serving import Served
 
 VERSION = "24.6.1"
 EDGES = ("success_nodes", "failure_nodes", "always_nodes")
 LOST = Refused({"detail": "The requested resource could not be found."}, 404)
 
 
-class Awx(State, http.server.ThreadingHTTPServer):
+class Awx(State, Served):
     """Serves until the context ends.
 
     Attributes:
@@ -34,22 +35,11 @@ class Awx(State, http.server.ThreadingHTTPServer):
         forbidden: beginnings of paths below /api/v2/ to which the user may not write.
     """
 
-    daemon_threads = True
-
     def __init__(self, password: str = "awx-password", token: str = "awx-token"):
-        http.server.ThreadingHTTPServer.__init__(self, ("127.0.0.1", 0), Answer)
+        Served.__init__(self, Answer)
         State.__init__(self)
-        self.url = f"http://127.0.0.1:{self.server_port}"
         self.password, self.token, self.tokens = password, token, {token: 0}
         self.requests, self.log, self.forbidden, self.lock = [], [], set(), threading.Lock()
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.shutdown()
-        self.server_close()
 
     def calls(self) -> list[str]:
         """Each request in short: GET hosts/?inventory=&name=, PATCH hosts/N/."""

@@ -1,11 +1,12 @@
 """A stand-in for Hugging Face: it serves files at /ORG/NAME/resolve/REVISION/FILE, large ones by way of another host, as that does."""
 
 import http.server
-import threading
 from types import SimpleNamespace
 
+from serving import Served
 
-class HuggingFace(http.server.ThreadingHTTPServer):
+
+class HuggingFace(Served):
     """Serves until the context ends.
 
     Attributes:
@@ -14,22 +15,11 @@ class HuggingFace(http.server.ThreadingHTTPServer):
         seen: method, path and Authorization of each request.
     """
 
-    daemon_threads = True
-
     def __init__(self, files: dict, token: str = ""):
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(Answer)
         self.files, self.token, self.seen = files, token, []
-        self.url = f"http://127.0.0.1:{self.server_port}"
         # Another origin of the same server.
         self.storage = f"http://localhost:{self.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.shutdown()
-        self.server_close()
 
 
 class Answer(http.server.BaseHTTPRequestHandler):

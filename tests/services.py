@@ -11,13 +11,13 @@ import json
 import os
 import socket
 import subprocess
-import threading
 import time
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import urllib3
 from safetensors import serialize
+from serving import Served
 
 ROOT = Path(__file__).resolve().parent.parent
 BUCKET = "my-mlflow-artifacts"
@@ -223,7 +223,7 @@ def stop(process: subprocess.Popen) -> None:
         process.wait()
 
 
-class Proxy(http.server.ThreadingHTTPServer):
+class Proxy(Served):
     """Stands before a server and spoils its answers.
 
     Attributes:
@@ -232,20 +232,9 @@ class Proxy(http.server.ThreadingHTTPServer):
         seen: "METHOD path" of each request, in order.
     """
 
-    daemon_threads = True
-
     def __init__(self, upstream: str, spoil=None):
-        super().__init__(("127.0.0.1", 0), Relay)
+        super().__init__(Relay)
         self.upstream, self.spoil, self.seen = urlsplit(upstream), spoil, []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.shutdown()
-        self.server_close()
 
 
 class Relay(http.server.BaseHTTPRequestHandler):
