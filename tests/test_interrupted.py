@@ -43,7 +43,8 @@ def state(cluster) -> dict[str, dict]:
         rest = {k: v for k, v in item.items() if k not in ("metadata", "status", "apiVersion", "kind")}
         if kind == "Service":
             rest["spec"] = {k: v for k, v in rest["spec"].items() if k not in ADDRESSES}
-        entries = item["metadata"].get("managedFields", [])
+        # The status is the controllers', who write it when they come to it.
+        entries = [entry for entry in item["metadata"].get("managedFields", []) if entry.get("subresource") != "status"]
         managers = sorted({(entry["manager"], entry.get("subresource", "")) for entry in entries})
         found[key] = {"metadata": metadata, "managers": managers, **rest}
     return found
