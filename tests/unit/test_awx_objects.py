@@ -202,6 +202,22 @@ def test_a_timeout_covers_every_round_of_clusters():
     assert one(wanted(awx_job_templates={"deploy": {"timeout": 5}}), "job_template", "deploy")["timeout"] == 5
 
 
+@pytest.mark.parametrize(
+    ("entry", "rounds"),
+    [
+        ({"ask": ["limit"]}, 2),
+        ({"ask": ["variables"]}, 20),
+        ({"extra_vars": {"fleet_serial": [5]}}, 20),
+        ({"survey": [{"variable": "fleet_canary"}]}, 20),
+    ],
+)
+def test_a_timeout_leaves_time_for_waves_of_one_cluster_each_where_a_job_can_be_told_to_make_them(entry, rounds):
+    many = clusters.Clusters([f"c{n}" for n in range(20)], {}, [], [], 1000)
+    entry = {"playbook": "playbooks/site.yml", "timeout": {"rollouts": 1}, **entry}
+    entry["survey"] = [one | {"question": "Which"} for one in entry.get("survey", [])]
+    assert templates.job_template("deploy", entry, many)["timeout"] == rounds * 1000
+
+
 def test_the_slowest_deployment_decides_how_long_a_rollout_may_take():
     def deployment(seconds, replicas):
         spec = {"progressDeadlineSeconds": seconds, "replicas": replicas}
