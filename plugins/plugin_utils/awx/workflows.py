@@ -49,13 +49,16 @@ def _order(known: Mapping[str, Mapping]) -> list[str]:
     return list(graphlib.TopologicalSorter(after).static_order())
 
 
-def problems(workflow: str, entry: Mapping[str, Any], templates: set[str]) -> list[tuple[str, Any, str]]:
+def problems(
+    workflow: str, entry: Mapping[str, Any], templates: set[str], sliced: set[str]
+) -> list[tuple[str, Any, str]]:
     """Find what is wrong with the nodes of a workflow.
 
     Args:
         workflow: its name.
         entry: as for :func:`nodes`.
         templates: names of all job templates and workflows.
+        sliced: names of the job templates that have slices.
 
     Returns:
         for each the path below ``awx_workflows``, the value, and what it must be.
@@ -70,6 +73,10 @@ def problems(workflow: str, entry: Mapping[str, Any], templates: set[str]) -> li
             wrong.append((path, node, "needs either a template or an approval"))
         elif node.get("template") and node["template"] not in templates:
             wrong.append((f"{path}.template", node["template"], _named(templates)))
+        elif node.get("limit") and node.get("template") in sliced:
+            # AWX cuts the inventory, not what the limit leaves of it.
+            why = f"must be left out where {node['template']} has slices: one without a cluster of the limit fails"
+            wrong.append((f"{path}.limit", node["limit"], why))
         wrong += [
             (f"{path}.{link}", name, _named(set(known)))
             for link in LINKS
