@@ -471,7 +471,7 @@ def test_the_example_of_clusters_reads_what_a_credential_gives_to_a_job(host):
 
 @pytest.mark.parametrize(
     ("name", "checked"),
-    [("awx_job_id", False), ("awx_workflow_job_name", False), ("awx_user_name", False), ("awx_project_revision", False),
+    [("awx_job_id", False), ("awx_job_scm_branch", False), ("awx_workflow_job_name", False), ("awx_user_name", False), ("awx_project_revision", False),
      ("awx_inventory_id", False), ("awx_orgnization", True), ("awx_inventory", True), ("awx_project", True),
      ("awx_schedule", True), ("awx_job_template", True)],
 )  # fmt: skip
