@@ -137,9 +137,8 @@ class Wanted(Surroundings):
             self.workflows.pop("fleet", None)
         self._evaluation()
         known = {*self.templates, *self.workflows}
-        sliced = {name for name, entry in self.templates.items() if int(entry.get("slices") or 1) > 1}
         for name, entry in self.workflows.items():
-            wrong = workflows.problems(name, entry, known, sliced)
+            wrong = workflows.problems(name, entry, known, self.templates)
             for path, value, allowed in wrong:
                 self.problems.add(f"awx_workflows.{path}", value, allowed)
             if not wrong:
