@@ -302,8 +302,9 @@ def check_job_template(api, new, given, old):
         raise Refused({"playbook": ["Must select playbook for project."]})
     if new["playbook"] not in project["playbook_files"] and not project["allow_override"]:
         raise Refused({"playbook": ["Playbook not found for project."]})
-    if new["scm_branch"] and not project["allow_override"]:
-        raise Refused({"scm_branch": ["Project does not allow overriding branch."]})
+    for name in ("scm_branch", "ask_scm_branch_on_launch"):
+        if new[name] and not project["allow_override"]:
+            raise Refused({name: ["Project does not allow overriding branch."]})
     if not new["inventory"] and not new["ask_inventory_on_launch"]:
         raise Refused({"inventory": ["Must either set a default value or ask to prompt on launch."]})
     new["organization"] = project["organization"]
@@ -357,7 +358,8 @@ def answer(question: dict, data: dict, required: bool) -> str:
     if isinstance(value, bool) or not isinstance(value, kind):
         return f"Value {value} for '{name}' expected to be a {kind.__name__}."
     if question["type"] == "multiplechoice":
-        allowed = choices(question) + ([] if question["required"] else [""])
+        # An empty answer is none of them, of a question that may stay without one either.
+        allowed = choices(question)
         return "" if value in allowed else f"Value {value} for '{name}' expected to be one of {allowed}."
     size = len(value) if kind is str else value
     low, high = question.get("min"), question.get("max")
@@ -379,6 +381,9 @@ def check_survey(spec: dict) -> dict:
         if question["variable"] in seen:
             raise Refused({"error": f"'variable' '{question['variable']}' duplicated in survey question {number}."})
         seen.add(question["variable"])
+        for name in ("choices", "default") if question["type"] in ("multiplechoice", "multiselect") else ():
+            if isinstance(question.get(name), str):
+                question[name] = "\n".join(line for line in question[name].splitlines() if line.strip())
     return spec
 
 
@@ -402,7 +407,7 @@ def wrong_choices(one: dict) -> str:
     """What is wrong with a question's choices, or nothing."""
     if not one.get("choices"):
         return "must specify choices"
-    defaults = (one.get("default") or "").splitlines()
+    defaults = [line for line in (one.get("default") or "").splitlines() if line.strip()]
     if one["type"] == "multiplechoice" and len(defaults) > 1:
         return "Multiple Choice (Single Select) can only have one default value"
     return "" if set(defaults) <= set(choices(one)) else "Default choice must be answered from the choices listed"

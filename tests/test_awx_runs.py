@@ -418,6 +418,29 @@ def test_what_awx_could_not_read_is_read_again(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_a_project_whose_branch_has_moved_on_is_read_before_its_templates_are_written(awx):
+    project = awx.one("projects", name="modelyard")
+    # Gate's playbook is newer than the last update; without it AWX refuses any change of its template.
+    project["playbook_files"] = [one for one in project["playbook_files"] if one != "playbooks/gate.yml"]
+    given = merge(GIVEN, {"awx_job_templates": {"gate": {"timeout": 77}}})
+    plan, made = awx_role.run(awx, TWO, given)
+    assert plan.lines == ["update project modelyard: no playbooks/gate.yml yet", "update job template gate: timeout"]
+    assert [name for name, _ in made] == ["project modelyard", "job_template gate"]
+    # One that is fetched for the first time is waited for.
+    project.update(status="pending", playbook_files=[])
+    assert awx_role.run(awx, TWO, given)[0].lines == ["update project modelyard: no playbooks/diff.yml yet"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+def test_a_survey_in_lines_is_the_same_in_awx(awx):
+    question = {"question_name": "x", "variable": "x", "required": False, "type": "multiselect"}
+    question |= {"choices": "a\n\nb\n", "default": "a\nb\n"}
+    given = merge(GIVEN, {"awx_job_templates": {"diff": {"survey": [question]}}})
+    given["awx_schedules"] = {}
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure(awx):
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
     source = awx.one("inventory_sources", name="from Git")

@@ -295,6 +295,7 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_inventory": "cluster"}, "awx_inventory is 'cluster': must be one of awx_inventories, did you mean clusters?"),
         ({"awx_job_templates": {"dif": {"slices": 2}}}, "awx_job_templates.dif is {'slices': 2}: needs playbook, did you mean diff?"),
         ({"awx_job_templates": {"diff": {"ask": ["limits"]}}}, "awx_job_templates.diff.ask is 'limits': must be one of"),
+        ({"awx_job_templates": {"diff": {"ask": ["scm_branch"]}}}, "awx_job_templates.diff.ask is 'scm_branch': must be one of"),
         ({"awx_clusters": {"c": {"ca": "x", "token": "y"}}}, "awx_clusters.c is 'c': must be one of the hosts of the group clusters"),
         ({"awx_clusters": {"a": {"ca": "x", "token": ""}}}, "awx_clusters.a.token is '': must not be empty"),
         ({"awx_clusters": {"a": {"ca": "x", "token": "hush\nhush"}}}, "awx_clusters.a.token: must be of one line"),
@@ -312,6 +313,8 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
                 ({"type": "integer", "default": "3"}, "must have a default that is a whole number"),
                 ({"type": "integer", "min": "3"}, "must have a whole number for min"),
                 ({"type": "text", "default": True}, "must have a default that is text (in quotes)"),
+                ({"type": "text", "default": None}, "must have a default that is text (in quotes)"),
+                ({"type": "multiplechoice", "choices": [True, False]}, "must have choices that are text (in quotes)"),
             )
         ],
         ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, "type": "text"}] * 2}}}, "must have another variable than x, which an earlier question has, in question 2"),
