@@ -479,6 +479,20 @@ def test_a_text_that_the_inventory_dropped_is_gone_in_awx_too(awx):
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "awssns", "configuration": {"aws_region": "eu-central-1", "sns_topic_arn": "arn"}},
+        {"type": "slack", "configuration": {"token": "hush", "channels": ["#ml"]}},
+        {"type": "slack", "configuration": {"token": "hush", "channels": ["#ml"], "hex_color": "#ff0000"}},
+    ],
+)
+def test_what_awx_fills_in_of_a_notification_is_no_change(awx, given):
+    given = merge(GIVEN, {"awx_notifications": {"more": given}})
+    assert awx_role.run(awx, TWO, given)[0].lines == ["create notification template more"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"type": "Sorce Control"}, "awx_credentials.Git.type is 'Sorce Control': AWX has no credential type of that name, did you mean Source Control?"),
