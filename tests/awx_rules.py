@@ -173,7 +173,7 @@ def secret_fields(api, credential: dict) -> set:
 
 
 def check_credential(api, new, given, old):
-    """Refuse inputs that the type does not have; keep a secret that is sent back as it was shown."""
+    """Refuse inputs that the type does not have; keep a secret that is sent back as it was shown, and none that is empty."""
     kind = api.objects["credential_types"][new["credential_type"]]
     if not old and not any(given.get(owner) for owner in ("organization", "user", "team")):
         raise Refused({"detail": "Missing 'user', 'team', or 'organization'."})
@@ -189,6 +189,9 @@ def check_credential(api, new, given, old):
             if not old:
                 raise Refused({"inputs": {name: ["$encrypted$ is a reserved keyword"]}})
             new["inputs"][name] = old["inputs"].get(name, "")
+    new["inputs"] = {
+        name: value for name, value in new["inputs"].items() if value != "" or name not in secret_fields(api, new)
+    }
 
 
 def check_project(api, new, given, old):

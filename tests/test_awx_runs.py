@@ -283,6 +283,13 @@ def test_a_rotated_secret_of_a_notification_is_written_where_it_is_asked_for(awx
     assert awx.one("notification_templates", name="chat")["notification_configuration"]["password"] == "fresh"
 
 
+def test_a_secret_that_is_empty_is_no_change_and_empties_what_is_there(awx):
+    given = merge(GIVEN, {"awx_credentials": {"Git": {"inputs": {"password": "", "ssh_key_data": ""}}}})
+    assert awx_role.run(awx, TWO, given)[0].lines == ["update credential Git: inputs"]
+    assert awx.one("credentials", name="Git")["inputs"] == {"username": "git"}
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_another_url_of_a_cluster_is_noticed_without_rotation(awx):
     moved = Clusters(TWO.hosts, {**TWO.urls, "a": "https://a2"}, TWO.servers, TWO.variants, 1000)
     plan, _ = awx_role.run(awx, moved, GIVEN)
