@@ -185,6 +185,8 @@ def check_credential(api, new, given, old):
             raise Refused(
                 {"inputs": {name: [f"{type(value).__name__} is not of type '{known[name].get('type', 'string')}'"]}}
             )
+        if known[name].get("format") == "ssh_private_key" and value not in ("", SECRET) and "-----END " not in value:
+            raise Refused({"inputs": {name: [f"Invalid certificate or key: {value[:100]}..."]}})
         if value == SECRET:
             if not old:
                 raise Refused({"inputs": {name: ["$encrypted$ is a reserved keyword"]}})

@@ -505,6 +505,7 @@ def test_what_awx_fills_in_of_a_notification_is_no_change(awx, given):
         ({"type": "Sorce Control"}, "awx_credentials.Git.type is 'Sorce Control': AWX has no credential type of that name, did you mean Source Control?"),
         ({"inputs": {"user": "git"}}, "awx_credentials.Git.inputs has user: the type Source Control has username, password"),
         ({"inputs": {"username": 7}}, "awx_credentials.Git.inputs.username must be text (in quotes)"),
+        ({"inputs": {"ssh_key_data": "hush"}}, "awx_credentials.Git.inputs.ssh_key_data must be a private key, from its line BEGIN to its line END"),
         ({"type": "Vault", "inputs": {"vault_id": "x"}}, "awx_credentials.Git.inputs needs vault_password for the type Vault"),
         ({"type": "ours", "inputs": {}}, "awx_credentials.Git.inputs needs key for the type ours"),
         ({"type": "Vault"}, "credential Git: AWX has one of that name of the type Source Control, and would keep it beside that of the type Vault"),
