@@ -318,35 +318,43 @@ def flow(nodes: dict) -> dict:
             {"approve": None, "plan": {"success": ["deploy"]}},
             [
                 f"remove {FLOW} approve",
-                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "smoke", "deploy")),
+                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "report failure", "smoke", "deploy")),
                 f"update {FLOW} plan: success",
             ],
         ),
-        ({"smoke": None, "deploy": {"success": []}}, [f"remove {FLOW} smoke", f"update {FLOW} deploy: success"]),
+        (
+            {"smoke": None, "deploy": {"success": ["report"]}},
+            [f"remove {FLOW} smoke", f"replace {FLOW} report: {BEFORE}", f"update {FLOW} deploy: success"],
+        ),
         # A template becomes an approval: the module would rename the job template; and the other way round.
-        ({"smoke": {"template": None, "approval": "It works"}}, [f"replace {FLOW} smoke: template"]),
+        (
+            {"smoke": {"template": None, "approval": "It works"}},
+            [f"replace {FLOW} smoke: template", f"replace {FLOW} report: {BEFORE}"],
+        ),
         (
             {"approve": {"template": "diff", "approval": None}},
             [
                 f"replace {FLOW} approve: approval",
-                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "smoke", "deploy")),
+                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "report failure", "smoke", "deploy")),
             ],
         ),
         # Another link between two nodes, which AWX refuses beside the first.
         (
-            {"smoke": {"always": [], "success": ["report"]}},
-            [f"update {FLOW} smoke: success, always"],
+            {"smoke": {"always": ["report failure"], "failure": []}},
+            [f"update {FLOW} smoke: failure, always"],
         ),
         (
             {"deploy": {"success": [], "always": ["smoke"]}},
-            [f"replace {FLOW} smoke: {BEFORE}", f"update {FLOW} deploy: success, always"],
+            [
+                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "smoke")),
+                f"update {FLOW} deploy: success, always",
+            ],
         ),
         # The other direction, a circle beside the first.
         (
-            {"smoke": {"always": []}, "deploy": {"success": []}, "report": {"always": ["smoke"]}},
+            {"smoke": {"success": []}, "deploy": {"success": ["report"]}, "report": {"always": ["smoke"]}},
             [
-                f"replace {FLOW} smoke: {BEFORE}",
-                f"update {FLOW} report: always",
+                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "smoke")),
                 f"update {FLOW} deploy: success",
             ],
         ),
