@@ -48,7 +48,8 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
         "playbook": entry["playbook"],
         "job_type": "check" if entry.get("check") else "run",
         "diff_mode": bool(entry.get("check")),
-        "limit": entry.get("limit", ""),
+        # AWX keeps no space around a text.
+        "limit": (entry.get("limit") or "").strip(),
         "forks": forks,
         "job_slice_count": entry.get("slices", 1),
         "timeout": timeout_seconds(entry.get("timeout", 0), clusters, forks),
