@@ -301,6 +301,7 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_clusters": {"a": {"ca": "x", "token": "hush\nhush"}}}, "awx_clusters.a.token: must be of one line"),
         ({"awx_clusters": {"b-1": {"ca": "x", "token": "y"}, "b_1": {"ca": "x", "token": "y"}}}, "must differ from b-1 in more than this: the variable of both would be modelyard_connection_b_1"),
         ({"awx_rotate": ["c"]}, "awx_rotate is 'c': must be one of awx_clusters, awx_credentials or awx_notifications"),
+        ({"awx_job_templates": {"diff": {"extra_vars": {"diff_fail": "true", "x": 1}}}}, "must not have diff_fail: its survey has a default for it, which AWX takes instead"),
         ({"awx_job_templates": {"diff": {"survey": [{"variable": "x"}]}}}, "awx_job_templates.diff.survey is [{'variable': 'x'}]: needs question_name, type, required in question 1"),
         *[
             ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, **wrong}]}}}, f"{message} in question 1")

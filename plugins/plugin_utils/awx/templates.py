@@ -118,6 +118,15 @@ def problem(questions: list[Mapping[str, Any]], clusters: Clusters) -> str:
     return ""
 
 
+def hidden(template: Mapping[str, Any]) -> str:
+    """Say which variables of a template no job would ever have, or nothing: AWX gives it the default of a question instead."""
+    questions = template.get("survey_spec", {}).get("spec", [])
+    asked = [one["variable"] for one in questions if one.get("default", "") != ""]
+    if found := [name for name in template["extra_vars"] if name in asked]:
+        return f"must not have {', '.join(found)}: its survey has a default for it, which AWX takes instead; say it at the launch or in a schedule"
+    return ""
+
+
 def _wrong(one: Mapping[str, Any]) -> str:
     """Say what is wrong with one question in the form of AWX, or nothing."""
     kind, default = TYPES.get(one["type"]), one.get("default")
