@@ -156,7 +156,9 @@ def _wrong_choices(one: Mapping[str, Any]) -> str:
 
 
 def _normal(one: Mapping[str, Any], clusters: Clusters) -> dict:
-    return normal(one if "question_name" in one else _question(one, clusters))
+    found = normal(one if "question_name" in one else _question(one, clusters))
+    # AWX's own page of a survey fails if such a question has no default. An empty one gives a job nothing.
+    return {"default": "", **found} if found["type"] in OF_CHOICES else found
 
 
 def normal(one: Mapping[str, Any]) -> dict:
