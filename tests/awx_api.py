@@ -305,16 +305,10 @@ class Answer(http.server.BaseHTTPRequestHandler):
             if not (awx.unified(one["unified_job_template"]) or {}).get(PROMPTED[name]):
                 raise Refused({"msg": f"Related template is not configured to accept {name} on launch."})
         elif kind == "job_templates" and name == "credentials":
-            use = awx.objects["credential_types"][member["credential_type"]]["kind"]
-            # Of the type Vault one of each ID.
-            id_ = member["inputs"].get("vault_id") if use == "vault" else None
-            others = [awx.objects["credentials"][present] for present in members]
-            if any(
-                one["credential_type"] == member["credential_type"]
-                and (not id_ or one["inputs"].get("vault_id") == id_)
-                for one in others
-            ):
+            types = [awx.objects["credentials"][present]["credential_type"] for present in members]
+            if member["credential_type"] in types:
                 raise Refused({"error": "Cannot assign multiple credentials of one type."})
+            use = awx.objects["credential_types"][member["credential_type"]]["kind"]
             if use not in ("ssh", "vault", "cloud", "net", "kubernetes"):
                 raise Refused({"error": f"Cannot assign a Credential of kind `{use}`."})
         elif (

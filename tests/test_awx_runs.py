@@ -536,24 +536,6 @@ def test_a_credential_that_awx_would_refuse_is_refused_before_anything_is_writte
     assert awx_role.refused(awx, TWO, GIVEN) == []
 
 
-def test_credentials_that_awx_does_not_give_to_one_job_are_refused_before_anything_is_written(awx):
-    def own(type_: str, **inputs) -> dict:
-        return {"type": type_, "inputs": inputs}
-
-    aws = own("Amazon Web Services", username="x", password="hush")
-    vaults = {f"vault {one}": own("Vault", vault_id=one, vault_password="hush") for one in "xy"}
-    given = merge(GIVEN, {"awx_credentials": {"AWS": aws, "more AWS": aws, **vaults}})
-    given = merge(given, {"awx_job_templates": {"diff": {"credentials": ["AWS", *vaults]}}})
-    assert awx_role.refused(awx, TWO, given) == []
-    awx_role.run(awx, TWO, given)
-    given = merge(given, {"awx_job_templates": {"diff": {"credentials": ["Git", "AWS", "more AWS"]}}})
-    where = "awx_job_templates.diff.credentials has"
-    assert awx_role.refused(awx, TWO, given) == [
-        f"{where} Git: it is of the type Source Control, of which AWX gives a job none",
-        f"{where} more AWS: it is of the type Amazon Web Services, of which AWX gives a job one, and AWS is that",
-    ]
-
-
 def test_other_fields_of_a_type_in_use_are_refused(awx):
     awx.one("credential_types", name="modelyard cluster a")["inputs"] = {"fields": []}
     (line,) = awx_role.refused(awx, TWO, GIVEN)

@@ -10,9 +10,6 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Th
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import nearest
 
-# What types are for whose credentials a job can have.
-OF_JOBS = ("ssh", "vault", "cloud", "net", "kubernetes")
-
 
 def problems(awx: Awx, wanted: Wanted, there: There) -> list[str]:
     """Hold credentials against the types that AWX has, and types against the credentials that use them.
@@ -32,9 +29,9 @@ def problems(awx: Awx, wanted: Wanted, there: There) -> list[str]:
     own = [item for item in wanted.found["credential"] if "cluster" not in item]
     if not own:
         return found
-    types = {item["name"]: item for item in awx.list("credential_types/", managed="true")}
-    types |= there["credential_type"]
-    types |= {item["name"]: item for item in wanted.found["credential_type"]}
+    types = {item["name"]: item["inputs"] for item in awx.list("credential_types/", managed="true")}
+    types |= {name: item["inputs"] for name, item in there["credential_type"].items()}
+    types |= {item["name"]: item["inputs"] for item in wanted.found["credential_type"]}
     for item in own:
         path, kind = f"awx_credentials.{item['name']}", item["credential_type"]
         if kind not in types:
@@ -43,8 +40,8 @@ def problems(awx: Awx, wanted: Wanted, there: There) -> list[str]:
             found.append(f"{path}.type is {kind!r}: AWX has no credential type of that name, {meant}")
             continue
         given = wanted.secrets["credential", item["name"]]["inputs"]
-        found += [f"{path}.inputs{line}" for line in _inputs(types[kind]["inputs"], given, kind)]
-    return found + _in_templates(wanted, types)
+        found += [f"{path}.inputs{line}" for line in _inputs(types[kind], given, kind)]
+    return found
 
 
 def _inputs(known: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> list[str]:
@@ -58,26 +55,6 @@ def _inputs(known: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> li
             found.append(f".{name} must be {word}")
     missing = [name for name in known.get("required") or [] if given.get(name) in (None, "")]
     return found + ([f" needs {', '.join(missing)} for the type {kind}"] if missing else [])
-
-
-def _in_templates(wanted: Wanted, types: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """AWX gives a job one credential of each type, and of the type Vault one of each ID."""
-    made = {item["name"]: item for item in wanted.found["credential"]}
-    found = []
-    for template in wanted.found["job_template"]:
-        seen: dict[tuple[str, Any], str] = {}
-        for name in template["credentials"]:
-            kind = made[name]["credential_type"] if name in made else ""
-            if kind not in types:
-                continue
-            path = f"awx_job_templates.{template['name']}.credentials has {name}"
-            use, given = types[kind]["kind"], wanted.secrets["credential", name]["inputs"]
-            if use not in OF_JOBS:
-                found.append(f"{path}: it is of the type {kind}, of which AWX gives a job none")
-            other = seen.setdefault((kind, given.get("vault_id") if use == "vault" else None), name)
-            if other != name:
-                found.append(f"{path}: it is of the type {kind}, of which AWX gives a job one, and {other} is that")
-    return found
 
 
 def _types_in_use(wanted: Wanted, there: There) -> list[str]:
