@@ -42,8 +42,11 @@ SURVEY_TYPES = {
 }
 QUESTION = ("type", "question_name", "variable", "required")
 QUESTION_MAY = ("question_description", "default", "choices", "min", "max", "new_question")
-# Of each kind of notification: the fields and their types or defaults.
+# Of each kind of notification: the fields and their types, or defaults, which AWX fills in.
 NOTIFICATIONS = {
+    "awssns": dict.fromkeys(
+        ("aws_region", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "sns_topic_arn"), ""
+    ),
     "webhook": {
         "url": str,
         "http_method": "POST",
@@ -52,7 +55,7 @@ NOTIFICATIONS = {
         "password": "",
         "headers": {},
     },
-    "slack": {"token": str, "channels": list, "hex_color": ""},
+    "slack": {"token": str, "channels": list},
     "email": {
         "host": str,
         "port": int,
@@ -65,17 +68,19 @@ NOTIFICATIONS = {
         "timeout": 30,
     },
 }
-NOTIFICATION_SECRETS = {"password", "token"}
+# What AWX uses where it is there.
+NOTIFICATION_MAY = {"slack": {"hex_color"}}
+NOTIFICATION_SECRETS = {"password", "token", "aws_secret_access_key", "aws_session_token"}
 EVENTS = ("started", "success", "error")
-# What a notification's text can name; artifacts are empty when it is checked.
+# What a notification's text can name, as it is when the text is checked: no artifacts, and times that are no text.
 JOB = {
+    **dict.fromkeys(("created", "modified"), datetime.datetime(2018, 11, 13, tzinfo=datetime.UTC)),
+    "finished": False,
     **dict.fromkeys(("id", "elapsed", "forks", "timeout", "verbosity", "job_slice_count"), 1),
     **dict.fromkeys(
         ("name", "description", "job_type", "limit", "status", "url", "playbook", "job_tags", "skip_tags"), "text"
     ),
-    **dict.fromkeys(
-        ("started", "finished", "created", "modified", "job_explanation", "scm_branch", "scm_revision", "type"), "text"
-    ),
+    **dict.fromkeys(("started", "job_explanation", "scm_branch", "scm_revision", "type"), "text"),
     "failed": False,
     "diff_mode": False,
     "artifacts": {},
@@ -168,7 +173,7 @@ def secret_fields(api, credential: dict) -> set:
 
 
 def check_credential(api, new, given, old):
-    """Refuse inputs that the type does not have; keep a secret that is sent back as it was shown."""
+    """Refuse inputs that the type does not have; keep a secret that is sent back as it was shown, and none that is empty."""
     kind = api.objects["credential_types"][new["credential_type"]]
     if not old and not any(given.get(owner) for owner in ("organization", "user", "team")):
         raise Refused({"detail": "Missing 'user', 'team', or 'organization'."})
@@ -180,10 +185,15 @@ def check_credential(api, new, given, old):
             raise Refused(
                 {"inputs": {name: [f"{type(value).__name__} is not of type '{known[name].get('type', 'string')}'"]}}
             )
+        if known[name].get("format") == "ssh_private_key" and value not in ("", SECRET) and "-----END " not in value:
+            raise Refused({"inputs": {name: [f"Invalid certificate or key: {value[:100]}..."]}})
         if value == SECRET:
             if not old:
                 raise Refused({"inputs": {name: ["$encrypted$ is a reserved keyword"]}})
             new["inputs"][name] = old["inputs"].get(name, "")
+    new["inputs"] = {
+        name: value for name, value in new["inputs"].items() if value != "" or name not in secret_fields(api, new)
+    }
 
 
 def check_project(api, new, given, old):
@@ -241,13 +251,18 @@ def check_notification(api, new, given, old):
         if isinstance(kind, type) and name not in new["notification_configuration"]
     ]:
         raise Refused({"__all__": [f"Missing required fields for Notification Configuration: {missing}."]})
-    if unknown := sorted(set(new["notification_configuration"]) - set(fields)):
+    if unknown := sorted(
+        set(new["notification_configuration"]) - set(fields) - NOTIFICATION_MAY.get(new["notification_type"], set())
+    ):
         raise Refused({"notification_configuration": [f"Unknown fields: {unknown}"]})
     complete = {
-        name: new["notification_configuration"].get(name, None if isinstance(kind, type) else kind)
-        for name, kind in fields.items()
+        **{name: kind for name, kind in fields.items() if not isinstance(kind, type)},
+        **new["notification_configuration"],
     }
-    for name, value in complete.items():
+    if complete.get("http_method", "POST").lower() not in ("put", "post"):
+        raise Refused({"__all__": ["HTTP method must be either 'POST' or 'PUT'."]})
+    for name in fields:
+        value = complete[name]
         kind = fields[name] if isinstance(fields[name], type) else type(fields[name])
         if type(value) is not kind or value == []:
             raise Refused({"__all__": [f"Configuration field '{name}' incorrect type, expected {kind.__name__}."]})

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
+from ansible_collections.modelyard.core.plugins.plugin_utils.fleet import CANARY, SERIAL
 
 # More forks at once take memory that an execution node may not have.
 MOST_FORKS, DEFAULT_FORKS = 16, 5
@@ -52,7 +53,7 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
         "limit": (entry.get("limit") or "").strip(),
         "forks": forks,
         "job_slice_count": entry.get("slices", 1),
-        "timeout": timeout_seconds(entry.get("timeout", 0), clusters, forks),
+        "timeout": timeout_seconds(entry.get("timeout", 0), clusters, 1 if _in_waves(entry) else forks),
         "extra_vars": entry.get("extra_vars") or {},
         # Two jobs on one cluster would wait for each other's lock.
         "allow_simultaneous": False,
@@ -82,6 +83,12 @@ def timeout_seconds(said: int | Mapping[str, int], clusters: Clusters, forks: in
         return int(said)
     rounds = math.ceil(len(clusters.hosts) / (forks or DEFAULT_FORKS))
     return rounds * (said.get("rollouts", 0) * clusters.rollout_seconds + said.get("plus", 0))
+
+
+def _in_waves(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a job may be told to go in waves, each after the one before: at worst of one cluster each."""
+    told = {*(entry.get("extra_vars") or {}), *(one.get("variable") for one in entry.get("survey") or ())}
+    return "variables" in (entry.get("ask") or ()) or not told.isdisjoint((SERIAL, CANARY))
 
 
 def survey(name: str, questions: list[Mapping[str, Any]], clusters: Clusters) -> dict:
