@@ -447,6 +447,14 @@ def test_a_project_whose_branch_has_moved_on_is_read_before_its_templates_are_wr
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
+def test_variables_are_the_same_in_awx(awx):
+    given = merge(
+        GIVEN, {"awx_job_templates": {"diff": {"extra_vars": {"a": "\N{ROCKET}", "b": 1e-07}, "limit": "a\n"}}}
+    )
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_a_survey_in_lines_is_the_same_in_awx(awx):
     question = {"question_name": "x", "variable": "x", "required": False, "type": "multiselect"}
     question |= {"choices": "a\n\nb\n", "default": "a\nb\n"}

@@ -149,6 +149,8 @@ def test_a_survey_offers_what_the_clusters_have():
     spec = one(wanted(), "job_template", "park")["survey_spec"]["spec"]
     assert spec[0]["variable"] == "park_servers"
     assert (spec[0]["type"], spec[0]["choices"], spec[0]["required"]) == ("multiselect", ["triton", "vllm"], False)
+    # Without one AWX's page of the survey fails.
+    assert spec[0]["default"] == ""
     (variant,) = one(wanted(), "job_template", "switch")["survey_spec"]["spec"]
     assert (variant["type"], variant["choices"], variant["required"]) == ("multiplechoice", ["judge", "none"], True)
     # AWX refuses a survey without questions.
@@ -159,7 +161,7 @@ def test_a_survey_offers_what_the_clusters_have():
 def test_choices_are_one_list_however_they_are_written():
     question = {"question_name": "x", "variable": "x", "required": True, "type": "multiplechoice", "choices": "a\nb\n"}
     found = one(wanted(awx_job_templates={"diff": {"survey": [question]}}), "job_template", "diff")
-    assert found["survey_spec"]["spec"] == [question | {"choices": ["a", "b"]}]
+    assert found["survey_spec"]["spec"] == [question | {"choices": ["a", "b"], "default": ""}]
 
 
 def test_no_survey_asks_for_a_password():
@@ -174,7 +176,7 @@ def test_what_a_workflow_or_a_schedule_starts_can_start_without_an_answer():
     for name in started:
         item = one(found, "job_template", name)
         spec = item.get("survey_spec", {}).get("spec", [])
-        assert [question for question in spec if question["required"] and "default" not in question] == [], name
+        assert [question for question in spec if question["required"] and question.get("default", "") == ""] == [], name
         # A node's hosts are refused by a template that does not ask for them.
         assert item["ask"]["limit"], name
 
@@ -339,6 +341,7 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_clusters": {"a": {"ca": "x", "token": "hush\nhush"}}}, "awx_clusters.a.token: must be of one line"),
         ({"awx_clusters": {"b-1": {"ca": "x", "token": "y"}, "b_1": {"ca": "x", "token": "y"}}}, "must differ from b-1 in more than this: the variable of both would be modelyard_connection_b_1"),
         ({"awx_rotate": ["c"]}, "awx_rotate is 'c': must be one of awx_clusters, awx_credentials or awx_notifications"),
+        ({"awx_job_templates": {"diff": {"extra_vars": {"diff_fail": "true", "x": 1}}}}, "must not have diff_fail: its survey has a default for it, which AWX takes instead"),
         ({"awx_job_templates": {"diff": {"survey": [{"variable": "x"}]}}}, "awx_job_templates.diff.survey is [{'variable': 'x'}]: needs question_name, type, required in question 1"),
         *[
             ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, **wrong}]}}}, f"{message} in question 1")

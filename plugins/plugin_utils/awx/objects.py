@@ -118,6 +118,8 @@ class Wanted(Surroundings):
                 self.problems.add(f"{path}.survey", entry["survey"], wrong)
                 continue
             item = templates.job_template(name, entry, self.clusters)
+            if wrong := templates.hidden(item):
+                self.problems.add(f"{path}.extra_vars", item["extra_vars"], wrong)
             item |= {"description": self._described(entry.get("description", "")), "project": project}
             item |= {"inventory": inventory, "credentials": credentials, "labels": labels, "notify": notify}
             item |= {"execution_environment": self.environment}
