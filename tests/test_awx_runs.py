@@ -191,6 +191,27 @@ def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_what_awx_keeps_in_another_form_than_it_was_sent_is_no_change(awx):
+    secret = {"question_name": "Key?", "variable": "key", "type": "password", "required": False}
+    given = merge(
+        flow({"approve": {"approval": "Deploy what the plan shows\n"}, "report": {"limit": "a\n"}}),
+        {
+            "awx_job_templates": {"smoke": {"survey": [secret]}},
+            "awx_workflows": {
+                "deploy with approval": {"ask": [], "nodes": {"smoke": {"extra_vars": {"key": "hush-k"}}}}
+            },
+            "awx_schedules": {
+                "once a day": {"template": "plan", "rrule": "DTSTART:20260101T020000Z\nRRULE:FREQ=DAILY;INTERVAL=1\n"},
+                "with a key": {"template": "smoke", "at": "03:00", "extra_vars": {"key": "hush-k"}},
+            },
+        },
+    )
+    awx_role.run(awx, TWO, given)
+    assert awx.one("schedules", name="with a key")["extra_data"] == {"key": "hush-k"}
+    plan, made = awx_role.run(awx, TWO, given)
+    assert (plan.lines, made) == ([], [])
+
+
 def test_a_team_that_may_less_loses_what_it_had(awx):
     def has(team: str, role: str) -> list[str]:
         number = awx.one("teams", name=team)["id"]

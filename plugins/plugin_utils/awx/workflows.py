@@ -31,10 +31,10 @@ def nodes(workflow: str, entry: Mapping[str, Any], canary: list[str], approval_t
         links = {link: list(node.get(link) or []) for link in LINKS}
         placed.append(one | {"all_parents_must_converge": bool(node.get("all_parents"))} | links)
         if node.get("approval"):
-            one["approval"] = {"name": node["approval"], "timeout": approval_timeout}
+            one["approval"] = {"name": node["approval"].strip(), "timeout": approval_timeout}
         else:
             one["template"] = node["template"]
-        limit = node.get("limit") or ""
+        limit = (node.get("limit") or "").strip()
         filled.append(one | {"limit": patterns.get(limit, limit), "extra_data": node.get("extra_vars") or {}})
     return [*placed, *filled]
 
@@ -68,6 +68,8 @@ def problems(workflow: str, entry: Mapping[str, Any], templates: set[str]) -> li
         path = f"{workflow}.nodes.{identifier}"
         if bool(node.get("template")) == bool(node.get("approval")):
             wrong.append((path, node, "needs either a template or an approval"))
+        elif node.get("approval") and (node.get("limit") or node.get("extra_vars")):
+            wrong.append((path, node, "must have no limit and no extra_vars beside its approval"))
         elif node.get("template") and node["template"] not in templates:
             wrong.append((f"{path}.template", node["template"], _named(templates)))
         wrong += [
