@@ -236,6 +236,18 @@ def test_a_team_that_may_less_loses_what_it_had(awx):
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
+def test_what_has_the_name_of_what_a_workflow_or_a_schedule_starts_is_told_before_the_modules_find_two(awx):
+    organization = awx.one("organizations", name="ml")["id"]
+    awx.add("workflow_job_templates", name="diff", organization=organization)
+    assert awx_role.refused(awx, TWO, GIVEN) == [
+        "workflow job template diff: a workflow or a schedule starts another template of that name, and the modules of awx.awx would find "
+        "both: remove or rename the one in AWX"
+    ]
+    # Nothing starts this one.
+    awx.one("workflow_job_templates", name="diff")["name"] = "triton"
+    assert awx_role.refused(awx, TWO, GIVEN) == []
+
+
 def test_a_new_variant_is_a_new_choice(awx):
     more = Clusters(TWO.hosts, TWO.urls, [*TWO.servers, "chat"], TWO.variants, TWO.rollout_seconds)
     assert awx_role.run(awx, more, GIVEN, check=True)[0].lines == ["update job template park: survey_spec"]
