@@ -298,6 +298,11 @@ def test_what_awx_says_of_a_credential_or_a_notification_is_told_without_its_sec
         assert f"{what}: You don't have permission to POST to /api/v2/" in output.replace("\\'", "'"), output
         del fleet.variables[f"awx_{name}"]["more"]
     fleet.awx.forbidden = set()
+    # Of an update, too.
+    fleet.variables["awx_notifications"]["hook"]["messages"] = {"error": {"message": "{{ '{{ job.nothing }}' }}"}}
+    output = fleet.run(fails=True)
+    assert "notification template hook: Unable to update notification_template hook, see response" in output
+    assert "unavailable" in output
 
 
 def test_a_name_that_another_organization_has_is_refused_before_anything_is_written(fleet):

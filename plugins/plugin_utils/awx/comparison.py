@@ -35,7 +35,7 @@ class Comparison:
 
     Attributes:
         calls: kind to the objects that differ, for which the modules are called; of a project or a source, ``unread`` says whether
-            AWX is to try again to read it. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
+            AWX is to read it, or to try again. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
             grants those that are taken back (``rights.changes``).
         lines: what is to be created, updated and granted, one object a line.
         by_hand: what the inventory no longer says of an object and the modules can't empty, one object a line.
@@ -70,6 +70,7 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
         for item in items:
             name = key(kind, item)
             has = there[kind].get(name)
+            absent: list[str] = []
             if has is None:
                 line = f"create {word(kind)} {name}"
             else:
@@ -79,7 +80,11 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                 )
                 found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
                 fields = [one for one in fields if one not in stay]
-                fields += [f"last update {has['status']}"] if _unread(kind, has) else []
+                if _unread(kind, has):
+                    fields.append(f"last update {has['status']}")
+                elif kind == "project":
+                    absent = _absent(item, has, wanted, forms)
+                    fields += [f"no {playbook} yet" for playbook in absent[:1]]
                 line = f"update {word(kind)} {name}: {', '.join(fields)}" if fields else ""
                 if fields and "description" in item and ours not in (has.get("description") or ""):
                     line += " (this role has not made it)"
@@ -92,14 +97,24 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                         name for name, value in item.items() if value == "" and name not in (fields if has else ())
                     }
                 found.calls[kind].append({name: value for name, value in item.items() if name not in left})
-                found.calls[kind][-1] |= (
-                    {"unread": _unread(kind, has)} if kind in ("project", "inventory_source") else {}
-                )
+                unread = _unread(kind, has) or bool(absent)
+                found.calls[kind][-1] |= {"unread": unread} if kind in ("project", "inventory_source") else {}
     return found
 
 
 def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:
     return kind in ("project", "inventory_source") and has is not None and has.get("status") in NOT_READ
+
+
+def _absent(project: Mapping[str, Any], has: Mapping[str, Any], wanted: Wanted, forms: Forms) -> list[str]:
+    """Name the playbooks that AWX has not found in a project: it refuses their job templates.
+
+    Its first update has not ended, or the branch has moved on since the last one. Where jobs may take another branch, AWX does not look.
+    """
+    if has.get("allow_override"):
+        return []
+    needed = {item["playbook"] for item in wanted.found["job_template"] if item["project"] == project["name"]}
+    return sorted(needed - set(forms.awx.get(f"projects/{has['id']}/playbooks/"))) if needed else []
 
 
 def _dropped(wanted: Mapping[str, list[dict]], there: There, ours: str) -> dict[str, list]:
