@@ -243,10 +243,5 @@ class Wanted(Surroundings):
                 seen[name] = kind.replace("_", " ")
         for kind in KINDS:
             for item in self.found[kind]:
-                name = str(item.get("name", ""))
-                if name.isdecimal():
-                    self.problems.add(f"name of a {kind}", name, "must not be a number: AWX takes it for an id")
-                elif "++" in name:
-                    self.problems.add(
-                        f"name of a {kind}", name, "must not have ++: the modules take it for a part of a URL"
-                    )
+                if str(item.get("name", "")).isdecimal():
+                    self.problems.add(f"name of a {kind}", item["name"], "must not be a number: AWX takes it for an id")
