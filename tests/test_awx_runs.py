@@ -404,6 +404,38 @@ def test_a_workflow_that_changes_never_starts_a_node_without_those_before_it(awx
     assert (plan.lines, made) == ([], [])
 
 
+def test_a_node_that_waits_for_all_before_it_never_runs_without_one_of_them(awx):
+    def given(first: str) -> dict:
+        nodes = {
+            **{name: {"template": name, "success": []} for name in ("plan", "preflight", "diff")},
+            "one": {"approval": "The first", "success": ["deploy"]},
+            "two": {"approval": "The second", "success": ["deploy"]},
+            "deploy": {"template": "deploy", "all_parents": True, "success": ["report"]},
+            "report": {"template": "report", "all_parents": True},
+        }
+        nodes["plan"]["success"] = ["one"]
+        nodes[first]["success"] = ["two"]
+        return {**GIVEN, "awx_workflows": {**GIVEN["awx_workflows"], "both": {"nodes": nodes}}}
+
+    kind, seen = "workflow_job_template_nodes", []
+
+    def watch():
+        """Note which approvals lead to a deploy that has something to run: AWX waits for no other."""
+        for deploy in awx.all(kind, identifier="deploy", unified_job_template=template):
+            nodes = awx.all(kind, workflow_job_template=deploy["workflow_job_template"])
+            before = [one for one in nodes if deploy["id"] in awx.links.get((kind, one["id"], "success_nodes"), [])]
+            if {"one", "two"} & {one["identifier"] for one in nodes}:
+                seen.append(sorted(one["identifier"] for one in before if one["unified_job_template"]))
+
+    template = awx.one("job_templates", name="deploy")["id"]
+    for first in ("preflight", "diff"):
+        plan, _ = awx_role.run(awx, TWO, given(first), watch=watch)
+        assert seen
+        assert [names for names in seen if names != ["one", "two"]] == []
+        assert awx_role.run(awx, TWO, given(first))[0].lines == []
+    assert "replace workflow node both / deploy: what comes before it" in plan.lines
+
+
 def test_what_a_node_has_no_longer_is_gone_in_awx_too(awx):
     given = flow({"report": {"all_parents": True, "limit": "a"}, "diff": {"extra_vars": {"diff_fail": "true"}}})
     given["awx_workflows"]["deploy with approval"]["ask"] = []
