@@ -5,6 +5,7 @@ A check is called with the stand-in, the object as it would be, what was sent, a
 
 import datetime
 import re
+import zoneinfo
 
 import yaml
 from dateutil import rrule
@@ -440,9 +441,10 @@ def check_schedule(api, new, given, old):
         if problem := wrong_rule(new["rrule"]):
             raise Refused({"rrule": [problem]})
         try:
-            following = rrule.rrulestr("\n".join(new["rrule"].split()), forceset=True)
+            new["rrule"] = kept_rule(new["rrule"])
+            following = rrule.rrulestr(new["rrule"], forceset=True)
             run = following.after(datetime.datetime.now(datetime.UTC))
-        except (ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise Refused({"rrule": [f"rrule parsing failed validation: {error}"]}) from error
         new["next_run"] = run and run.strftime("%Y-%m-%dT%H:%M:%SZ")
     if not old or {*PROMPTS, "extra_data"} & set(given):
@@ -451,29 +453,54 @@ def check_schedule(api, new, given, old):
 
 def wrong_rule(text: str) -> str:
     """What AWX does not take of a recurrence rule, or nothing."""
-    if not re.search(r"DTSTART(;[^:]+)?:[0-9]+T[0-9]+Z?", text):
+    starts = re.findall(r"DTSTART(?:;[^:]+)?:[0-9]+T[0-9]+Z?", text)
+    if not starts:
         return "Valid DTSTART required in rrule. Value should start with: DTSTART:YYYYMMDDTHHMMSSZ"
+    if len(starts) > 1:
+        return "Multiple DTSTART is not supported."
     if re.search(r"DTSTART:[0-9]+T[0-9]+ ", text):
         return "DTSTART cannot be a naive datetime.  Specify ;TZINFO= or YYYYMMDDTHHMMSSZZ."
-    rules = re.findall(r"RULE:\S*", text)
-    if not rules:
+    if "rrule:" not in text.lower():
         return "One or more rule required in rrule."
-    for rule in rules:
+    for word in ("EXDATE", "RDATE"):
+        if f"{word}:" in text.upper():
+            return f"{word} not allowed in rrule."
+    for rule in re.findall(r"RULE:\S*", text):
         if "INTERVAL" not in rule:
             return f"INTERVAL required in rrule: {rule}"
-        if "SECONDLY" in rule or re.search(r"BYDAY=[0-9]+[A-Z]{2}", rule) or ("COUNT" in rule and "UNTIL" in rule):
+        wrong = "SECONDLY" in rule or re.search(r"BYDAY=[0-9]+[A-Z]{2}|COUNT=[0-9]{4}", rule)
+        if wrong or ("COUNT" in rule and "UNTIL" in rule):
             return f"not supported: {rule}"
     return ""
 
 
+def kept_rule(text: str) -> str:
+    """A recurrence rule as AWX keeps it: on one line, and with its UNTIL in UTC."""
+    zone = re.search(r"TZID=([^:]+)", text)
+    parts = text.split()
+    for number, part in enumerate(parts):
+        if "until=" in part.lower() and not re.search(r"UNTIL=[0-9]+T[0-9]+Z", part):
+            local = re.search(r"UNTIL=([0-9]+T[0-9]+)", part)[1]
+            until = datetime.datetime.strptime(local, "%Y%m%dT%H%M%S").replace(
+                tzinfo=zoneinfo.ZoneInfo(zone[1]) if zone else datetime.UTC
+            )
+            parts[number] = part.replace(local, until.astimezone(datetime.UTC).strftime("%Y%m%dT%H%M%SZ"))
+    return " ".join(parts)
+
+
 def check_node(api, new, given, old):
-    """Refuse answers that the node's template does not ask for."""
-    if not old or {*PROMPTS, "extra_data"} & set(given):
+    """Refuse answers that the node's template does not ask for; without a template there are none."""
+    if not new["unified_job_template"]:
+        before = old or {"extra_data": {}, **dict.fromkeys(PROMPTS)}
+        new.update({name: before[name] for name in ("extra_data", *PROMPTS)})
+    elif not old or {*PROMPTS, "extra_data"} & set(given):
         check_prompts(api, new, given, old)
 
 
 def coerced(name: str, value, default):
     """A value as AWX keeps it in a field of a default's type; refused with Django REST framework's reasons."""
+    if isinstance(value, str):
+        value = value.strip()
     if name == "verbosity" and isinstance(value, str) and value.isdigit():
         return int(value)
     if default is None or default is REQUIRED:

@@ -335,6 +335,10 @@ class State:
 
     def _hide(self, kind, one, shown):
         shown.pop("playbook_files", None)
+        # Of the answers those to questions for a password.
+        for question in self.surveys.get(one.get("unified_job_template"), {}).get("spec", []):
+            if question["type"] == "password" and question["variable"] in shown["extra_data"]:
+                shown["extra_data"][question["variable"]] = SECRET
         if kind == "credentials":
             hidden, within = secret_fields(self, one), shown["inputs"]
             del shown["user"], shown["team"]

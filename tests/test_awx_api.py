@@ -445,6 +445,17 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         ("POST", "credential_types/", {"name": "x", "kind": "cloud", "injectors": {"env": {"A": "{{ b }}"}}}, 400, "undefined"),
         ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART:20260101T000000Z"}, 400, "rule required"),
         ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART:20260101T000000Z RRULE:FREQ=NEVER;INTERVAL=1"}, 400, "parsing failed"),
+        *[
+            ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": f"DTSTART:20260101T000000Z {rule}"}, 400, words)
+            for rule, words in (
+                ("DTSTART:20270101T000000Z RRULE:FREQ=DAILY;INTERVAL=1", "Multiple DTSTART"),
+                ("EXRULE:FREQ=DAILY;INTERVAL=1", "rule required"),
+                ("RRULE:FREQ=DAILY;INTERVAL=1 EXDATE:20270101T000000Z", "EXDATE not allowed"),
+                ("RRULE:FREQ=DAILY;INTERVAL=1;COUNT=1000", "not supported"),
+                ("RRULE:FREQ=DAILY;INTERVAL=1;UNTIL=20270101", "parsing failed"),
+            )
+        ],
+        ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART;TZID=Berlin:20260101T000000 RRULE:FREQ=DAILY;INTERVAL=1"}, 400, "parsing failed"),
         ("POST", "workflow_job_templates/FLOW/survey_spec/", {"name": "", "description": "", "spec": []}, 400, "any items"),
         ("POST", "workflow_job_template_nodes/", {"identifier": "x", "workflow_job_template": "FLOW", "unified_job_template": "PROJECT", "limit": "a"}, 400, "not configured to prompt"),
         ("DELETE", "credential_types/TYPE/", {}, 403, "managed"),
@@ -470,6 +481,23 @@ def test_what_awx_refuses_is_refused(awx, method, path, body, status, words):
     )
     assert (got, words in str(answer)) == (status, True), answer
     assert awx.state() == before
+
+
+def test_a_rule_is_kept_on_one_line_with_its_end_in_utc_and_text_without_blanks_around_it(awx):
+    project = awx.one("projects", name="code")["id"]
+    rule = "DTSTART;TZID=Europe/Berlin:20260101T020000\nRRULE:FREQ=DAILY;INTERVAL=1;UNTIL=20300701T020000"
+    kept = awx.add("schedules", name=" nightly\n", unified_job_template=project, rrule=rule)
+    assert kept["rrule"] == (
+        "DTSTART;TZID=Europe/Berlin:20260101T020000 RRULE:FREQ=DAILY;INTERVAL=1;UNTIL=20300701T000000Z"
+    )
+    assert kept["name"] == "nightly"
+
+
+def test_a_node_without_a_template_keeps_no_answers(awx):
+    flow = awx.one("workflow_job_templates", name="roll out")["id"]
+    given = {"limit": "a", "extra_data": {"x": 1}, "all_parents_must_converge": True}
+    node = awx.add("workflow_job_template_nodes", identifier="bare", workflow_job_template=flow, **given)
+    assert (node["limit"], node["extra_data"], node["all_parents_must_converge"]) == (None, {}, True)
 
 
 def test_a_text_of_a_notification_can_only_use_an_artifact_with_a_default(awx):

@@ -191,6 +191,27 @@ def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_what_awx_keeps_in_another_form_than_it_was_sent_is_no_change(awx):
+    secret = {"question_name": "Key?", "variable": "key", "type": "password", "required": False}
+    given = merge(
+        flow({"approve": {"approval": "Deploy what the plan shows\n"}, "report": {"limit": "a\n"}}),
+        {
+            "awx_job_templates": {"smoke": {"survey": [secret]}},
+            "awx_workflows": {
+                "deploy with approval": {"ask": [], "nodes": {"smoke": {"extra_vars": {"key": "hush-k"}}}}
+            },
+            "awx_schedules": {
+                "once a day": {"template": "plan", "rrule": "DTSTART:20260101T020000Z\nRRULE:FREQ=DAILY;INTERVAL=1\n"},
+                "with a key": {"template": "smoke", "at": "03:00", "extra_vars": {"key": "hush-k"}},
+            },
+        },
+    )
+    awx_role.run(awx, TWO, given)
+    assert awx.one("schedules", name="with a key")["extra_data"] == {"key": "hush-k"}
+    plan, made = awx_role.run(awx, TWO, given)
+    assert (plan.lines, made) == ([], [])
+
+
 def test_a_team_that_may_less_loses_what_it_had(awx):
     def has(team: str, role: str) -> list[str]:
         number = awx.one("teams", name=team)["id"]
@@ -213,6 +234,18 @@ def test_a_team_that_may_less_loses_what_it_had(awx):
     assert (has("ops", "execute"), has("ops", "admin"), has("bosses", "approval")) == (["theirs"], ["plan"], [])
     assert "deploy" in has("ops", "read")
     assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+def test_what_has_the_name_of_what_a_workflow_or_a_schedule_starts_is_told_before_the_modules_find_two(awx):
+    organization = awx.one("organizations", name="ml")["id"]
+    awx.add("workflow_job_templates", name="diff", organization=organization)
+    assert awx_role.refused(awx, TWO, GIVEN) == [
+        "workflow job template diff: a workflow or a schedule starts another template of that name, and the modules of awx.awx would find "
+        "both: remove or rename the one in AWX"
+    ]
+    # Nothing starts this one.
+    awx.one("workflow_job_templates", name="diff")["name"] = "triton"
+    assert awx_role.refused(awx, TWO, GIVEN) == []
 
 
 def test_a_new_variant_is_a_new_choice(awx):
@@ -369,6 +402,38 @@ def test_a_workflow_that_changes_never_starts_a_node_without_those_before_it(awx
     assert awx.names("job_templates") == names
     plan, made = awx_role.run(awx, TWO, given)
     assert (plan.lines, made) == ([], [])
+
+
+def test_a_node_that_waits_for_all_before_it_never_runs_without_one_of_them(awx):
+    def given(first: str) -> dict:
+        nodes = {
+            **{name: {"template": name, "success": []} for name in ("plan", "preflight", "diff")},
+            "one": {"approval": "The first", "success": ["deploy"]},
+            "two": {"approval": "The second", "success": ["deploy"]},
+            "deploy": {"template": "deploy", "all_parents": True, "success": ["report"]},
+            "report": {"template": "report", "all_parents": True},
+        }
+        nodes["plan"]["success"] = ["one"]
+        nodes[first]["success"] = ["two"]
+        return {**GIVEN, "awx_workflows": {**GIVEN["awx_workflows"], "both": {"nodes": nodes}}}
+
+    kind, seen = "workflow_job_template_nodes", []
+
+    def watch():
+        """Note which approvals lead to a deploy that has something to run: AWX waits for no other."""
+        for deploy in awx.all(kind, identifier="deploy", unified_job_template=template):
+            nodes = awx.all(kind, workflow_job_template=deploy["workflow_job_template"])
+            before = [one for one in nodes if deploy["id"] in awx.links.get((kind, one["id"], "success_nodes"), [])]
+            if {"one", "two"} & {one["identifier"] for one in nodes}:
+                seen.append(sorted(one["identifier"] for one in before if one["unified_job_template"]))
+
+    template = awx.one("job_templates", name="deploy")["id"]
+    for first in ("preflight", "diff"):
+        plan, _ = awx_role.run(awx, TWO, given(first), watch=watch)
+        assert seen
+        assert [names for names in seen if names != ["one", "two"]] == []
+        assert awx_role.run(awx, TWO, given(first))[0].lines == []
+    assert "replace workflow node both / deploy: what comes before it" in plan.lines
 
 
 def test_what_a_node_has_no_longer_is_gone_in_awx_too(awx):

@@ -124,13 +124,24 @@ def test_what_ends_with_a_line_break_in_a_file_of_variables_has_none_in_awx():
     found = wanted(
         awx_clusters={"a": {"ca": "CA\n", "token": "hush\n"}},
         awx_credential_types={"ours": {"inputs": {"fields": [{"id": "key", "label": "Key"}]}}},
-        awx_schedules={"s": {"template": "diff", "rrule": "DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1\n"}},
+        awx_schedules={
+            "s": {
+                "template": "diff",
+                "rrule": "DTSTART:20260101T020000Z\nRRULE:FREQ=DAILY;INTERVAL=1\n",
+                "limit": "a\n",
+            }
+        },
+        awx_workflows={"fleet": {"nodes": {"approve": {"approval": "Deploy\n"}, "report": {"limit": "a\n"}}}},
         awx_instance_groups={"gpu": {"is_container_group": True, "pod_spec_override": "spec: {}\n"}},
         awx_job_templates={"diff": {"description": "Compares\n"}},
     )
     assert found.problems.lines == []
     assert found.secrets["credential", "a deployer"]["inputs"]["token"] == "hush"
-    assert one(found, "schedule", "diff / s")["rrule"].endswith("INTERVAL=1")
+    # A rule stands on one line.
+    assert one(found, "schedule", "diff / s")["rrule"] == "DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1"
+    assert one(found, "schedule", "diff / s")["limit"] == "a"
+    assert runs(found, "fleet / approve")["approval"]["name"] == "Deploy"
+    assert runs(found, "fleet / report")["limit"] == "a"
     assert one(found, "instance_group", "gpu")["pod_spec_override"] == "spec: {}"
     assert one(found, "job_template", "diff")["description"] == "Compares (managed by modelyard for ml)"
     # AWX says what type a field has that did not say it.
@@ -362,8 +373,40 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_schedules": {"s": {"template": "facts", "at": "02:00", "extra_vars": {"x": 1}}}}, "has x, which its template does not take: the survey of awx_job_templates.facts has no variable"),
         ({"awx_schedules": {"s": {"template": "fleet", "at": "02:00", "limit": "a"}}}, "has a limit, which its template does not ask for (ask of awx_workflows.fleet)"),
         ({"awx_schedules": {"s": {"template": "switch", "at": "02:00"}}}, "needs switch_variant in extra_vars, which the survey of awx_job_templates.switch requires"),
+        *[
+            ({"awx_schedules": {"s": {"template": template, "at": "02:00", "extra_vars": answer}}}, f"must have {message}, as the survey of awx_job_templates.{template} asks")
+            for template, answer, message in (
+                ("diff", {"diff_fail": True}, "one of false, true (in quotes) for diff_fail"),
+                ("diff", {"diff_fail": ["true"]}, "one of false, true (in quotes) for diff_fail"),
+                ("park", {"park_servers": "vllm"}, "a list of triton, vllm (in quotes) for park_servers"),
+                ("park", {"park_servers": ["vlm"]}, "a list of triton, vllm (in quotes) for park_servers"),
+                ("park", {"park_until": 3}, "text (in quotes) for park_until"),
+                ("gate", {"gate_timeout": "60"}, "a whole number for gate_timeout"),
+                ("gate", {"gate_timeout": 59}, "60 at least for gate_timeout"),
+                ("gate", {"gate_timeout": 7201}, "7200 at most for gate_timeout"),
+            )
+        ],
+        ({"awx_workflows": {"fleet": {"nodes": {"report": {"extra_vars": {"x": 1}}}}}}, "has x, which its template does not take: the survey of awx_job_templates.report has report_fail, report_html"),
+        ({"awx_workflows": {"fleet": {"nodes": {"report": {"extra_vars": {"report_html": 1}}}}}}, "must have text (in quotes) for report_html, as the survey of awx_job_templates.report asks"),
+        ({"awx_job_templates": {"smoke": {"ask": []}}}, "has a limit, which its template does not ask for (ask of awx_job_templates.smoke)"),
+        ({"awx_workflows": {"fleet": {"nodes": {"approve": {"limit": "a"}}}}}, "must have no limit and no extra_vars beside its approval"),
         ({"awx_workflows": {"fleet": {"survey": [{"question": "x"}]}}}, "awx_workflows.fleet.survey is [{'question': 'x'}]: needs variable in question 1"),
-        ({"awx_schedules": {"s": {"template": "diff", "rrule": "FREQ=DAILY"}}}, "must have an rrule such as DTSTART:"),
+        *[
+            ({"awx_schedules": {"s": {"template": "diff", "rrule": rule}}}, message)
+            for rule, message in (
+                ("FREQ=DAILY", "must have an rrule such as DTSTART:"),
+                ("DTSTART:20260101T020000 RRULE:FREQ=DAILY;INTERVAL=1", "must have an rrule such as DTSTART:"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=DAILY", "must have an rrule such as DTSTART:"),
+                ("DTSTART:20260101T020000Z EXRULE:FREQ=DAILY;INTERVAL=1", "must have an rrule such as DTSTART:"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1 EXDATE:20260102T020000Z", "must have an rrule such as DTSTART:"),
+                ("DTSTART;TZID=Berlin:20260101T020000 RRULE:FREQ=DAILY;INTERVAL=1", "must have a time_zone of the tz database"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=MONTHLY;INTERVAL=1;BYDAY=1MO", "must have no number in BYDAY"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=SECONDLY;INTERVAL=1", "must have no rule of seconds"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1;COUNT=1000", "must have a COUNT below 1000"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1;UNTIL=20270101T020000Z;COUNT=3", "must have one of COUNT and UNTIL"),
+                ("DTSTART;TZID=Europe/Berlin:20260101T020000 RRULE:FREQ=DAILY;INTERVAL=1;UNTIL=20270101T020000", "must have an UNTIL in UTC, such as 20261231T230000Z"),
+            )
+        ],
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"eror": {}}}}}, "must have texts for started, success, error, not for eror"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"error": "x"}}}}, "must have a message and a body for error"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"workflow_approval": {"denied": {"message": "a\nb"}}}}}}, "must have a message of one line for denied"),

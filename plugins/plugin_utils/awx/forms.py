@@ -206,7 +206,8 @@ def differing(wanted: Mapping[str, Any], form: Mapping[str, Any], secret: Mappin
             has = messages(has or {})
         elif field == "notify":
             value, has = _sorted(value), _sorted(has or {})
-        if value != has:
+        # A node's or a schedule's answer to a question for a password is not shown.
+        if not could_be(has, value):
             found.append(field)
     found += [field for field, value in secret.items() if not could_be(form.get(field), value)]
     return found + (["secrets"] if wanted.get("update_secrets") else [])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import There, named
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import UNIFIED, key, word
 
 MARK = re.compile(r"\(managed by modelyard for (.+?)\)")
 # Those that a job template names, by their list.
@@ -55,8 +56,21 @@ def namesakes(awx: Awx, wanted: Mapping[str, list[dict]], organization: str) -> 
     return found
 
 
+def _twins(there: There, wanted: Mapping[str, list[dict]]) -> list[str]:
+    """Find what nobody wants and has the name of what a node or a schedule starts: the modules look up all kinds of templates at once."""
+    started = {item.get("template") for item in wanted["node"]}
+    started |= {item["unified_job_template"] for item in wanted["schedule"]}
+    return [
+        f"{word(kind)} {item['name']}: a workflow or a schedule starts another template of that name, and the modules of awx.awx would find "
+        "both: remove or rename the one in AWX"
+        for kind in UNIFIED
+        for name, item in there[kind].items()
+        if item["name"] in started and name not in {key(kind, one) for one in wanted[kind]}
+    ]
+
+
 def shared(there: There, wanted: Mapping[str, list[dict]], organization: str) -> list[str]:
-    """Find what is wanted by a name that is one in all of AWX, and that another organization has taken.
+    """Find what is wanted by a name that is one in all of AWX, or among all templates of the organization, and that another has.
 
     Args:
         there: from ``state.read``.
@@ -81,4 +95,4 @@ def shared(there: There, wanted: Mapping[str, list[dict]], organization: str) ->
             if owner != organization:
                 what = f"{kind.replace('_', ' ')} {item['name']}"
                 found.append(f"{what}: the organization {owner} has it, and all of AWX has one of that name: {hint}")
-    return found
+    return found + _twins(there, wanted)

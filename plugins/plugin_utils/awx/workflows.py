@@ -21,22 +21,25 @@ def nodes(workflow: str, entry: Mapping[str, Any], canary: list[str], approval_t
 
     Returns:
         each twice, with its ``workflow`` and ``identifier``: first all with their links, then all with their ``template`` and its prompts,
-        or their ``approval`` (name and timeout). So none has something to run before it stands where it belongs.
+        or their ``approval`` (name and timeout). So none has something to run before it stands where it belongs. Those that wait for all
+        before them come at the end, the first ones first: AWX does not wait for one without a template.
     """
     patterns = {CANARY: ":".join(canary), REST: ":".join(["clusters", *(f"!{host}" for host in canary)])}
-    placed, filled = [], []
+    placed, filled, waiting = [], [], []
     for identifier in _order(entry["nodes"]):
         node = entry["nodes"][identifier]
         one: dict[str, Any] = {"workflow": workflow, "identifier": identifier}
         links = {link: list(node.get(link) or []) for link in LINKS}
-        placed.append(one | {"all_parents_must_converge": bool(node.get("all_parents"))} | links)
+        all_parents = bool(node.get("all_parents"))
+        placed.append(one | {"all_parents_must_converge": all_parents} | links)
         if node.get("approval"):
-            one["approval"] = {"name": node["approval"], "timeout": approval_timeout}
+            one["approval"] = {"name": node["approval"].strip(), "timeout": approval_timeout}
         else:
             one["template"] = node["template"]
-        limit = node.get("limit") or ""
-        filled.append(one | {"limit": patterns.get(limit, limit), "extra_data": node.get("extra_vars") or {}})
-    return [*placed, *filled]
+        limit = (node.get("limit") or "").strip()
+        one |= {"limit": patterns.get(limit, limit), "extra_data": node.get("extra_vars") or {}}
+        (waiting if all_parents else filled).append(one)
+    return [*placed, *filled, *reversed(waiting)]
 
 
 def _order(known: Mapping[str, Mapping]) -> list[str]:
@@ -68,6 +71,8 @@ def problems(workflow: str, entry: Mapping[str, Any], templates: set[str]) -> li
         path = f"{workflow}.nodes.{identifier}"
         if bool(node.get("template")) == bool(node.get("approval")):
             wrong.append((path, node, "needs either a template or an approval"))
+        elif node.get("approval") and (node.get("limit") or node.get("extra_vars")):
+            wrong.append((path, node, "must have no limit and no extra_vars beside its approval"))
         elif node.get("template") and node["template"] not in templates:
             wrong.append((f"{path}.template", node["template"], _named(templates)))
         wrong += [
