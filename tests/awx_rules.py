@@ -187,9 +187,13 @@ def check_credential(api, new, given, old):
 
 
 def check_project(api, new, given, old):
-    """Refuse a project without a URL."""
+    """Refuse a project without a URL, or with a credential of another kind."""
     if new["scm_type"] in ("git", "svn", "archive") and not new["scm_url"]:
-        raise Refused({"scm_url": ["This field is required."]})
+        raise Refused({"scm_url": ["SCM URL is required."]})
+    if number := new["credential"]:
+        kind = api.objects["credential_types"][api.objects["credentials"][number]["credential_type"]]["kind"]
+        if new["scm_type"] and kind != "scm":
+            raise Refused({"credential": ["Credential kind must be 'scm'."]})
 
 
 def check_inventory(api, new, given, old):

@@ -61,7 +61,7 @@ class State:
         objects: kind to ID to fields; secrets are there as they were sent.
         links: (kind, ID, list) to IDs. surveys: ID of a template to its survey. roles: ID to a role.
         updates: ID to an update of a project or an inventory source.
-        polls: how often an update is asked for before it has ended.
+        polls: how often an update is asked for before it has ended. lag: and after that, before its output is there.
         sync_error: what a project's update fails with.
         galaxy: whether Galaxy is reachable; an organization with a Galaxy credential needs it for its projects' updates.
         lost: paths that no project has; any other is there.
@@ -71,7 +71,7 @@ class State:
     def __init__(self):
         self.objects = {kind: {} for kind in KINDS}
         self.links, self.surveys, self.roles, self.updates = {}, {}, {}, {}
-        self.polls, self.sync_error, self.galaxy, self.lost = 1, "", False, set()
+        self.polls, self.lag, self.sync_error, self.galaxy, self.lost = 1, 0, "", False, set()
         self.imported = {"variables": {}, "hosts": {}}
         self.settings = {"SCHEDULE_MAX_JOBS": 10, "AWX_TASK_ENV": {}, "SESSION_COOKIE_AGE": 1800}
         self.ids = itertools.count(1)
@@ -210,7 +210,7 @@ class State:
         """Begin the update of a project or an inventory source."""
         name = "project_updates" if kind == "projects" else "inventory_updates"
         made = {"id": next(self.ids), "kind": name, "of": (kind, of["id"]), "left": self.polls, "status": "pending"}
-        self.updates[made["id"]] = made | {"job_explanation": "", "stdout": ""}
+        self.updates[made["id"]] = made | {"job_explanation": "", "stdout": "", "lag": self.lag}
         of["status"] = "pending"
         return self.updates[made["id"]]
 
@@ -219,6 +219,7 @@ class State:
         kind, number = update["of"]
         of = self.objects[kind].get(number)
         if update["status"] in ENDED or of is None:
+            update["lag"] -= update["lag"] > 0
             return
         if update["left"] > 0:
             update["left"] -= 1
@@ -357,7 +358,7 @@ class State:
             "started": NOW,
             "finished": NOW if ended else None,
             "elapsed": 1.5,
-            "event_processing_finished": ended,
+            "event_processing_finished": ended and not update["lag"],
             "job_explanation": update["job_explanation"],
             "name": of.get("name"),
             "scm_revision": of.get("scm_revision", ""),

@@ -422,7 +422,8 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         returned = awx_modules.run(
             awx, "inventory_source_update", name="s", inventory="fleet", wait=True, interval=0.01
         )
-        assert returned["job_data"]["job_explanation"] == "Missing a revision to run due to failed project update."
+        refused = {"__all__": ["Missing a revision to run due to failed project update."]}
+        assert returned["response"] == {"status_code": 400, "json": refused}
 
 
 @pytest.mark.parametrize(

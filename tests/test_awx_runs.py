@@ -430,6 +430,17 @@ def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure
     assert "its update has not ended (status running)" in updates.why(reader, "inventory_sources/", name="from Git")
 
 
+def test_why_a_project_failed_is_told_once_awx_has_its_output(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    project = awx.one("projects", name="ours")
+    update = max(
+        (one for one in awx.updates.values() if one["of"] == ("projects", project["id"])), key=lambda one: one["id"]
+    )
+    update.update(status="failed", stdout="fatal: repository not found", lag=2)
+    project["status"] = "failed"
+    assert updates.why(reader, "projects/", name="ours").endswith("It says: fatal: repository not found")
+
+
 def test_who_is_no_administrator_is_refused(awx):
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
     reader.check_administrator()
