@@ -2,6 +2,8 @@
 
 import awx_role
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, objects, state, updates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -402,6 +404,44 @@ def test_an_awx_of_somebody_else_is_exported_too(awx):
         "update inventory i: description (this role has not made it)",
         "update job template t: verbosity, description (this role has not made it)",
     ]
+
+
+def test_what_an_export_has_no_words_for_is_left_out_with_what_refers_to_it_and_told(awx):
+    theirs = awx.one("organizations", name="ml")["id"]
+    where = {field: awx.one("job_templates", name="plan")[field] for field in ("project", "inventory", "playbook")}
+    smart = awx.add("inventories", name="smart", organization=theirs, kind="smart", host_filter="name=a")["id"]
+    awx.add("inventory_sources", name="EC2", inventory=where["inventory"], source="ec2")
+    awx.add("job_templates", name="on smart", **{**where, "inventory": smart})
+    awx.add("projects", name="by hand", organization=theirs, local_path="x")
+    project = awx.one("projects", name="ours")["id"]
+    awx.add(
+        "schedules",
+        name="fetch",
+        unified_job_template=project,
+        rrule="DTSTART:20260101T000000Z RRULE:FREQ=DAILY;INTERVAL=1",
+    )
+    about = "(managed by modelyard for others)"
+    awx.add("credential_types", name="modelyard cluster c", kind="cloud", description=about)
+    text = awx_role.exported(awx, TWO, "ml")
+    left = (
+        *("the project by hand", "the inventory smart", "the inventory source clusters / EC2"),
+        *("the job template on smart", "the schedule ours / fetch", "the credential type modelyard cluster c"),
+    )
+    assert sorted(line for line in text.splitlines() if line.startswith("#")) == sorted(
+        f"# not said here: {one}" for one in left
+    )
+    plan, made = awx_role.run(awx, TWO, awx_role.export(awx, TWO, "ml"))
+    assert (plan.lines, made) == ([], [])
+
+
+def test_what_awx_renders_is_exported_so_that_ansible_does_not(awx):
+    fields = {"fields": [{"id": "key", "label": "Key", "type": "string"}]}
+    injectors = {"env": {"KEY": "{{ key }}"}}
+    awx.add("credential_types", name="ours", kind="cloud", inputs=fields, injectors=injectors)
+    found = Templar(DataLoader(), variables={}).template(awx_role.export(awx, TWO, "ml")["awx_credential_types"])
+    assert found == {"ours": {"kind": "cloud", "inputs": fields, "injectors": injectors}}
+    text = awx_role.exported(awx, TWO, "ml")
+    assert "password: '{{ vault_git_password }}'" in text
 
 
 def test_what_awx_could_not_read_is_read_again(awx):
