@@ -255,7 +255,7 @@ class State:
             made["variables"] = json.dumps(variables)
 
     def remove(self, kind: str, number: int) -> None:
-        """Delete an object with what cannot be without it; Refused when AWX does not delete it."""
+        """Delete an object with what cannot be without it, an inventory later (collect); Refused when AWX does not delete it."""
         one = self.objects[kind][number]
         if kind == "labels":
             raise Refused({"detail": 'Method "DELETE" not allowed.'}, 405)
@@ -263,9 +263,26 @@ class State:
             raise Refused({"detail": f"Deletion not allowed for managed {KINDS[kind].type}s"}, 403)
         if kind == "credential_types" and self.all("credentials", credential_type=number):
             raise Refused({"detail": "Credential types that are in use cannot be deleted"}, 403)
-        if active := self.running(kind, number):
+        sources = self.all("inventory_sources", inventory=number) if kind == "inventories" else []
+        busy = [(kind, number), *(("inventory_sources", source["id"]) for source in sources)]
+        if active := [update for pair in busy for update in self.running(*pair)]:
             jobs = [{"id": update["id"], "type": update["kind"].removesuffix("s")} for update in active]
             raise Refused({"error": "Resource is being used by running jobs.", "active_jobs": jobs}, 409)
+        if kind == "inventories":
+            if one["pending_deletion"]:
+                raise Refused({"error": "Inventory is already pending deletion."})
+            one["pending_deletion"] = True
+            for template in self.all("job_templates", inventory=number):
+                template["inventory"] = None
+        else:
+            self._delete(kind, number)
+
+    def collect(self) -> None:
+        """Remove the inventories that are to be removed."""
+        for one in self.all("inventories", pending_deletion=True):
+            self._delete("inventories", one["id"])
+
+    def _delete(self, kind, number):
         del self.objects[kind][number]
         self.surveys.pop(number, None)
         self.roles = {key: role for key, role in self.roles.items() if role["of"] != (kind, number)}
@@ -284,7 +301,7 @@ class State:
 
     def _forget(self, kind, field, number):
         for user in self.all(kind, **{field: number}):
-            if KINDS[kind].fields[field] is not REQUIRED:
+            if KINDS[kind].fields[field] is not REQUIRED and field != "source_project":
                 user[field] = None
             elif user["id"] in self.objects[kind]:
                 self.remove(kind, user["id"])

@@ -251,12 +251,46 @@ def test_what_an_organization_has_whose_name_begins_alike_stays(awx):
     assert "other" in awx.names("execution_environments")
 
 
-def test_an_inventory_that_awx_is_removing_is_not_removed_again(awx):
-    gone = awx.add("inventories", name="gone", organization=awx.one("organizations", name="ml")["id"])
-    gone.update(description="(managed by modelyard for ml)")
-    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == [{"name": "gone"}]
-    gone["pending_deletion"] = True
-    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == []
+def test_an_inventory_that_awx_is_removing_is_not_removed_again_and_not_made_before_it_is_gone(awx):
+    more = merge(GIVEN, {"awx_inventories": {"more": {"sources": {"its": {"project": "ours", "path": "x"}}}}})
+    awx_role.run(awx, TWO, more)
+    plan, _ = awx_role.run(awx, TWO, {**GIVEN, "awx_prune": True})
+    assert (plan.dropped["inventory"], plan.by_hand) == ([{"name": "more"}], [])
+    assert "more" in awx.names("inventories")
+    assert awx_role.run(awx, TWO, {**GIVEN, "awx_prune": True})[0].dropped["inventory"] == []
+    assert awx_role.refused(awx, TWO, GIVEN) == []
+    message = "inventory more: AWX is still removing the one of that name: run this again when it has"
+    assert awx_role.refused(awx, TWO, more) == [message]
+    awx.collect()
+    assert awx_role.refused(awx, TWO, more) == []
+    assert "create inventory more" in awx_role.run(awx, TWO, more)[0].lines
+
+
+def test_what_awx_keeps_of_what_is_removed_is_told(awx):
+    kind = awx.one("credential_types", name="modelyard cluster b-1")["id"]
+    awx.add(
+        "credentials", name="theirs", organization=awx.one("organizations", name="Default")["id"], credential_type=kind
+    )
+    given = {**GIVEN, "awx_clusters": {"a": GIVEN["awx_clusters"]["a"]}, "awx_prune": True}
+    given["awx_inventories"] = {"clusters": {"sources": {"Git": {"project": "ours", "path": "inventories/eks"}}}}
+    one = Clusters(["a"], {"a": "https://a"}, TWO.servers, TWO.variants, 1000)
+    plan, _ = awx_role.run(awx, one, given)
+    assert plan.by_hand == [
+        "credential type modelyard cluster b-1, since credentials of others are of it: theirs",
+        "the hosts and groups of the inventory clusters that only its source from Git brought",
+    ]
+    assert "b-1 deployer" not in awx.names("credentials")
+    assert awx.names("inventory_sources") == ["Git"]
+
+
+def test_a_project_is_fetched_again_for_a_playbook_that_it_did_not_have(awx):
+    project = awx.one("projects", name="modelyard")
+    project["playbook_files"] = [one for one in project["playbook_files"] if one != "playbooks/history.yml"]
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+    given = merge(GIVEN, {"awx_job_templates": {"history": {"enabled": True}}})
+    plan, _ = awx_role.run(awx, TWO, given)
+    assert plan.lines[:2] == ["update project modelyard: playbooks", "create job template history"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
 def test_a_renamed_host_has_credentials_of_its_own(awx):

@@ -38,7 +38,7 @@ class Comparison:
             AWX is to try again to read it. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
             grants those that are taken back (``rights.changes``).
         lines: what is to be created, updated and granted, one object a line.
-        by_hand: what the inventory no longer says of an object and the modules can't empty, one object a line.
+        by_hand: what the inventory no longer says of an object and the modules can't empty, or what they can't remove, one object a line.
         dropped: kind to what is there, made by the role, and no longer wanted, by what names it.
     """
 
@@ -69,7 +69,7 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
             continue
         for item in items:
             name = key(kind, item)
-            has = there[kind].get(name)
+            has, fields = there[kind].get(name), []
             if has is None:
                 line = f"create {word(kind)} {name}"
             else:
@@ -80,6 +80,7 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                 found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
                 fields = [one for one in fields if one not in stay]
                 fields += [f"last update {has['status']}"] if _unread(kind, has) else []
+                fields += ["playbooks"] if kind == "project" and _lacks(wanted.found, there, forms, has) else []
                 line = f"update {word(kind)} {name}: {', '.join(fields)}" if fields else ""
                 if fields and "description" in item and ours not in (has.get("description") or ""):
                     line += " (this role has not made it)"
@@ -88,18 +89,46 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                 left = {"needs"}
                 if kind in ANSWERS:
                     # An empty text is sent only where there is another: AWX takes it for an answer, over the template's own.
-                    left |= {
-                        name for name, value in item.items() if value == "" and name not in (fields if has else ())
-                    }
+                    left |= {name for name, value in item.items() if value == "" and name not in fields}
                 found.calls[kind].append({name: value for name, value in item.items() if name not in left})
-                found.calls[kind][-1] |= (
-                    {"unread": _unread(kind, has)} if kind in ("project", "inventory_source") else {}
-                )
+                if kind in ("project", "inventory_source"):
+                    found.calls[kind][-1]["unread"] = _unread(kind, has) or "playbooks" in fields
+    _stay(found, there, forms)
     return found
 
 
 def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:
     return kind in ("project", "inventory_source") and has is not None and has.get("status") in NOT_READ
+
+
+def _lacks(wanted: Mapping[str, list[dict]], there: There, forms: Forms, has: Mapping[str, Any]) -> bool:
+    """Tell whether AWX fetched a project before it had the playbook of a template that is new or to change: it would refuse that."""
+    needed = {
+        item["playbook"]
+        for item in wanted["job_template"]
+        if item["project"] == has["name"]
+        and there["job_template"].get(item["name"], {}).get("playbook") != item["playbook"]
+    }
+    return bool(needed) and not needed <= set(forms.awx.get(f"projects/{has['id']}/playbooks/"))
+
+
+def _stay(found: Comparison, there: There, forms: Forms) -> None:
+    """Note what stays of what is dropped: AWX removes no type that has credentials, and with a source none of its hosts."""
+    gone = {there["credential"][item["name"]]["id"] for item in found.dropped["credential"]}
+    for item in list(found.dropped["credential_type"]):
+        number = there["credential_type"][item["name"]]["id"]
+        users = [one["name"] for one in forms.awx.list("credentials/", credential_type=number) if one["id"] not in gone]
+        if users:
+            found.dropped["credential_type"].remove(item)
+            found.by_hand.append(
+                f"credential type {item['name']}, since credentials of others are of it: {', '.join(users)}"
+            )
+    for item in found.dropped["inventory_source"]:
+        if {"name": item["inventory"]} not in found.dropped["inventory"]:
+            what = (
+                f"the hosts and groups of the inventory {item['inventory']} that only its source {item['name']} brought"
+            )
+            found.by_hand.append(what)
 
 
 def _dropped(wanted: Mapping[str, list[dict]], there: There, ours: str) -> dict[str, list]:
