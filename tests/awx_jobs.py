@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 JOB = "4711"
@@ -46,6 +48,13 @@ def inventory_script(hosts: dict[str, dict], variables: dict) -> str:
         content["clusters"]["hosts"] = list(hosts)
         content["_meta"] = {"hostvars": hosts}
     return f"#! /usr/bin/env python3\n# -*- coding: utf-8 -*-\nprint({json.dumps(content)!r})\n"
+
+
+class ExtraVars(yaml.SafeDumper):
+    """Writes variables as AWX does: no text, a key neither, is a template, but for what the job template itself says."""
+
+
+ExtraVars.add_representer(str, lambda dumper, text: dumper.represent_scalar("!unsafe", text))
 
 
 class Job:
@@ -93,7 +102,8 @@ class Job:
             options: of ansible-playbook. runner: the program. extra: variables, as a survey has them.
         """
         self._write("env/envvars", {**self.awx, **credential})
-        self._write("env/extravars", {"awx_job_id": 4711, "tower_job_id": 4711, "awx_user_name": "ada", **extra})
+        extra = {"awx_job_id": 4711, "tower_job_id": 4711, "awx_user_name": "ada", **extra}
+        self._write("env/extravars", yaml.dump(extra, Dumper=ExtraVars))
         self._write("env/cmdline", f"-u root --forks 5 {options}")
         self.artifacts = self.folder / "artifacts" / ident
         self.began = time.time()

@@ -12,6 +12,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 REQUIRED = object()
+GIT = ("ssh", "git", "git+ssh", "http", "https", "ftp", "ftps", "file")
 SECRET = "$encrypted$"
 # Prompts that a node of a workflow or a schedule answers: field to what allows it.
 PROMPTS = {
@@ -42,8 +43,11 @@ SURVEY_TYPES = {
 }
 QUESTION = ("type", "question_name", "variable", "required")
 QUESTION_MAY = ("question_description", "default", "choices", "min", "max", "new_question")
-# Of each kind of notification: the fields and their types or defaults.
+# Of each kind of notification: the fields and their types, or defaults, which AWX fills in.
 NOTIFICATIONS = {
+    "awssns": dict.fromkeys(
+        ("aws_region", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "sns_topic_arn"), ""
+    ),
     "webhook": {
         "url": str,
         "http_method": "POST",
@@ -52,7 +56,7 @@ NOTIFICATIONS = {
         "password": "",
         "headers": {},
     },
-    "slack": {"token": str, "channels": list, "hex_color": ""},
+    "slack": {"token": str, "channels": list},
     "email": {
         "host": str,
         "port": int,
@@ -65,17 +69,19 @@ NOTIFICATIONS = {
         "timeout": 30,
     },
 }
-NOTIFICATION_SECRETS = {"password", "token"}
+# What AWX uses where it is there.
+NOTIFICATION_MAY = {"slack": {"hex_color"}}
+NOTIFICATION_SECRETS = {"password", "token", "aws_secret_access_key", "aws_session_token"}
 EVENTS = ("started", "success", "error")
-# What a notification's text can name; artifacts are empty when it is checked.
+# What a notification's text can name, as it is when the text is checked: no artifacts, and times that are no text.
 JOB = {
+    **dict.fromkeys(("created", "modified"), datetime.datetime(2018, 11, 13, tzinfo=datetime.UTC)),
+    "finished": False,
     **dict.fromkeys(("id", "elapsed", "forks", "timeout", "verbosity", "job_slice_count"), 1),
     **dict.fromkeys(
         ("name", "description", "job_type", "limit", "status", "url", "playbook", "job_tags", "skip_tags"), "text"
     ),
-    **dict.fromkeys(
-        ("started", "finished", "created", "modified", "job_explanation", "scm_branch", "scm_revision", "type"), "text"
-    ),
+    **dict.fromkeys(("started", "job_explanation", "scm_branch", "scm_revision", "type"), "text"),
     "failed": False,
     "diff_mode": False,
     "artifacts": {},
@@ -168,7 +174,7 @@ def secret_fields(api, credential: dict) -> set:
 
 
 def check_credential(api, new, given, old):
-    """Refuse inputs that the type does not have; keep a secret that is sent back as it was shown."""
+    """Refuse inputs that the type does not have; keep a secret that is sent back as it was shown, and none that is empty."""
     kind = api.objects["credential_types"][new["credential_type"]]
     if not old and not any(given.get(owner) for owner in ("organization", "user", "team")):
         raise Refused({"detail": "Missing 'user', 'team', or 'organization'."})
@@ -180,20 +186,24 @@ def check_credential(api, new, given, old):
             raise Refused(
                 {"inputs": {name: [f"{type(value).__name__} is not of type '{known[name].get('type', 'string')}'"]}}
             )
+        if known[name].get("format") == "ssh_private_key" and value not in ("", SECRET) and "-----END " not in value:
+            raise Refused({"inputs": {name: [f"Invalid certificate or key: {value[:100]}..."]}})
         if value == SECRET:
             if not old:
                 raise Refused({"inputs": {name: ["$encrypted$ is a reserved keyword"]}})
             new["inputs"][name] = old["inputs"].get(name, "")
+    new["inputs"] = {
+        name: value for name, value in new["inputs"].items() if value != "" or name not in secret_fields(api, new)
+    }
 
 
 def check_project(api, new, given, old):
-    """Refuse a project without a URL, or with a credential of another kind."""
+    """Refuse a project without a URL that Git takes."""
     if new["scm_type"] in ("git", "svn", "archive") and not new["scm_url"]:
-        raise Refused({"scm_url": ["SCM URL is required."]})
-    if number := new["credential"]:
-        kind = api.objects["credential_types"][api.objects["credentials"][number]["credential_type"]]["kind"]
-        if new["scm_type"] and kind != "scm":
-            raise Refused({"credential": ["Credential kind must be 'scm'."]})
+        raise Refused({"scm_url": ["This field is required."]})
+    scheme, there, _ = new["scm_url"].partition("://")
+    if new["scm_type"] == "git" and there and scheme not in GIT:
+        raise Refused({"scm_url": ["Unsupported git URL"]})
 
 
 def check_inventory(api, new, given, old):
@@ -245,13 +255,18 @@ def check_notification(api, new, given, old):
         if isinstance(kind, type) and name not in new["notification_configuration"]
     ]:
         raise Refused({"__all__": [f"Missing required fields for Notification Configuration: {missing}."]})
-    if unknown := sorted(set(new["notification_configuration"]) - set(fields)):
+    if unknown := sorted(
+        set(new["notification_configuration"]) - set(fields) - NOTIFICATION_MAY.get(new["notification_type"], set())
+    ):
         raise Refused({"notification_configuration": [f"Unknown fields: {unknown}"]})
     complete = {
-        name: new["notification_configuration"].get(name, None if isinstance(kind, type) else kind)
-        for name, kind in fields.items()
+        **{name: kind for name, kind in fields.items() if not isinstance(kind, type)},
+        **new["notification_configuration"],
     }
-    for name, value in complete.items():
+    if complete.get("http_method", "POST").lower() not in ("put", "post"):
+        raise Refused({"__all__": ["HTTP method must be either 'POST' or 'PUT'."]})
+    for name in fields:
+        value = complete[name]
         kind = fields[name] if isinstance(fields[name], type) else type(fields[name])
         if type(value) is not kind or value == []:
             raise Refused({"__all__": [f"Configuration field '{name}' incorrect type, expected {kind.__name__}."]})
@@ -306,8 +321,9 @@ def check_job_template(api, new, given, old):
         raise Refused({"playbook": ["Must select playbook for project."]})
     if new["playbook"] not in project["playbook_files"] and not project["allow_override"]:
         raise Refused({"playbook": ["Playbook not found for project."]})
-    if new["scm_branch"] and not project["allow_override"]:
-        raise Refused({"scm_branch": ["Project does not allow overriding branch."]})
+    for name in ("scm_branch", "ask_scm_branch_on_launch"):
+        if new[name] and not project["allow_override"]:
+            raise Refused({name: ["Project does not allow overriding branch."]})
     if not new["inventory"] and not new["ask_inventory_on_launch"]:
         raise Refused({"inventory": ["Must either set a default value or ask to prompt on launch."]})
     new["organization"] = project["organization"]
@@ -361,7 +377,8 @@ def answer(question: dict, data: dict, required: bool) -> str:
     if isinstance(value, bool) or not isinstance(value, kind):
         return f"Value {value} for '{name}' expected to be a {kind.__name__}."
     if question["type"] == "multiplechoice":
-        allowed = choices(question) + ([] if question["required"] else [""])
+        # An empty answer is none of them, of a question that may stay without one either.
+        allowed = choices(question)
         return "" if value in allowed else f"Value {value} for '{name}' expected to be one of {allowed}."
     size = len(value) if kind is str else value
     low, high = question.get("min"), question.get("max")
@@ -383,6 +400,9 @@ def check_survey(spec: dict) -> dict:
         if question["variable"] in seen:
             raise Refused({"error": f"'variable' '{question['variable']}' duplicated in survey question {number}."})
         seen.add(question["variable"])
+        for name in ("choices", "default") if question["type"] in ("multiplechoice", "multiselect") else ():
+            if isinstance(question.get(name), str):
+                question[name] = "\n".join(line for line in question[name].splitlines() if line.strip())
     return spec
 
 
@@ -406,7 +426,7 @@ def wrong_choices(one: dict) -> str:
     """What is wrong with a question's choices, or nothing."""
     if not one.get("choices"):
         return "must specify choices"
-    defaults = (one.get("default") or "").splitlines()
+    defaults = [line for line in (one.get("default") or "").splitlines() if line.strip()]
     if one["type"] == "multiplechoice" and len(defaults) > 1:
         return "Multiple Choice (Single Select) can only have one default value"
     return "" if set(defaults) <= set(choices(one)) else "Default choice must be answered from the choices listed"

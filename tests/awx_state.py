@@ -80,7 +80,9 @@ class State:
         for name, (kind, plain, secret) in TYPES.items():
             inputs = {
                 "fields": [
-                    {"id": one, "label": one, "secret": one in secret.split()} for one in f"{plain} {secret}".split()
+                    {"id": one, "label": one, "secret": one in secret.split()}
+                    | ({"format": "ssh_private_key"} if one == "ssh_key_data" else {})
+                    for one in f"{plain} {secret}".split()
                 ],
                 "required": REQUIRED_INPUTS.get(name, []),
             }

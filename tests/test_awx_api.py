@@ -322,7 +322,8 @@ def awx():
     """An AWX with an organization, a project and an inventory, as somebody made them."""
     with Awx() as awx:
         org = awx.add("organizations", name="modelyard")["id"]
-        awx.add("projects", name="code", organization=org, scm_type="git", scm_url="https://git.example/x")
+        project = awx.add("projects", name="code", organization=org, scm_type="git", scm_url="https://git.example/x")
+        project["playbook_files"] = ["playbooks/site.yml"]
         awx.add("inventories", name="fleet", organization=org)
         awx.add("workflow_job_templates", name="roll out", organization=org)
         yield awx
@@ -440,6 +441,7 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         ("POST", "inventories/", {"name": "fleet", "organization": "ORG"}, 400, "already exists"),
         ("POST", "inventories/", {"name": "f2", "organization": "ORG", "variables": {"a": 1}}, 400, "Not a valid str"),
         ("POST", "job_templates/", {"name": "x", "playbook": "a.yml", "project": "PROJECT", "inventory": "FLEET"}, 400, "not found for project"),
+        ("POST", "job_templates/", {"name": "x", "playbook": "playbooks/site.yml", "project": "PROJECT", "inventory": "FLEET", "ask_scm_branch_on_launch": True}, 400, "overriding branch"),
         ("POST", "credentials/", {"name": "x", "organization": "ORG", "credential_type": "TYPE", "inputs": {"x": "y"}}, 400, "unexpected"),
         ("POST", "credential_types/", {"name": "x", "kind": "cloud", "injectors": {"env": {"A": "{{ b }}"}}}, 400, "undefined"),
         ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART:20260101T000000Z"}, 400, "rule required"),

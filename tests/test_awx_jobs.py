@@ -33,3 +33,11 @@ def test_what_a_task_shows_and_messages_can_be_read(offline, version):
     assert "set at <inventory script output from" in lines[begin + 2]
     # Of the run, what became of each cluster.
     assert "1 of 3 clusters succeeded; the others again: --limit bad,worse" in lines
+
+
+def test_the_report_of_a_failure_is_made_and_fails(offline):
+    page = offline.folder / "page.html"
+    given = {"report_html": str(page), "report_fail": "true"}
+    assert offline.run("report", {}, "playbooks/report.yml", **given) == 2, offline.output
+    assert page.exists()
+    assert "it ends as failed since a step before it has failed" in offline.said()

@@ -283,16 +283,6 @@ def test_what_awx_keeps_of_what_is_removed_is_told(awx):
     assert awx.names("inventory_sources") == ["Git"]
 
 
-def test_a_project_is_fetched_again_for_a_playbook_that_it_did_not_have(awx):
-    project = awx.one("projects", name="modelyard")
-    project["playbook_files"] = [one for one in project["playbook_files"] if one != "playbooks/history.yml"]
-    assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
-    given = merge(GIVEN, {"awx_job_templates": {"history": {"enabled": True}}})
-    plan, _ = awx_role.run(awx, TWO, given)
-    assert plan.lines[:2] == ["update project modelyard: playbooks", "create job template history"]
-    assert awx_role.run(awx, TWO, given)[0].lines == []
-
-
 def test_a_renamed_host_has_credentials_of_its_own(awx):
     renamed = Clusters(["a", "b-2"], {"a": "https://a", "b-2": "https://b"}, TWO.servers, TWO.variants, 1000)
     given = {**GIVEN, "awx_clusters": {"a": GIVEN["awx_clusters"]["a"], "b-2": GIVEN["awx_clusters"]["b-1"]}}
@@ -317,6 +307,13 @@ def test_a_rotated_secret_of_a_notification_is_written_where_it_is_asked_for(awx
     plan, _ = awx_role.run(awx, TWO, {**given, "awx_rotate": ["chat"]})
     assert plan.lines == ["update notification template chat: secrets"]
     assert awx.one("notification_templates", name="chat")["notification_configuration"]["password"] == "fresh"
+
+
+def test_a_secret_that_is_empty_is_no_change_and_empties_what_is_there(awx):
+    given = merge(GIVEN, {"awx_credentials": {"Git": {"inputs": {"password": "", "ssh_key_data": ""}}}})
+    assert awx_role.run(awx, TWO, given)[0].lines == ["update credential Git: inputs"]
+    assert awx.one("credentials", name="Git")["inputs"] == {"username": "git"}
+    assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
 def test_another_url_of_a_cluster_is_noticed_without_rotation(awx):
@@ -347,35 +344,43 @@ def flow(nodes: dict) -> dict:
             {"approve": None, "plan": {"success": ["deploy"]}},
             [
                 f"remove {FLOW} approve",
-                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "smoke", "deploy")),
+                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "report failure", "smoke", "deploy")),
                 f"update {FLOW} plan: success",
             ],
         ),
-        ({"smoke": None, "deploy": {"success": []}}, [f"remove {FLOW} smoke", f"update {FLOW} deploy: success"]),
+        (
+            {"smoke": None, "deploy": {"success": ["report"]}},
+            [f"remove {FLOW} smoke", f"replace {FLOW} report: {BEFORE}", f"update {FLOW} deploy: success"],
+        ),
         # A template becomes an approval: the module would rename the job template; and the other way round.
-        ({"smoke": {"template": None, "approval": "It works"}}, [f"replace {FLOW} smoke: template"]),
+        (
+            {"smoke": {"template": None, "approval": "It works"}},
+            [f"replace {FLOW} smoke: template", f"replace {FLOW} report: {BEFORE}"],
+        ),
         (
             {"approve": {"template": "diff", "approval": None}},
             [
                 f"replace {FLOW} approve: approval",
-                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "smoke", "deploy")),
+                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "report failure", "smoke", "deploy")),
             ],
         ),
         # Another link between two nodes, which AWX refuses beside the first.
         (
-            {"smoke": {"always": [], "success": ["report"]}},
-            [f"update {FLOW} smoke: success, always"],
+            {"smoke": {"always": ["report failure"], "failure": []}},
+            [f"update {FLOW} smoke: failure, always"],
         ),
         (
             {"deploy": {"success": [], "always": ["smoke"]}},
-            [f"replace {FLOW} smoke: {BEFORE}", f"update {FLOW} deploy: success, always"],
+            [
+                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "smoke")),
+                f"update {FLOW} deploy: success, always",
+            ],
         ),
         # The other direction, a circle beside the first.
         (
-            {"smoke": {"always": []}, "deploy": {"success": []}, "report": {"always": ["smoke"]}},
+            {"smoke": {"success": []}, "deploy": {"success": ["report"]}, "report": {"always": ["smoke"]}},
             [
-                f"replace {FLOW} smoke: {BEFORE}",
-                f"update {FLOW} report: always",
+                *(f"replace {FLOW} {name}: {BEFORE}" for name in ("report", "smoke")),
                 f"update {FLOW} deploy: success",
             ],
         ),
@@ -492,6 +497,29 @@ def test_what_awx_could_not_read_is_read_again(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_a_project_whose_branch_has_moved_on_is_read_before_its_templates_are_written(awx):
+    project = awx.one("projects", name="modelyard")
+    # Gate's playbook is newer than the last update; without it AWX refuses any change of its template.
+    project["playbook_files"] = [one for one in project["playbook_files"] if one != "playbooks/gate.yml"]
+    given = merge(GIVEN, {"awx_job_templates": {"gate": {"timeout": 77}}})
+    plan, made = awx_role.run(awx, TWO, given)
+    assert plan.lines == ["update project modelyard: no playbooks/gate.yml yet", "update job template gate: timeout"]
+    assert [name for name, _ in made] == ["project modelyard", "job_template gate"]
+    # One that is fetched for the first time is waited for.
+    project.update(status="pending", playbook_files=[])
+    assert awx_role.run(awx, TWO, given)[0].lines == ["update project modelyard: no playbooks/diff.yml yet"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+def test_a_survey_in_lines_is_the_same_in_awx(awx):
+    question = {"question_name": "x", "variable": "x", "required": False, "type": "multiselect"}
+    question |= {"choices": "a\n\nb\n", "default": "a\nb\n"}
+    given = merge(GIVEN, {"awx_job_templates": {"diff": {"survey": [question]}}})
+    given["awx_schedules"] = {}
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure(awx):
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
     source = awx.one("inventory_sources", name="from Git")
@@ -564,11 +592,26 @@ def test_a_text_that_the_inventory_dropped_is_gone_in_awx_too(awx):
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "awssns", "configuration": {"aws_region": "eu-central-1", "sns_topic_arn": "arn"}},
+        {"type": "slack", "configuration": {"token": "hush", "channels": ["#ml"]}},
+        {"type": "slack", "configuration": {"token": "hush", "channels": ["#ml"], "hex_color": "#ff0000"}},
+    ],
+)
+def test_what_awx_fills_in_of_a_notification_is_no_change(awx, given):
+    given = merge(GIVEN, {"awx_notifications": {"more": given}})
+    assert awx_role.run(awx, TWO, given)[0].lines == ["create notification template more"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"type": "Sorce Control"}, "awx_credentials.Git.type is 'Sorce Control': AWX has no credential type of that name, did you mean Source Control?"),
         ({"inputs": {"user": "git"}}, "awx_credentials.Git.inputs has user: the type Source Control has username, password"),
         ({"inputs": {"username": 7}}, "awx_credentials.Git.inputs.username must be text (in quotes)"),
+        ({"inputs": {"ssh_key_data": "hush"}}, "awx_credentials.Git.inputs.ssh_key_data must be a private key, from its line BEGIN to its line END"),
         ({"type": "Vault", "inputs": {"vault_id": "x"}}, "awx_credentials.Git.inputs needs vault_password for the type Vault"),
         ({"type": "ours", "inputs": {}}, "awx_credentials.Git.inputs needs key for the type ours"),
         ({"type": "Vault"}, "credential Git: AWX has one of that name of the type Source Control, and would keep it beside that of the type Vault"),

@@ -46,8 +46,14 @@ class ActionModule(Action):
         record, noted = plan["record"] if held else 0, plan["kinds"]
         try:
             if options["cause"]:
-                written, told = _stopped(cluster, rendered, plan, options["cause"])
-                after, noted = self._fail(cluster, rendered, plan, lock, told)
+                written, told, after = [], _message(options["cause"]), ""
+                try:
+                    written, held_up = _written(cluster, rendered, plan)
+                    told = f"{told}. {held_up}"
+                    after, noted = self._fail(cluster, rendered, plan, lock, told)
+                except Failure as error:
+                    # Where the cluster is gone by now, what stopped the apply is what matters.
+                    told = f"{told}. What came of it can't be told: {error}"
                 after = after or "What is written stays, and the next run goes on from there."
                 return {"changed": bool(written), "told": f"{told}. {after}"}
             pruned = [] if check else [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
@@ -172,14 +178,18 @@ def _applications(cluster: Cluster, rendered: dict) -> list[dict]:
     return rows
 
 
-def _stopped(cluster: Cluster, rendered: dict, plan: dict, cause: str) -> tuple[list[str], str]:
+def _message(cause: str) -> str:
+    """Give why an apply stopped; kubernetes.core gives the API server's answer as it came."""
+    before, brace, answer = cause.partition("{")
+    with contextlib.suppress(ValueError, LookupError):
+        return before + json.loads(brace + answer)["message"]
+    return cause
+
+
+def _written(cluster: Cluster, rendered: dict, plan: dict) -> tuple[list[str], str]:
     """Say what an apply had written when it stopped: the objects, and all in words."""
     planner = planning.Planner(cluster, delivery.options(rendered))
     states = dict(zip(map(describe, plan["apply"]), cluster.parallel(planner.holds, plan["apply"]), strict=True))
     written = [name for name, holds in states.items() if holds]
     rest = ", ".join(name for name, holds in states.items() if not holds)
-    before, brace, answer = cause.partition("{")
-    with contextlib.suppress(ValueError, LookupError):
-        # kubernetes.core gives the API server's answer as it came.
-        cause = before + json.loads(brace + answer)["message"]
-    return written, f"{cause}. Written before that: {', '.join(written) or 'nothing'}. Not written: {rest or 'nothing'}"
+    return written, f"Written before that: {', '.join(written) or 'nothing'}. Not written: {rest or 'nothing'}"

@@ -157,9 +157,9 @@ RESULTS = {
 }
 
 
-def told(message: str, given: dict) -> str:
-    """Render a message as AWX does, with what it allows of a job."""
-    job = {"id": 42, "name": "deploy", "status": "successful", "artifacts": given}
+def told(message: str, given: dict | None) -> str:
+    """Render a message as AWX does, with what it allows of a job; of a workflow it has no artifacts (None)."""
+    job = {"id": 42, "name": "deploy", "status": "successful"} | ({} if given is None else {"artifacts": given})
     context = {"job": job, "job_friendly_name": "Job", "url": "https://awx/#/jobs/42", "job_metadata": "{}"}
     return " ".join(sandbox.ImmutableSandboxedEnvironment().from_string(message).render(**context).split())
 
@@ -167,6 +167,7 @@ def told(message: str, given: dict) -> str:
 @pytest.mark.parametrize("message", MESSAGES)
 def test_a_notification_can_be_saved_and_sent_without_artifacts(message):
     for given in (
+        None,
         {},
         {"modelyard_results": {"eks-1": {"deploy": {"changed": 3}}}},
         {"modelyard_results": {"eks-1": {"smoke": {}}}},

@@ -194,12 +194,50 @@ def test_a_deploy_after_an_approval_needs_one_for_its_cluster():
     assert one(found, "node", "fleet / plan")["always"] == ["approve"]
 
 
+def failed(nodes: dict, failing: set[str]) -> bool:
+    """Run a workflow as AWX does, and say whether it calls it failed: a failure that another node comes after does not count."""
+    links = {name: {link: node.get(link) or [] for link in workflows.LINKS} for name, node in nodes.items()}
+    ahead = {to for after in links.values() for found in after.values() for to in found}
+    left, done = [name for name in nodes if name not in ahead], set()
+    wrong = {name for name, node in nodes.items() if node.get("extra_vars", {}).get("report_fail") == "true"} | failing
+    while left:
+        done.add(name := left.pop())
+        left += links[name]["failure" if name in wrong else "success"] + links[name]["always"]
+    return any(name in wrong and not links[name]["failure"] + links[name]["always"] for name in done)
+
+
+@pytest.mark.parametrize("name", ["deploy with approval", "fleet"])
+def test_a_workflow_of_which_a_step_has_failed_is_failed(name):
+    nodes = specs.catalogue("awx", "workflows")[name]["nodes"]
+    assert not failed(nodes, set())
+    # Whoever approves decides whether a cluster may be missing.
+    may_fail = {"plan"} if name == "fleet" else set()
+    silent = {step for step in nodes if step != "report failure" and not failed(nodes, {step})}
+    assert silent == may_fail
+
+
 def test_a_timeout_covers_every_round_of_clusters():
     many = clusters.Clusters([f"c{n}" for n in range(20)], {}, [], [], 1000)
     assert templates.timeout_seconds({"rollouts": 1}, TWO, 2) == 1000
     assert templates.timeout_seconds({"rollouts": 2, "plus": 60}, many, 16) == 2 * 2060
     assert templates.timeout_seconds(77, many, 16) == 77
     assert one(wanted(awx_job_templates={"deploy": {"timeout": 5}}), "job_template", "deploy")["timeout"] == 5
+
+
+@pytest.mark.parametrize(
+    ("entry", "rounds"),
+    [
+        ({"ask": ["limit"]}, 2),
+        ({"ask": ["variables"]}, 20),
+        ({"extra_vars": {"fleet_serial": [5]}}, 20),
+        ({"survey": [{"variable": "fleet_canary"}]}, 20),
+    ],
+)
+def test_a_timeout_leaves_time_for_waves_of_one_cluster_each_where_a_job_can_be_told_to_make_them(entry, rounds):
+    many = clusters.Clusters([f"c{n}" for n in range(20)], {}, [], [], 1000)
+    entry = {"playbook": "playbooks/site.yml", "timeout": {"rollouts": 1}, **entry}
+    entry["survey"] = [one | {"question": "Which"} for one in entry.get("survey", [])]
+    assert templates.job_template("deploy", entry, many)["timeout"] == rounds * 1000
 
 
 def test_the_slowest_deployment_decides_how_long_a_rollout_may_take():
@@ -295,6 +333,7 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_inventory": "cluster"}, "awx_inventory is 'cluster': must be one of awx_inventories, did you mean clusters?"),
         ({"awx_job_templates": {"dif": {"slices": 2}}}, "awx_job_templates.dif is {'slices': 2}: needs playbook, did you mean diff?"),
         ({"awx_job_templates": {"diff": {"ask": ["limits"]}}}, "awx_job_templates.diff.ask is 'limits': must be one of"),
+        ({"awx_job_templates": {"diff": {"ask": ["scm_branch"]}}}, "awx_job_templates.diff.ask is 'scm_branch': must be one of"),
         ({"awx_clusters": {"c": {"ca": "x", "token": "y"}}}, "awx_clusters.c is 'c': must be one of the hosts of the group clusters"),
         ({"awx_clusters": {"a": {"ca": "x", "token": ""}}}, "awx_clusters.a.token is '': must not be empty"),
         ({"awx_clusters": {"a": {"ca": "x", "token": "hush\nhush"}}}, "awx_clusters.a.token: must be of one line"),
@@ -312,6 +351,8 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
                 ({"type": "integer", "default": "3"}, "must have a default that is a whole number"),
                 ({"type": "integer", "min": "3"}, "must have a whole number for min"),
                 ({"type": "text", "default": True}, "must have a default that is text (in quotes)"),
+                ({"type": "text", "default": None}, "must have a default that is text (in quotes)"),
+                ({"type": "multiplechoice", "choices": [True, False]}, "must have choices that are text (in quotes)"),
             )
         ],
         ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, "type": "text"}] * 2}}}, "must have another variable than x, which an earlier question has, in question 2"),

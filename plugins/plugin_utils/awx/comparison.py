@@ -35,7 +35,7 @@ class Comparison:
 
     Attributes:
         calls: kind to the objects that differ, for which the modules are called; of a project or a source, ``unread`` says whether
-            AWX is to try again to read it. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
+            AWX is to read it, or to try again. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
             grants those that are taken back (``rights.changes``).
         lines: what is to be created, updated and granted, one object a line.
         by_hand: what the inventory no longer says of an object and the modules can't empty, or what they can't remove, one object a line.
@@ -69,7 +69,8 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
             continue
         for item in items:
             name = key(kind, item)
-            has, fields = there[kind].get(name), []
+            has = there[kind].get(name)
+            absent: list[str] = []
             if has is None:
                 line = f"create {word(kind)} {name}"
             else:
@@ -79,8 +80,11 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                 )
                 found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
                 fields = [one for one in fields if one not in stay]
-                fields += [f"last update {has['status']}"] if _unread(kind, has) else []
-                fields += ["playbooks"] if kind == "project" and _lacks(wanted.found, there, forms, has) else []
+                if _unread(kind, has):
+                    fields.append(f"last update {has['status']}")
+                elif kind == "project":
+                    absent = _absent(item, has, wanted, forms)
+                    fields += [f"no {playbook} yet" for playbook in absent[:1]]
                 line = f"update {word(kind)} {name}: {', '.join(fields)}" if fields else ""
                 if fields and "description" in item and ours not in (has.get("description") or ""):
                     line += " (this role has not made it)"
@@ -89,10 +93,12 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                 left = {"needs"}
                 if kind in ANSWERS:
                     # An empty text is sent only where there is another: AWX takes it for an answer, over the template's own.
-                    left |= {name for name, value in item.items() if value == "" and name not in fields}
+                    left |= {
+                        name for name, value in item.items() if value == "" and name not in (fields if has else ())
+                    }
                 found.calls[kind].append({name: value for name, value in item.items() if name not in left})
-                if kind in ("project", "inventory_source"):
-                    found.calls[kind][-1]["unread"] = _unread(kind, has) or "playbooks" in fields
+                unread = _unread(kind, has) or bool(absent)
+                found.calls[kind][-1] |= {"unread": unread} if kind in ("project", "inventory_source") else {}
     _stay(found, there, forms)
     return found
 
@@ -101,15 +107,15 @@ def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:
     return kind in ("project", "inventory_source") and has is not None and has.get("status") in NOT_READ
 
 
-def _lacks(wanted: Mapping[str, list[dict]], there: There, forms: Forms, has: Mapping[str, Any]) -> bool:
-    """Tell whether AWX fetched a project before it had the playbook of a template that is new or to change: it would refuse that."""
-    needed = {
-        item["playbook"]
-        for item in wanted["job_template"]
-        if item["project"] == has["name"]
-        and there["job_template"].get(item["name"], {}).get("playbook") != item["playbook"]
-    }
-    return bool(needed) and not needed <= set(forms.awx.get(f"projects/{has['id']}/playbooks/"))
+def _absent(project: Mapping[str, Any], has: Mapping[str, Any], wanted: Wanted, forms: Forms) -> list[str]:
+    """Name the playbooks that AWX has not found in a project: it refuses their job templates.
+
+    Its first update has not ended, or the branch has moved on since the last one. Where jobs may take another branch, AWX does not look.
+    """
+    if has.get("allow_override"):
+        return []
+    needed = {item["playbook"] for item in wanted.found["job_template"] if item["project"] == project["name"]}
+    return sorted(needed - set(forms.awx.get(f"projects/{has['id']}/playbooks/"))) if needed else []
 
 
 def _stay(found: Comparison, there: There, forms: Forms) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
+from ansible_collections.modelyard.core.plugins.plugin_utils.fleet import CANARY, SERIAL
 
 # More forks at once take memory that an execution node may not have.
 MOST_FORKS, DEFAULT_FORKS = 16, 5
 ASKS = (
-    *("limit", "job_type", "diff_mode", "verbosity", "variables", "credential", "scm_branch"),
+    *("limit", "job_type", "diff_mode", "verbosity", "variables", "credential"),
     *("forks", "instance_groups", "job_slice_count", "tags", "skip_tags", "labels", "timeout"),
 )
 
@@ -19,11 +20,14 @@ ASKS = (
 OF_CHOICES = ("multiplechoice", "multiselect")
 TYPES = {**dict.fromkeys(("text", "textarea", "password", *OF_CHOICES), str), "integer": int, "float": float}
 WORDS = {str: "text (in quotes)", int: "a whole number", float: "a number with a point"}
-# What no variable says: another inventory or image at launch would reach other clusters, or run other code.
+# What no variable says: another inventory or image at launch would reach other clusters, or run other code. Another branch AWX takes only
+# of a project that allows it, and these do not.
 FIXED: dict[str, Any] = {
     **dict.fromkeys(("scm_branch", "job_tags", "skip_tags"), ""),
     "verbosity": 0,
-    **dict.fromkeys(("ask_inventory_on_launch", "ask_execution_environment_on_launch"), False),
+    **dict.fromkeys(
+        ("ask_inventory_on_launch", "ask_execution_environment_on_launch", "ask_scm_branch_on_launch"), False
+    ),
 }
 
 
@@ -48,7 +52,7 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
         "limit": entry.get("limit", ""),
         "forks": forks,
         "job_slice_count": entry.get("slices", 1),
-        "timeout": timeout_seconds(entry.get("timeout", 0), clusters, forks),
+        "timeout": timeout_seconds(entry.get("timeout", 0), clusters, 1 if _in_waves(entry) else forks),
         "extra_vars": entry.get("extra_vars") or {},
         # Two jobs on one cluster would wait for each other's lock.
         "allow_simultaneous": False,
@@ -78,6 +82,12 @@ def timeout_seconds(said: int | Mapping[str, int], clusters: Clusters, forks: in
         return int(said)
     rounds = math.ceil(len(clusters.hosts) / (forks or DEFAULT_FORKS))
     return rounds * (said.get("rollouts", 0) * clusters.rollout_seconds + said.get("plus", 0))
+
+
+def _in_waves(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a job may be told to go in waves, each after the one before: at worst of one cluster each."""
+    told = {*(entry.get("extra_vars") or {}), *(one.get("variable") for one in entry.get("survey") or ())}
+    return "variables" in (entry.get("ask") or ()) or not told.isdisjoint((SERIAL, CANARY))
 
 
 def survey(name: str, questions: list[Mapping[str, Any]], clusters: Clusters) -> dict:
@@ -124,7 +134,7 @@ def _wrong(one: Mapping[str, Any]) -> str:
     for limit in ("min", "max"):
         if isinstance(one.get(limit), bool) or not isinstance(one.get(limit), int | None):
             return f"must have a whole number for {limit}"
-    if default not in (None, "") and (isinstance(default, bool) or not isinstance(default, kind)):
+    if "default" in one and default != "" and (isinstance(default, bool) or not isinstance(default, kind)):
         return f"must have a default that is {WORDS[kind]}"
     return _wrong_choices(one) if one["type"] in OF_CHOICES else ""
 
@@ -133,6 +143,9 @@ def _wrong_choices(one: Mapping[str, Any]) -> str:
     choices, defaults = one.get("choices") or [], (one.get("default") or "").splitlines()
     if not choices:
         return "needs choices"
+    if not all(isinstance(choice, str) for choice in choices):
+        # Such as yes and no, which YAML takes for booleans. An answer is text, and would be none of them.
+        return "must have choices that are text (in quotes)"
     if one["type"] == "multiplechoice" and len(defaults) > 1:
         return "must have one default"
     other = [default for default in defaults if default not in choices]
@@ -140,13 +153,24 @@ def _wrong_choices(one: Mapping[str, Any]) -> str:
 
 
 def _normal(one: Mapping[str, Any], clusters: Clusters) -> dict:
-    return normal(one) if "question_name" in one else _question(one, clusters)
+    return normal(one if "question_name" in one else _question(one, clusters))
 
 
 def normal(one: Mapping[str, Any]) -> dict:
-    """Give a question in the one form that is compared: choices as a list, where AWX takes text of a line for each as well."""
-    choices = one.get("choices")
-    return {**one, "choices": choices.splitlines()} if isinstance(choices, str) else dict(one)
+    """Give a question in the one form that is compared: choices as a list, where AWX takes text of a line for each as well.
+
+    Of the lines of choices, and of a default among them, AWX drops the empty ones.
+    """
+    found = dict(one)
+    if isinstance(one.get("choices"), str):
+        found["choices"] = _lines(one["choices"])
+    if one.get("type") in OF_CHOICES and isinstance(one.get("default"), str):
+        found["default"] = "\n".join(_lines(one["default"]))
+    return found
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _question(said: Mapping[str, Any], clusters: Clusters) -> dict:
