@@ -154,9 +154,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if number not in awx.updates:
             raise LOST
         update = awx.updates[number]
-        failed = update["status"] == "failed"
+        failed, here = update["status"] == "failed", not update["lag"]
         if rest == ["stdout"]:
-            text = f"fatal: [localhost]: FAILED! => {update['stdout']}" if update["stdout"] else ""
+            text = f"fatal: [localhost]: FAILED! => {update['stdout']}" if update["stdout"] and here else ""
             if ("format", "json") not in query:
                 return 200, text
             said = dict(query)
@@ -166,8 +166,15 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 text = f'<div class="nocode ansi_fore ansi_back">{html.escape(text)}</div>'
             return 200, {"range": {"start": 0}, "content": text}
         if rest == ["events"]:
+            if update["kind"] == "inventory_updates" and "event" in dict(query):
+                raise Refused({"detail": "InventoryUpdateEvent has no field named 'event'"})
             said = {"msg": "non-zero return code", "stderr": update["stdout"], "rc": 1}
-            events = [{"event": "runner_on_failed", "event_data": {"res": said}}] if failed and update["stdout"] else []
+            events = [{"event": "playbook_on_start", "event_data": {}}]
+            if update["kind"] == "inventory_updates":
+                events = [{"event": "verbose", "event_data": {}, "stdout": update["stdout"]}]
+            elif failed and update["stdout"]:
+                events.append({"event": "runner_on_failed", "event_data": {"res": said}})
+            events = [one for one in events if here and dict(query).get("event", one["event"]) == one["event"]]
             return 200, {"count": len(events), "next": None, "previous": None, "results": events}
         awx.poll(update)
         return 200, awx.shown_update(update)
@@ -265,6 +272,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def below_update(self, kind, one, body):
         if kind == "projects" and not one["scm_type"]:
             raise Refused({"detail": 'Method "POST" not allowed.'}, 405)
+        project = self.server.objects["projects"].get(one["source_project"]) if kind == "inventory_sources" else None
+        if project and project["status"] in ("failed", "error"):
+            raise Refused({"__all__": ["Missing a revision to run due to failed project update."]})
         shown = self.server.shown_update(self.server.update(kind, one))
         return 202, {shown["type"]: shown["id"], **shown}
 

@@ -13,6 +13,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 REQUIRED = object()
+GIT = ("ssh", "git", "git+ssh", "http", "https", "ftp", "ftps", "file")
 SECRET = "$encrypted$"
 # Prompts that a node of a workflow or a schedule answers: field to what allows it.
 PROMPTS = {
@@ -198,9 +199,12 @@ def check_credential(api, new, given, old):
 
 
 def check_project(api, new, given, old):
-    """Refuse a project without a URL."""
+    """Refuse a project without a URL that Git takes."""
     if new["scm_type"] in ("git", "svn", "archive") and not new["scm_url"]:
         raise Refused({"scm_url": ["This field is required."]})
+    scheme, there, _ = new["scm_url"].partition("://")
+    if new["scm_type"] == "git" and there and scheme not in GIT:
+        raise Refused({"scm_url": ["Unsupported git URL"]})
 
 
 def check_inventory(api, new, given, old):

@@ -423,7 +423,8 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         returned = awx_modules.run(
             awx, "inventory_source_update", name="s", inventory="fleet", wait=True, interval=0.01
         )
-        assert returned["job_data"]["job_explanation"] == "Missing a revision to run due to failed project update."
+        refused = {"__all__": ["Missing a revision to run due to failed project update."]}
+        assert returned["response"] == {"status_code": 400, "json": refused}
 
 
 @pytest.mark.parametrize(
@@ -553,7 +554,18 @@ def test_what_is_removed_takes_what_cannot_be_without_it_along(awx):
         assert get(awx, f"credentials/{secret}/", "DELETE")[0] == 204
         assert get(awx, f"credential_types/{kind}/", "DELETE")[0] == 204
         inventory = awx.add("inventories", name="i", organization=org)["id"]
+        project = awx.add("projects", name="p", organization=org, local_path="p")["id"]
+        source = awx.add("inventory_sources", name="s", inventory=inventory, source="scm", source_project=project)
+        update = awx.update("inventory_sources", source)
+        assert get(awx, f"inventories/{inventory}/", "DELETE")[0] == 409
+        update["status"] = "successful"
+        assert get(awx, f"projects/{project}/", "DELETE")[0] == 204
+        assert awx.all("inventory_sources") == []
         assert get(awx, f"inventories/{inventory}/", "DELETE")[0] == 202
+        assert get(awx, f"inventories/{inventory}/")[1]["pending_deletion"] is True
+        assert get(awx, f"inventories/{inventory}/", "DELETE")[0] == 400
+        awx.collect()
+        assert get(awx, f"inventories/{inventory}/")[0] == 404
 
 
 def test_the_log_has_no_secret(awx):

@@ -2,6 +2,8 @@
 
 import awx_role
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, objects, state, updates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -282,12 +284,36 @@ def test_what_an_organization_has_whose_name_begins_alike_stays(awx):
     assert "other" in awx.names("execution_environments")
 
 
-def test_an_inventory_that_awx_is_removing_is_not_removed_again(awx):
-    gone = awx.add("inventories", name="gone", organization=awx.one("organizations", name="ml")["id"])
-    gone.update(description="(managed by modelyard for ml)")
-    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == [{"name": "gone"}]
-    gone["pending_deletion"] = True
-    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == []
+def test_an_inventory_that_awx_is_removing_is_not_removed_again_and_not_made_before_it_is_gone(awx):
+    more = merge(GIVEN, {"awx_inventories": {"more": {"sources": {"its": {"project": "ours", "path": "x"}}}}})
+    awx_role.run(awx, TWO, more)
+    plan, _ = awx_role.run(awx, TWO, {**GIVEN, "awx_prune": True})
+    assert (plan.dropped["inventory"], plan.by_hand) == ([{"name": "more"}], [])
+    assert "more" in awx.names("inventories")
+    assert awx_role.run(awx, TWO, {**GIVEN, "awx_prune": True})[0].dropped["inventory"] == []
+    assert awx_role.refused(awx, TWO, GIVEN) == []
+    message = "inventory more: AWX is still removing the one of that name: run this again when it has"
+    assert awx_role.refused(awx, TWO, more) == [message]
+    awx.collect()
+    assert awx_role.refused(awx, TWO, more) == []
+    assert "create inventory more" in awx_role.run(awx, TWO, more)[0].lines
+
+
+def test_what_awx_keeps_of_what_is_removed_is_told(awx):
+    kind = awx.one("credential_types", name="modelyard cluster b-1")["id"]
+    awx.add(
+        "credentials", name="theirs", organization=awx.one("organizations", name="Default")["id"], credential_type=kind
+    )
+    given = {**GIVEN, "awx_clusters": {"a": GIVEN["awx_clusters"]["a"]}, "awx_prune": True}
+    given["awx_inventories"] = {"clusters": {"sources": {"Git": {"project": "ours", "path": "inventories/eks"}}}}
+    one = Clusters(["a"], {"a": "https://a"}, TWO.servers, TWO.variants, 1000)
+    plan, _ = awx_role.run(awx, one, given)
+    assert plan.by_hand == [
+        "credential type modelyard cluster b-1, since credentials of others are of it: theirs",
+        "the hosts and groups of the inventory clusters that only its source from Git brought",
+    ]
+    assert "b-1 deployer" not in awx.names("credentials")
+    assert awx.names("inventory_sources") == ["Git"]
 
 
 def test_a_renamed_host_has_credentials_of_its_own(awx):
@@ -484,6 +510,44 @@ def test_an_awx_of_somebody_else_is_exported_too(awx):
     ]
 
 
+def test_what_an_export_has_no_words_for_is_left_out_with_what_refers_to_it_and_told(awx):
+    theirs = awx.one("organizations", name="ml")["id"]
+    where = {field: awx.one("job_templates", name="plan")[field] for field in ("project", "inventory", "playbook")}
+    smart = awx.add("inventories", name="smart", organization=theirs, kind="smart", host_filter="name=a")["id"]
+    awx.add("inventory_sources", name="EC2", inventory=where["inventory"], source="ec2")
+    awx.add("job_templates", name="on smart", **{**where, "inventory": smart})
+    awx.add("projects", name="by hand", organization=theirs, local_path="x")
+    project = awx.one("projects", name="ours")["id"]
+    awx.add(
+        "schedules",
+        name="fetch",
+        unified_job_template=project,
+        rrule="DTSTART:20260101T000000Z RRULE:FREQ=DAILY;INTERVAL=1",
+    )
+    about = "(managed by modelyard for others)"
+    awx.add("credential_types", name="modelyard cluster c", kind="cloud", description=about)
+    text = awx_role.exported(awx, TWO, "ml")
+    left = (
+        *("the project by hand", "the inventory smart", "the inventory source clusters / EC2"),
+        *("the job template on smart", "the schedule ours / fetch", "the credential type modelyard cluster c"),
+    )
+    assert sorted(line for line in text.splitlines() if line.startswith("#")) == sorted(
+        f"# not said here: {one}" for one in left
+    )
+    plan, made = awx_role.run(awx, TWO, awx_role.export(awx, TWO, "ml"))
+    assert (plan.lines, made) == ([], [])
+
+
+def test_what_awx_renders_is_exported_so_that_ansible_does_not(awx):
+    fields = {"fields": [{"id": "key", "label": "Key", "type": "string"}]}
+    injectors = {"env": {"KEY": "{{ key }}"}}
+    awx.add("credential_types", name="ours", kind="cloud", inputs=fields, injectors=injectors)
+    found = Templar(DataLoader(), variables={}).template(awx_role.export(awx, TWO, "ml")["awx_credential_types"])
+    assert found == {"ours": {"kind": "cloud", "inputs": fields, "injectors": injectors}}
+    text = awx_role.exported(awx, TWO, "ml")
+    assert "password: '{{ vault_git_password }}'" in text
+
+
 def test_what_awx_could_not_read_is_read_again(awx):
     source, project = awx.one("inventory_sources", name="from Git"), awx.one("projects", name="ours")
     source["status"], project["status"] = "failed", "canceled"
@@ -539,6 +603,17 @@ def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure
     assert updates.why(reader, "inventory_sources/", name="from Git").endswith("<inventory> & its parser's error")
     source["status"] = "running"
     assert "its update has not ended (status running)" in updates.why(reader, "inventory_sources/", name="from Git")
+
+
+def test_why_a_project_failed_is_told_once_awx_has_its_output(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    project = awx.one("projects", name="ours")
+    update = max(
+        (one for one in awx.updates.values() if one["of"] == ("projects", project["id"])), key=lambda one: one["id"]
+    )
+    update.update(status="failed", stdout="fatal: repository not found", lag=2)
+    project["status"] = "failed"
+    assert updates.why(reader, "projects/", name="ours").endswith("It says: fatal: repository not found")
 
 
 def test_who_is_no_administrator_is_refused(awx):

@@ -38,7 +38,7 @@ class Comparison:
             AWX is to read it, or to try again. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
             grants those that are taken back (``rights.changes``).
         lines: what is to be created, updated and granted, one object a line.
-        by_hand: what the inventory no longer says of an object and the modules can't empty, one object a line.
+        by_hand: what the inventory no longer says of an object and the modules can't empty, or what they can't remove, one object a line.
         dropped: kind to what is there, made by the role, and no longer wanted, by what names it.
     """
 
@@ -99,6 +99,7 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                 found.calls[kind].append({name: value for name, value in item.items() if name not in left})
                 unread = _unread(kind, has) or bool(absent)
                 found.calls[kind][-1] |= {"unread": unread} if kind in ("project", "inventory_source") else {}
+    _stay(found, there, forms)
     return found
 
 
@@ -115,6 +116,25 @@ def _absent(project: Mapping[str, Any], has: Mapping[str, Any], wanted: Wanted, 
         return []
     needed = {item["playbook"] for item in wanted.found["job_template"] if item["project"] == project["name"]}
     return sorted(needed - set(forms.awx.get(f"projects/{has['id']}/playbooks/"))) if needed else []
+
+
+def _stay(found: Comparison, there: There, forms: Forms) -> None:
+    """Note what stays of what is dropped: AWX removes no type that has credentials, and with a source none of its hosts."""
+    gone = {there["credential"][item["name"]]["id"] for item in found.dropped["credential"]}
+    for item in list(found.dropped["credential_type"]):
+        number = there["credential_type"][item["name"]]["id"]
+        users = [one["name"] for one in forms.awx.list("credentials/", credential_type=number) if one["id"] not in gone]
+        if users:
+            found.dropped["credential_type"].remove(item)
+            found.by_hand.append(
+                f"credential type {item['name']}, since credentials of others are of it: {', '.join(users)}"
+            )
+    for item in found.dropped["inventory_source"]:
+        if {"name": item["inventory"]} not in found.dropped["inventory"]:
+            what = (
+                f"the hosts and groups of the inventory {item['inventory']} that only its source {item['name']} brought"
+            )
+            found.by_hand.append(what)
 
 
 def _dropped(wanted: Mapping[str, list[dict]], there: There, ours: str) -> dict[str, list]:

@@ -40,7 +40,11 @@ def namesakes(awx: Awx, wanted: Mapping[str, list[dict]], organization: str) -> 
         names = {item["name"] for item in wanted[kind]}
         for item in awx.list(f"{path}/") if names else []:
             owner = item.get("summary_fields", {}).get("organization", {}).get("name")
-            if item["name"] in names and owner != organization:
+            if item["name"] in names and item.get("pending_deletion"):
+                found.append(
+                    f"inventory {item['name']}: AWX is still removing the one of that name: run this again when it has"
+                )
+            elif item["name"] in names and owner != organization:
                 whose = f"the organization {owner}" if owner else "a user"
                 found.append(
                     f"{kind.replace('_', ' ')} {item['name']}: {whose} has one of that name, and the modules of awx.awx look it up "
