@@ -196,8 +196,23 @@ def check_credential(api, new, given, old):
     }
 
 
+def check_kind(api, new, kind):
+    """Refuse a credential of another kind than the one that is used there."""
+    one = api.objects["credentials"].get(new["credential"])
+    if one and api.objects["credential_types"][one["credential_type"]]["kind"] != kind:
+        raise Refused({"credential": [f"Only a credential of kind {kind} can be associated"]})
+
+
+def check_environment(api, new, given, old):
+    """Refuse another organization than at first, and a credential that is of no registry."""
+    if old and given.get("organization") and given["organization"] != old["organization"]:
+        raise Refused({"organization": ["Cannot change the organization of an execution environment"]})
+    check_kind(api, new, "registry")
+
+
 def check_project(api, new, given, old):
     """Refuse a project without a URL."""
+    check_kind(api, new, "scm")
     if new["scm_type"] in ("git", "svn", "archive") and not new["scm_url"]:
         raise Refused({"scm_url": ["This field is required."]})
 
@@ -302,6 +317,7 @@ def merged(given: dict, before: dict) -> dict:
 
 def check_instance_group(api, new, given, old):
     """Refuse a pod for a group that is none of containers."""
+    check_kind(api, new, "kubernetes")
     if (new["pod_spec_override"] or new["credential"]) and not new["is_container_group"]:
         raise Refused({"is_container_group": ["A credential or pod spec needs a container group"]})
     if new["is_container_group"] and any(new[name] for name in given if name.startswith("policy_")):

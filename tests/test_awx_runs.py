@@ -546,3 +546,36 @@ def test_what_all_organizations_share_is_left_to_the_one_that_has_it(awx):
         "credential type modelyard cluster a: the organization others has it, and all of AWX has one of that name: "
         "give yours another one (in awx_clusters it is the name of the host)",
     ]
+    environment.update(organization=None)
+    assert awx_role.refused(awx, TWO, GIVEN)[0] == (
+        "execution environment ee: it is of no organization, and AWX gives it none later: "
+        "give yours another one in awx_execution_environment.name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"awx_execution_environment": {"name": "ee", "image": "r/ee:1", "credential": "Git"}}, "execution environment ee: its credential Git is of the type Source Control, and AWX takes one of Container Registry"),
+        ({"awx_projects": {"ours": {"credential": "AWS"}}}, "project ours: its credential AWS is of the type Amazon Web Services, and AWX takes one of Source Control"),
+        ({"awx_instance_groups": {"gpu": {"credential": "Git", "is_container_group": True}}}, "instance group gpu: its credential Git is of the type Source Control, and AWX takes one of OpenShift or Kubernetes API Bearer Token"),
+        ({"awx_job_templates": {"diff": {"credentials": ["Git"]}}}, "job template diff: AWX gives no job a credential of the type Source Control, as Git is"),
+        ({"awx_job_templates": {"diff": {"credentials": ["AWS", "AWS 2"]}}}, "job template diff: AWX gives a job one credential of the type Amazon Web Services, not AWS and AWS 2"),
+    ],
+)  # fmt: skip
+def test_a_credential_of_a_type_that_is_not_taken_there_is_refused(awx, given, message):
+    aws = {"type": "Amazon Web Services", "inputs": {"username": "u", "password": "hush"}}
+    vault = {"type": "Vault", "inputs": {"vault_password": "hush"}}
+    known = {"AWS": aws, "AWS 2": aws} | {name: merge(vault, {"inputs": {"vault_id": name}}) for name in ("one", "two")}
+    several = {"awx_job_templates": {"plan": {"credentials": ["AWS", "one", "two"]}}}
+    allowed = merge(merge(GIVEN, {"awx_credentials": known}), several)
+    assert awx_role.refused(awx, TWO, allowed) == []
+    assert awx_role.refused(awx, TWO, merge(allowed, given)) == [message]
+
+
+def test_a_job_gets_one_credential_of_a_type_and_several_vaults(awx):
+    vault = {"type": "Vault", "inputs": {"vault_password": "hush"}}
+    several = {name: merge(vault, {"inputs": {"vault_id": name}}) for name in ("one", "two")}
+    given = {"awx_credentials": several, "awx_job_templates": {"plan": {"credentials": ["one", "two"]}}}
+    awx_role.run(awx, TWO, merge(GIVEN, given))
+    assert {"one", "two"} < set(linked(awx, "job_templates", "plan", "credentials"))
