@@ -573,6 +573,20 @@ def test_a_credential_of_a_type_that_is_not_taken_there_is_refused(awx, given, m
     assert awx_role.refused(awx, TWO, merge(allowed, given)) == [message]
 
 
+def test_an_organization_gets_a_galaxy_credential_of_its_own():
+    hub = {"type": "Ansible Galaxy/Automation Hub API Token", "inputs": {"url": "https://hub"}}
+    given = {**GIVEN, "awx_projects": {}, "awx_inventories": {}, "awx_schedules": {}, "awx_teams": {}}
+    given |= {"awx_credentials": {"hub": hub}, "awx_galaxy_credentials": ["hub", "Ansible Galaxy"]}
+    given |= {
+        f"awx_{kind}": {name: {"enabled": False} for name in specs.catalogue("awx", kind)}
+        for kind in ("job_templates", "workflows")
+    }
+    with Awx() as awx:
+        assert awx_role.run(awx, TWO, given)[0].lines[0] == "create organization ml"
+        assert linked(awx, "organizations", "ml", "galaxy_credentials") == ["hub", "Ansible Galaxy"]
+        assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_a_job_gets_one_credential_of_a_type_and_several_vaults(awx):
     vault = {"type": "Vault", "inputs": {"vault_password": "hush"}}
     several = {name: merge(vault, {"inputs": {"vault_id": name}}) for name in ("one", "two")}
