@@ -532,6 +532,7 @@ def check_node(api, new, given, old):
 
 def coerced(name: str, value, default):
     """A value as AWX keeps it in a field of a default's type; refused with Django REST framework's reasons."""
+    value = value.strip() if isinstance(value, str) else value
     if name == "verbosity" and isinstance(value, str) and value.isdigit():
         return int(value)
     if default is None or default is REQUIRED:

@@ -135,6 +135,17 @@ def test_a_change_is_told_by_its_field_and_written_alone(awx):
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
+def test_space_around_a_text_which_awx_removes_is_no_change(awx):
+    given = merge(
+        GIVEN, {"awx_job_templates": {"plan": {"limit": "a\n"}}, "awx_execution_environment": {"image": "r/ee:2 "}}
+    )
+    assert awx_role.run(awx, TWO, given)[0].lines == [
+        "update execution environment ee: image",
+        "update job template plan: limit",
+    ]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_what_somebody_changed_in_awx_is_put_back(awx):
     awx.one("job_templates", name="deploy")["allow_simultaneous"] = True
     awx.surveys[awx.one("job_templates", name="park")["id"]]["spec"].pop()
