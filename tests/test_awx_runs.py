@@ -184,6 +184,15 @@ def test_what_the_inventory_says_no_more_is_emptied_or_told_to_be_removed_by_han
     assert awx.one("job_templates", name="diff")["execution_environment"] == ee
 
 
+def test_the_injectors_of_a_type_are_told_to_be_removed_by_hand(awx):
+    fields = {"fields": [{"id": "key", "label": "Key"}]}
+    given = {**GIVEN, "awx_credential_types": {"ours": {"inputs": fields, "injectors": {"env": {"KEY": "{{ key }}"}}}}}
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+    plan, made = awx_role.run(awx, TWO, {**GIVEN, "awx_credential_types": {"ours": {"inputs": fields}}})
+    assert (plan.lines, plan.by_hand, made) == ([], ["credential type ours: injectors"], [])
+
+
 def test_what_a_workflow_has_beside_the_inventory_is_taken_away(awx):
     one = awx.one("workflow_job_templates", name="deploy with approval")
     one |= {"allow_simultaneous": True, "limit": "a", "scm_branch": "x", "extra_vars": '{"apply_approved": {}}'}
