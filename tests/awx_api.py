@@ -25,6 +25,11 @@ EDGES = ("success_nodes", "failure_nodes", "always_nodes")
 LOST = Refused({"detail": "The requested resource could not be found."}, 404)
 
 
+def unique(credential: dict) -> tuple:
+    """What no two credentials of a job have in common: the type, and of vaults the ID."""
+    return credential["credential_type"], credential["inputs"].get("vault_id")
+
+
 class Awx(State, Served):
     """Serves until the context ends.
 
@@ -315,8 +320,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
             if not (awx.unified(one["unified_job_template"]) or {}).get(PROMPTED[name]):
                 raise Refused({"msg": f"Related template is not configured to accept {name} on launch."})
         elif kind == "job_templates" and name == "credentials":
-            types = [awx.objects["credentials"][present]["credential_type"] for present in members]
-            if member["credential_type"] in types:
+            present = [awx.objects["credentials"][one] for one in members]
+            if any(unique(one) == unique(member) for one in present):
                 raise Refused({"error": "Cannot assign multiple credentials of one type."})
             use = awx.objects["credential_types"][member["credential_type"]]["kind"]
             if use not in ("ssh", "vault", "cloud", "net", "kubernetes"):

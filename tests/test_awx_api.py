@@ -33,7 +33,11 @@ CREDENTIAL = {
     "inputs": {"host": "https://a", "token": "first-secret"},
     **IN,
 }
-FIELDS = [{"id": "host", "label": "URL"}, {"id": "token", "label": "Token", "secret": True}]
+# AWX adds a type that is left out.
+FIELDS = [
+    {"id": "host", "label": "URL", "type": "string"},
+    {"id": "token", "label": "Token", "type": "string", "secret": True},
+]
 INJECTORS = {
     "file": {"template.ca": "{{ host }}"},
     "extra_vars": {"platform_connection": {"api_key": "{{ token }}", "ca": "{{ tower.filename.ca }}"}},
@@ -444,6 +448,27 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         ("POST", "job_templates/", {"name": "x", "playbook": "playbooks/site.yml", "project": "PROJECT", "inventory": "FLEET", "ask_scm_branch_on_launch": True}, 400, "overriding branch"),
         ("POST", "credentials/", {"name": "x", "organization": "ORG", "credential_type": "TYPE", "inputs": {"x": "y"}}, 400, "unexpected"),
         ("POST", "credential_types/", {"name": "x", "kind": "cloud", "injectors": {"env": {"A": "{{ b }}"}}}, 400, "undefined"),
+        *(
+            ("POST", "credential_types/", {"name": "x", "kind": "cloud", "inputs": {"fields": [{"id": "a", "label": "A", **one}]}}, 400, words)
+            for one, words in (
+                ({"id": "a-b"}, "does not match"),
+                ({"id": "tower"}, "reserved"),
+                ({"type": "integer"}, "is not one of"),
+                ({"secret": "yes"}, "is not of type"),
+                ({"type": "boolean", "secret": True}, "not allowed for boolean"),
+                ({"ask_at_runtime": True}, "not supported for custom"),
+            )
+        ),
+        *(
+            ("POST", "credential_types/", {"name": "x", "kind": "cloud", "injectors": one}, 400, words)
+            for one, words in (
+                ({"env": {"ANSIBLE_X": "1"}}, "not allowed to be used"),
+                ({"extra_vars": {"a-b": "1"}}, "does not match"),
+                ({"file": {"template": "1", "template.a": "1"}}, "multi-file"),
+                ({"file": {"ca": "1"}}, "does not match"),
+            )
+        ),
+        ("PATCH", "execution_environments/EE/", {"organization": "ORG"}, 400, "Cannot change the organization"),
         ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART:20260101T000000Z"}, 400, "rule required"),
         ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART:20260101T000000Z RRULE:FREQ=NEVER;INTERVAL=1"}, 400, "parsing failed"),
         *[
@@ -470,6 +495,7 @@ def test_what_awx_refuses_is_refused(awx, method, path, body, status, words):
         "FLEET": awx.one("inventories", name="fleet")["id"],
         "FLOW": awx.one("workflow_job_templates", name="roll out")["id"],
         "TYPE": awx.one("credential_types", name="Machine")["id"],
+        "EE": awx.one("execution_environments", name="AWX EE (24.6.1)")["id"],
     }
     for name, number in known.items():
         path = path.replace(name, str(number))

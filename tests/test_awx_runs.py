@@ -137,6 +137,17 @@ def test_a_change_is_told_by_its_field_and_written_alone(awx):
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
+def test_space_around_a_text_which_awx_removes_is_no_change(awx):
+    given = merge(
+        GIVEN, {"awx_job_templates": {"plan": {"limit": "a\n"}}, "awx_execution_environment": {"image": "r/ee:2 "}}
+    )
+    assert awx_role.run(awx, TWO, given)[0].lines == [
+        "update execution environment ee: image",
+        "update job template plan: limit",
+    ]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_what_somebody_changed_in_awx_is_put_back(awx):
     awx.one("job_templates", name="deploy")["allow_simultaneous"] = True
     awx.surveys[awx.one("job_templates", name="park")["id"]]["spec"].pop()
@@ -173,6 +184,15 @@ def test_what_the_inventory_says_no_more_is_emptied_or_told_to_be_removed_by_han
         plan.by_hand
     )
     assert awx.one("job_templates", name="diff")["execution_environment"] == ee
+
+
+def test_the_injectors_of_a_type_are_told_to_be_removed_by_hand(awx):
+    fields = {"fields": [{"id": "key", "label": "Key"}]}
+    given = {**GIVEN, "awx_credential_types": {"ours": {"inputs": fields, "injectors": {"env": {"KEY": "{{ key }}"}}}}}
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+    plan, made = awx_role.run(awx, TWO, {**GIVEN, "awx_credential_types": {"ours": {"inputs": fields}}})
+    assert (plan.lines, plan.by_hand, made) == ([], ["credential type ours: injectors"], [])
 
 
 def test_what_a_workflow_has_beside_the_inventory_is_taken_away(awx):
@@ -725,3 +745,50 @@ def test_what_all_organizations_share_is_left_to_the_one_that_has_it(awx):
         "credential type modelyard cluster a: the organization others has it, and all of AWX has one of that name: "
         "give yours another one (in awx_clusters it is the name of the host)",
     ]
+    environment.update(organization=None)
+    assert awx_role.refused(awx, TWO, GIVEN)[0] == (
+        "execution environment ee: it is of no organization, and AWX gives it none later: "
+        "give yours another one in awx_execution_environment.name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"awx_execution_environment": {"name": "ee", "image": "r/ee:1", "credential": "Git"}}, "execution environment ee: its credential Git is of the type Source Control, and AWX takes one of Container Registry"),
+        ({"awx_projects": {"ours": {"credential": "AWS"}}}, "project ours: its credential AWS is of the type Amazon Web Services, and AWX takes one of Source Control"),
+        ({"awx_instance_groups": {"gpu": {"credential": "Git", "is_container_group": True}}}, "instance group gpu: its credential Git is of the type Source Control, and AWX takes one of OpenShift or Kubernetes API Bearer Token"),
+        ({"awx_job_templates": {"diff": {"credentials": ["Git"]}}}, "job template diff: AWX gives no job a credential of the type Source Control, as Git is"),
+        ({"awx_job_templates": {"diff": {"credentials": ["AWS", "AWS 2"]}}}, "job template diff: AWX gives a job one credential of the type Amazon Web Services, not AWS and AWS 2"),
+    ],
+)  # fmt: skip
+def test_a_credential_of_a_type_that_is_not_taken_there_is_refused(awx, given, message):
+    aws = {"type": "Amazon Web Services", "inputs": {"username": "u", "password": "hush"}}
+    vault = {"type": "Vault", "inputs": {"vault_password": "hush"}}
+    known = {"AWS": aws, "AWS 2": aws} | {name: merge(vault, {"inputs": {"vault_id": name}}) for name in ("one", "two")}
+    several = {"awx_job_templates": {"plan": {"credentials": ["AWS", "one", "two"]}}}
+    allowed = merge(merge(GIVEN, {"awx_credentials": known}), several)
+    assert awx_role.refused(awx, TWO, allowed) == []
+    assert awx_role.refused(awx, TWO, merge(allowed, given)) == [message]
+
+
+def test_an_organization_gets_a_galaxy_credential_of_its_own():
+    hub = {"type": "Ansible Galaxy/Automation Hub API Token", "inputs": {"url": "https://hub"}}
+    given = {**GIVEN, "awx_projects": {}, "awx_inventories": {}, "awx_schedules": {}, "awx_teams": {}}
+    given |= {"awx_credentials": {"hub": hub}, "awx_galaxy_credentials": ["hub", "Ansible Galaxy"]}
+    given |= {
+        f"awx_{kind}": {name: {"enabled": False} for name in specs.catalogue("awx", kind)}
+        for kind in ("job_templates", "workflows")
+    }
+    with Awx() as awx:
+        assert awx_role.run(awx, TWO, given)[0].lines[0] == "create organization ml"
+        assert linked(awx, "organizations", "ml", "galaxy_credentials") == ["hub", "Ansible Galaxy"]
+        assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+def test_a_job_gets_one_credential_of_a_type_and_several_vaults(awx):
+    vault = {"type": "Vault", "inputs": {"vault_password": "hush"}}
+    several = {name: merge(vault, {"inputs": {"vault_id": name}}) for name in ("one", "two")}
+    given = {"awx_credentials": several, "awx_job_templates": {"plan": {"credentials": ["one", "two"]}}}
+    awx_role.run(awx, TWO, merge(GIVEN, given))
+    assert {"one", "two"} < set(linked(awx, "job_templates", "plan", "credentials"))

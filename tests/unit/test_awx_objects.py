@@ -410,6 +410,8 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"eror": {}}}}}, "must have texts for started, success, error, not for eror"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"error": "x"}}}}, "must have a message and a body for error"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"workflow_approval": {"denied": {"message": "a\nb"}}}}}}, "must have a message of one line for denied"),
+        ({"awx_labels": ["c++"]}, "name of a label is 'c++': must not have ++"),
+        ({"awx_labels": ["nightly "]}, "name of a label is 'nightly ': must not begin or end with a space"),
         ({"awx_rotate": 3}, "awx_rotate is 3: must be true, false or a list of names"),
         ({"awx_rotate": [3]}, "awx_rotate is '3': must be one of awx_clusters, awx_credentials or awx_notifications"),
         ({"awx_schedules": {"s": {"template": "dif", "at": "02:00"}}}, "awx_schedules.s.template is 'dif'"),

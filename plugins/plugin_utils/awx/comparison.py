@@ -25,7 +25,7 @@ ANSWERS = ("workflow", "schedule")
 # What of a project or a source shows that AWX does not have its files: nothing that needs them can start.
 NOT_READ = ("failed", "error", "canceled", "never updated")
 # What the modules of awx.awx can't empty: without a name they look up no object, and leave what is there.
-NOT_EMPTIED = ("credential", "default_environment", "execution_environment")
+NOT_EMPTIED = ("credential", "default_environment", "execution_environment", "inputs", "injectors")
 NAMES = ("name", "inventory", "unified_job_template", "credential_type")
 
 
@@ -76,7 +76,9 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
             else:
                 fields = differing(item, forms.form(kind, has), wanted.secrets.get((kind, name), {}))
                 stay = (
-                    [] if kind == "instance_group" else [one for one in NOT_EMPTIED if one in fields and not item[one]]
+                    []
+                    if kind == "instance_group"
+                    else [one for one in NOT_EMPTIED if one in fields and not item.get(one, True)]
                 )
                 found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
                 fields = [one for one in fields if one not in stay]

@@ -94,9 +94,12 @@ def shared(there: There, wanted: Mapping[str, list[dict]], organization: str) ->
             has = there[kind].get(item["name"])
             if has is None:
                 continue
+            what = f"{kind.replace('_', ' ')} {item['name']}"
+            if kind == "execution_environment" and not has.get("organization"):
+                found.append(f"{what}: it is of no organization, and AWX gives it none later: {hint}")
+                continue
             marked = MARK.search(has.get("description") or "")
             owner = named(has, "organization") if has.get("organization") else marked[1] if marked else organization
             if owner != organization:
-                what = f"{kind.replace('_', ' ')} {item['name']}"
                 found.append(f"{what}: the organization {owner} has it, and all of AWX has one of that name: {hint}")
     return found + _twins(there, wanted)

@@ -245,5 +245,11 @@ class Wanted(Surroundings):
                 seen[name] = kind.replace("_", " ")
         for kind in KINDS:
             for item in self.found[kind]:
-                if str(item.get("name", "")).isdecimal():
-                    self.problems.add(f"name of a {kind}", item["name"], "must not be a number: AWX takes it for an id")
+                name = str(item.get("name", ""))
+                if name.isdecimal():
+                    self.problems.add(f"name of a {kind}", name, "must not be a number: AWX takes it for an id")
+                if "++" in name:
+                    allowed = "must not have ++: the modules of awx.awx take it for the address of an object"
+                    self.problems.add(f"name of a {kind}", name, allowed)
+                if name != name.strip():
+                    self.problems.add(f"name of a {kind}", name, "must not begin or end with a space: AWX removes it")
