@@ -58,11 +58,16 @@ def refused(awx, clusters: Clusters, variables: dict) -> list[str]:
     return [*wanted.problems.lines, *lines, *credentials.problems(reader, wanted, there)]
 
 
-def export(awx, clusters: Clusters, organization: str) -> dict:
-    """The variables that the role exports."""
+def exported(awx, clusters: Clusters, organization: str) -> str:
+    """The text that the role exports."""
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
     there = state.read(reader, organization)
-    return yaml.safe_load(Export(there, Forms(reader, there), organization, clusters).text())
+    return Export(there, Forms(reader, there), organization, clusters).text()
+
+
+def export(awx, clusters: Clusters, organization: str) -> dict:
+    """The variables that the role exports, as Ansible reads them from a file of an inventory."""
+    return DataLoader().load(trust_as_template(exported(awx, clusters, organization)))
 
 
 def _tasks(awx, variables: dict, watch: Callable[[], None]) -> list[tuple[str, dict]]:

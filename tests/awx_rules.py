@@ -5,13 +5,16 @@ A check is called with the stand-in, the object as it would be, what was sent, a
 
 import datetime
 import re
+import zoneinfo
 
 import yaml
 from dateutil import rrule
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jsonschema import Draft4Validator
 
 REQUIRED = object()
+GIT = ("ssh", "git", "git+ssh", "http", "https", "ftp", "ftps", "file")
 SECRET = "$encrypted$"
 # Prompts that a node of a workflow or a schedule answers: field to what allows it.
 PROMPTS = {
@@ -42,8 +45,11 @@ SURVEY_TYPES = {
 }
 QUESTION = ("type", "question_name", "variable", "required")
 QUESTION_MAY = ("question_description", "default", "choices", "min", "max", "new_question")
-# Of each kind of notification: the fields and their types or defaults.
+# Of each kind of notification: the fields and their types, or defaults, which AWX fills in.
 NOTIFICATIONS = {
+    "awssns": dict.fromkeys(
+        ("aws_region", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "sns_topic_arn"), ""
+    ),
     "webhook": {
         "url": str,
         "http_method": "POST",
@@ -52,7 +58,7 @@ NOTIFICATIONS = {
         "password": "",
         "headers": {},
     },
-    "slack": {"token": str, "channels": list, "hex_color": ""},
+    "slack": {"token": str, "channels": list},
     "email": {
         "host": str,
         "port": int,
@@ -65,17 +71,19 @@ NOTIFICATIONS = {
         "timeout": 30,
     },
 }
-NOTIFICATION_SECRETS = {"password", "token"}
+# What AWX uses where it is there.
+NOTIFICATION_MAY = {"slack": {"hex_color"}}
+NOTIFICATION_SECRETS = {"password", "token", "aws_secret_access_key", "aws_session_token"}
 EVENTS = ("started", "success", "error")
-# What a notification's text can name; artifacts are empty when it is checked.
+# What a notification's text can name, as it is when the text is checked: no artifacts, and times that are no text.
 JOB = {
+    **dict.fromkeys(("created", "modified"), datetime.datetime(2018, 11, 13, tzinfo=datetime.UTC)),
+    "finished": False,
     **dict.fromkeys(("id", "elapsed", "forks", "timeout", "verbosity", "job_slice_count"), 1),
     **dict.fromkeys(
         ("name", "description", "job_type", "limit", "status", "url", "playbook", "job_tags", "skip_tags"), "text"
     ),
-    **dict.fromkeys(
-        ("started", "finished", "created", "modified", "job_explanation", "scm_branch", "scm_revision", "type"), "text"
-    ),
+    **dict.fromkeys(("started", "job_explanation", "scm_branch", "scm_revision", "type"), "text"),
     "failed": False,
     "diff_mode": False,
     "artifacts": {},
@@ -99,6 +107,51 @@ MESSAGE = {
 }
 
 
+NAME, TEXT = "^[a-zA-Z_]+[a-zA-Z0-9_]*$", {"type": "string"}
+
+
+def _closed(properties: dict) -> dict:
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+# The fields of a credential type.
+INPUTS = _closed(
+    {
+        "required": {"type": "array", "items": TEXT},
+        "metadata": {"type": "array"},
+        "fields": {
+            "type": "array",
+            "items": {
+                **_closed(
+                    {
+                        "id": {"type": "string", "pattern": NAME},
+                        "label": TEXT,
+                        "help_text": TEXT,
+                        "type": {"enum": ["string", "boolean"]},
+                        "format": {"enum": ["ssh_private_key", "url"]},
+                        "choices": {"type": "array", "minItems": 1, "items": TEXT, "uniqueItems": True},
+                        **{flag: {"type": "boolean"} for flag in ("multiline", "secret", "ask_at_runtime")},
+                        "default": {},
+                    }
+                ),
+                "required": ["id", "label"],
+            },
+        },
+    }
+)
+# What a job gets of one.
+INJECTORS = _closed(
+    {
+        kind: {**_closed({}), "patternProperties": {pattern: value}}
+        for kind, pattern, value in (
+            ("file", r"^template(\.[a-zA-Z_]+[a-zA-Z0-9_]*)?$", TEXT),
+            ("env", NAME, {**TEXT, "pattern": "^[\x00-\x7f]*$"}),
+            ("extra_vars", NAME, {"type": ["string", "array", "object"]}),
+        )
+    }
+)
+
+
 class Refused(Exception):
     """An answer that is no success: its status and its body."""
 
@@ -114,39 +167,40 @@ def check_credential_type(api, new, given, old):
     used = old and any(one["credential_type"] == old["id"] for one in api.objects["credentials"].values())
     if used and "inputs" in given and given["inputs"] != old["inputs"]:
         raise Refused({"detail": "Modifications to inputs are not allowed for credential types that are in use"}, 403)
-    named = {}
-    for one in new["inputs"].get("fields", []):
-        known = {
-            "id",
-            "label",
-            "type",
-            "format",
-            "secret",
-            "multiline",
-            "choices",
-            "help_text",
-            "ask_at_runtime",
-            "default",
-        }
-        if set(one) - known or not {"id", "label"} <= set(one):
-            raise Refused(
-                {"inputs": [f"{sorted(set(one) - known) or 'id and label'}: not a field of a credential type"]}
-            )
-        named[one["id"]] = "EXAMPLE"
-    unknown = set(new["injectors"]) - {"file", "env", "extra_vars"} | set(new["inputs"]) - {
-        "fields",
-        "required",
-        "metadata",
-    }
-    if unknown:
-        raise Refused({"injectors": [f"Additional properties are not allowed ({sorted(unknown)})"]})
+    for name, schema in (("inputs", INPUTS), ("injectors", INJECTORS)):
+        for error in Draft4Validator(schema).iter_errors(new[name]):
+            raise Refused({name: [error.message]})
+    fields = new["inputs"].get("fields", [])
+    for one in fields:
+        check_type_field(one)
+    if len({one["id"] for one in fields}) < len(fields):
+        raise Refused({"inputs": ["field IDs must be unique"]})
+    for name in new["injectors"].get("env", {}):
+        if name.startswith("ANSIBLE_") or name in ("PATH", "HOME", "VIRTUAL_ENV", "JOB_ID", "AWX_HOST", "PYTHONPATH"):
+            raise Refused({"injectors": [f"Environment variable {name} is not allowed to be used in credentials."]})
     files = new["injectors"].get("file", {})
+    if "template" in files and len(files) > 1:
+        raise Refused({"injectors": ["Must use multi-file syntax when injecting multiple files"]})
     tower = (
         {"filename": {name.partition(".")[2]: "/f" for name in files} if "template" not in files else "/f"}
         if files
         else {}
     )
+    named = {one["id"]: "EXAMPLE" for one in fields}
     render(new["injectors"], {**named, "tower": tower}, "injectors", "uses an undefined field")
+
+
+def check_type_field(one):
+    """Refuse a field of a credential type that contradicts itself; one without a type is text."""
+    if one["id"] == "tower":
+        raise Refused({"inputs": ['"tower" is a reserved field name']})
+    if one.get("ask_at_runtime"):
+        raise Refused({"inputs": ["'ask_at_runtime' is not supported for custom credentials."]})
+    kind = one.setdefault("type", "string")
+    if "default" in one and not isinstance(one["default"], bool if kind == "boolean" else str):
+        raise Refused({"inputs": [f"{one['default']} is not a {kind}"]})
+    if kind != "string" and {"choices", "multiline", "format", "secret"} & set(one):
+        raise Refused({"inputs": [f"not allowed for {kind} type ({one['id']})"]})
 
 
 def render(value, context: dict, where: str, why: str) -> None:
@@ -168,7 +222,7 @@ def secret_fields(api, credential: dict) -> set:
 
 
 def check_credential(api, new, given, old):
-    """Refuse inputs that the type does not have; keep a secret that is sent back as it was shown."""
+    """Refuse inputs that the type does not have; keep a secret that is sent back as it was shown, and none that is empty."""
     kind = api.objects["credential_types"][new["credential_type"]]
     if not old and not any(given.get(owner) for owner in ("organization", "user", "team")):
         raise Refused({"detail": "Missing 'user', 'team', or 'organization'."})
@@ -180,16 +234,39 @@ def check_credential(api, new, given, old):
             raise Refused(
                 {"inputs": {name: [f"{type(value).__name__} is not of type '{known[name].get('type', 'string')}'"]}}
             )
+        if known[name].get("format") == "ssh_private_key" and value not in ("", SECRET) and "-----END " not in value:
+            raise Refused({"inputs": {name: [f"Invalid certificate or key: {value[:100]}..."]}})
         if value == SECRET:
             if not old:
                 raise Refused({"inputs": {name: ["$encrypted$ is a reserved keyword"]}})
             new["inputs"][name] = old["inputs"].get(name, "")
+    new["inputs"] = {
+        name: value for name, value in new["inputs"].items() if value != "" or name not in secret_fields(api, new)
+    }
+
+
+def check_kind(api, new, kind):
+    """Refuse a credential of another kind than the one that is used there."""
+    one = api.objects["credentials"].get(new["credential"])
+    if one and api.objects["credential_types"][one["credential_type"]]["kind"] != kind:
+        raise Refused({"credential": [f"Only a credential of kind {kind} can be associated"]})
+
+
+def check_environment(api, new, given, old):
+    """Refuse another organization than at first, and a credential that is of no registry."""
+    if old and given.get("organization") and given["organization"] != old["organization"]:
+        raise Refused({"organization": ["Cannot change the organization of an execution environment"]})
+    check_kind(api, new, "registry")
 
 
 def check_project(api, new, given, old):
-    """Refuse a project without a URL."""
+    """Refuse a project without a URL that Git takes."""
+    check_kind(api, new, "scm")
     if new["scm_type"] in ("git", "svn", "archive") and not new["scm_url"]:
         raise Refused({"scm_url": ["This field is required."]})
+    scheme, there, _ = new["scm_url"].partition("://")
+    if new["scm_type"] == "git" and there and scheme not in GIT:
+        raise Refused({"scm_url": ["Unsupported git URL"]})
 
 
 def check_inventory(api, new, given, old):
@@ -241,13 +318,18 @@ def check_notification(api, new, given, old):
         if isinstance(kind, type) and name not in new["notification_configuration"]
     ]:
         raise Refused({"__all__": [f"Missing required fields for Notification Configuration: {missing}."]})
-    if unknown := sorted(set(new["notification_configuration"]) - set(fields)):
+    if unknown := sorted(
+        set(new["notification_configuration"]) - set(fields) - NOTIFICATION_MAY.get(new["notification_type"], set())
+    ):
         raise Refused({"notification_configuration": [f"Unknown fields: {unknown}"]})
     complete = {
-        name: new["notification_configuration"].get(name, None if isinstance(kind, type) else kind)
-        for name, kind in fields.items()
+        **{name: kind for name, kind in fields.items() if not isinstance(kind, type)},
+        **new["notification_configuration"],
     }
-    for name, value in complete.items():
+    if complete.get("http_method", "POST").lower() not in ("put", "post"):
+        raise Refused({"__all__": ["HTTP method must be either 'POST' or 'PUT'."]})
+    for name in fields:
+        value = complete[name]
         kind = fields[name] if isinstance(fields[name], type) else type(fields[name])
         if type(value) is not kind or value == []:
             raise Refused({"__all__": [f"Configuration field '{name}' incorrect type, expected {kind.__name__}."]})
@@ -287,6 +369,7 @@ def merged(given: dict, before: dict) -> dict:
 
 def check_instance_group(api, new, given, old):
     """Refuse a pod for a group that is none of containers."""
+    check_kind(api, new, "kubernetes")
     if (new["pod_spec_override"] or new["credential"]) and not new["is_container_group"]:
         raise Refused({"is_container_group": ["A credential or pod spec needs a container group"]})
     if new["is_container_group"] and any(new[name] for name in given if name.startswith("policy_")):
@@ -302,8 +385,9 @@ def check_job_template(api, new, given, old):
         raise Refused({"playbook": ["Must select playbook for project."]})
     if new["playbook"] not in project["playbook_files"] and not project["allow_override"]:
         raise Refused({"playbook": ["Playbook not found for project."]})
-    if new["scm_branch"] and not project["allow_override"]:
-        raise Refused({"scm_branch": ["Project does not allow overriding branch."]})
+    for name in ("scm_branch", "ask_scm_branch_on_launch"):
+        if new[name] and not project["allow_override"]:
+            raise Refused({name: ["Project does not allow overriding branch."]})
     if not new["inventory"] and not new["ask_inventory_on_launch"]:
         raise Refused({"inventory": ["Must either set a default value or ask to prompt on launch."]})
     new["organization"] = project["organization"]
@@ -357,7 +441,8 @@ def answer(question: dict, data: dict, required: bool) -> str:
     if isinstance(value, bool) or not isinstance(value, kind):
         return f"Value {value} for '{name}' expected to be a {kind.__name__}."
     if question["type"] == "multiplechoice":
-        allowed = choices(question) + ([] if question["required"] else [""])
+        # An empty answer is none of them, of a question that may stay without one either.
+        allowed = choices(question)
         return "" if value in allowed else f"Value {value} for '{name}' expected to be one of {allowed}."
     size = len(value) if kind is str else value
     low, high = question.get("min"), question.get("max")
@@ -379,6 +464,9 @@ def check_survey(spec: dict) -> dict:
         if question["variable"] in seen:
             raise Refused({"error": f"'variable' '{question['variable']}' duplicated in survey question {number}."})
         seen.add(question["variable"])
+        for name in ("choices", "default") if question["type"] in ("multiplechoice", "multiselect") else ():
+            if isinstance(question.get(name), str):
+                question[name] = "\n".join(line for line in question[name].splitlines() if line.strip())
     return spec
 
 
@@ -402,7 +490,7 @@ def wrong_choices(one: dict) -> str:
     """What is wrong with a question's choices, or nothing."""
     if not one.get("choices"):
         return "must specify choices"
-    defaults = (one.get("default") or "").splitlines()
+    defaults = [line for line in (one.get("default") or "").splitlines() if line.strip()]
     if one["type"] == "multiplechoice" and len(defaults) > 1:
         return "Multiple Choice (Single Select) can only have one default value"
     return "" if set(defaults) <= set(choices(one)) else "Default choice must be answered from the choices listed"
@@ -420,9 +508,10 @@ def check_schedule(api, new, given, old):
         if problem := wrong_rule(new["rrule"]):
             raise Refused({"rrule": [problem]})
         try:
-            following = rrule.rrulestr("\n".join(new["rrule"].split()), forceset=True)
+            new["rrule"] = kept_rule(new["rrule"])
+            following = rrule.rrulestr(new["rrule"], forceset=True)
             run = following.after(datetime.datetime.now(datetime.UTC))
-        except (ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise Refused({"rrule": [f"rrule parsing failed validation: {error}"]}) from error
         new["next_run"] = run and run.strftime("%Y-%m-%dT%H:%M:%SZ")
     if not old or {*PROMPTS, "extra_data"} & set(given):
@@ -431,29 +520,54 @@ def check_schedule(api, new, given, old):
 
 def wrong_rule(text: str) -> str:
     """What AWX does not take of a recurrence rule, or nothing."""
-    if not re.search(r"DTSTART(;[^:]+)?:[0-9]+T[0-9]+Z?", text):
+    starts = re.findall(r"DTSTART(?:;[^:]+)?:[0-9]+T[0-9]+Z?", text)
+    if not starts:
         return "Valid DTSTART required in rrule. Value should start with: DTSTART:YYYYMMDDTHHMMSSZ"
+    if len(starts) > 1:
+        return "Multiple DTSTART is not supported."
     if re.search(r"DTSTART:[0-9]+T[0-9]+ ", text):
         return "DTSTART cannot be a naive datetime.  Specify ;TZINFO= or YYYYMMDDTHHMMSSZZ."
-    rules = re.findall(r"RULE:\S*", text)
-    if not rules:
+    if "rrule:" not in text.lower():
         return "One or more rule required in rrule."
-    for rule in rules:
+    for word in ("EXDATE", "RDATE"):
+        if f"{word}:" in text.upper():
+            return f"{word} not allowed in rrule."
+    for rule in re.findall(r"RULE:\S*", text):
         if "INTERVAL" not in rule:
             return f"INTERVAL required in rrule: {rule}"
-        if "SECONDLY" in rule or re.search(r"BYDAY=[0-9]+[A-Z]{2}", rule) or ("COUNT" in rule and "UNTIL" in rule):
+        wrong = "SECONDLY" in rule or re.search(r"BYDAY=[0-9]+[A-Z]{2}|COUNT=[0-9]{4}", rule)
+        if wrong or ("COUNT" in rule and "UNTIL" in rule):
             return f"not supported: {rule}"
     return ""
 
 
+def kept_rule(text: str) -> str:
+    """A recurrence rule as AWX keeps it: on one line, and with its UNTIL in UTC."""
+    zone = re.search(r"TZID=([^:]+)", text)
+    parts = text.split()
+    for number, part in enumerate(parts):
+        if "until=" in part.lower() and not re.search(r"UNTIL=[0-9]+T[0-9]+Z", part):
+            local = re.search(r"UNTIL=([0-9]+T[0-9]+)", part)[1]
+            until = datetime.datetime.strptime(local, "%Y%m%dT%H%M%S").replace(
+                tzinfo=zoneinfo.ZoneInfo(zone[1]) if zone else datetime.UTC
+            )
+            parts[number] = part.replace(local, until.astimezone(datetime.UTC).strftime("%Y%m%dT%H%M%SZ"))
+    return " ".join(parts)
+
+
 def check_node(api, new, given, old):
-    """Refuse answers that the node's template does not ask for."""
-    if not old or {*PROMPTS, "extra_data"} & set(given):
+    """Refuse answers that the node's template does not ask for; without a template there are none."""
+    if not new["unified_job_template"]:
+        before = old or {"extra_data": {}, **dict.fromkeys(PROMPTS)}
+        new.update({name: before[name] for name in ("extra_data", *PROMPTS)})
+    elif not old or {*PROMPTS, "extra_data"} & set(given):
         check_prompts(api, new, given, old)
 
 
 def coerced(name: str, value, default):
     """A value as AWX keeps it in a field of a default's type; refused with Django REST framework's reasons."""
+    if isinstance(value, str):
+        value = value.strip()
     if name == "verbosity" and isinstance(value, str) and value.isdigit():
         return int(value)
     if default is None or default is REQUIRED:

@@ -61,7 +61,7 @@ class State:
         objects: kind to ID to fields; secrets are there as they were sent.
         links: (kind, ID, list) to IDs. surveys: ID of a template to its survey. roles: ID to a role.
         updates: ID to an update of a project or an inventory source.
-        polls: how often an update is asked for before it has ended.
+        polls: how often an update is asked for before it has ended. lag: and after that, before its output is there.
         sync_error: what a project's update fails with.
         galaxy: whether Galaxy is reachable; an organization with a Galaxy credential needs it for its projects' updates.
         lost: paths that no project has; any other is there.
@@ -71,7 +71,7 @@ class State:
     def __init__(self):
         self.objects = {kind: {} for kind in KINDS}
         self.links, self.surveys, self.roles, self.updates = {}, {}, {}, {}
-        self.polls, self.sync_error, self.galaxy, self.lost = 1, "", False, set()
+        self.polls, self.lag, self.sync_error, self.galaxy, self.lost = 1, 0, "", False, set()
         self.imported = {"variables": {}, "hosts": {}}
         self.settings = {"SCHEDULE_MAX_JOBS": 10, "AWX_TASK_ENV": {}, "SESSION_COOKIE_AGE": 1800}
         self.ids = itertools.count(1)
@@ -80,7 +80,9 @@ class State:
         for name, (kind, plain, secret) in TYPES.items():
             inputs = {
                 "fields": [
-                    {"id": one, "label": one, "secret": one in secret.split()} for one in f"{plain} {secret}".split()
+                    {"id": one, "label": one, "secret": one in secret.split()}
+                    | ({"format": "ssh_private_key"} if one == "ssh_key_data" else {})
+                    for one in f"{plain} {secret}".split()
                 ],
                 "required": REQUIRED_INPUTS.get(name, []),
             }
@@ -210,7 +212,7 @@ class State:
         """Begin the update of a project or an inventory source."""
         name = "project_updates" if kind == "projects" else "inventory_updates"
         made = {"id": next(self.ids), "kind": name, "of": (kind, of["id"]), "left": self.polls, "status": "pending"}
-        self.updates[made["id"]] = made | {"job_explanation": "", "stdout": ""}
+        self.updates[made["id"]] = made | {"job_explanation": "", "stdout": "", "lag": self.lag}
         of["status"] = "pending"
         return self.updates[made["id"]]
 
@@ -219,6 +221,7 @@ class State:
         kind, number = update["of"]
         of = self.objects[kind].get(number)
         if update["status"] in ENDED or of is None:
+            update["lag"] -= update["lag"] > 0
             return
         if update["left"] > 0:
             update["left"] -= 1
@@ -254,7 +257,7 @@ class State:
             made["variables"] = json.dumps(variables)
 
     def remove(self, kind: str, number: int) -> None:
-        """Delete an object with what cannot be without it; Refused when AWX does not delete it."""
+        """Delete an object with what cannot be without it, an inventory later (collect); Refused when AWX does not delete it."""
         one = self.objects[kind][number]
         if kind == "labels":
             raise Refused({"detail": 'Method "DELETE" not allowed.'}, 405)
@@ -262,9 +265,26 @@ class State:
             raise Refused({"detail": f"Deletion not allowed for managed {KINDS[kind].type}s"}, 403)
         if kind == "credential_types" and self.all("credentials", credential_type=number):
             raise Refused({"detail": "Credential types that are in use cannot be deleted"}, 403)
-        if active := self.running(kind, number):
+        sources = self.all("inventory_sources", inventory=number) if kind == "inventories" else []
+        busy = [(kind, number), *(("inventory_sources", source["id"]) for source in sources)]
+        if active := [update for pair in busy for update in self.running(*pair)]:
             jobs = [{"id": update["id"], "type": update["kind"].removesuffix("s")} for update in active]
             raise Refused({"error": "Resource is being used by running jobs.", "active_jobs": jobs}, 409)
+        if kind == "inventories":
+            if one["pending_deletion"]:
+                raise Refused({"error": "Inventory is already pending deletion."})
+            one["pending_deletion"] = True
+            for template in self.all("job_templates", inventory=number):
+                template["inventory"] = None
+        else:
+            self._delete(kind, number)
+
+    def collect(self) -> None:
+        """Remove the inventories that are to be removed."""
+        for one in self.all("inventories", pending_deletion=True):
+            self._delete("inventories", one["id"])
+
+    def _delete(self, kind, number):
         del self.objects[kind][number]
         self.surveys.pop(number, None)
         self.roles = {key: role for key, role in self.roles.items() if role["of"] != (kind, number)}
@@ -283,7 +303,7 @@ class State:
 
     def _forget(self, kind, field, number):
         for user in self.all(kind, **{field: number}):
-            if KINDS[kind].fields[field] is not REQUIRED:
+            if KINDS[kind].fields[field] is not REQUIRED and field != "source_project":
                 user[field] = None
             elif user["id"] in self.objects[kind]:
                 self.remove(kind, user["id"])
@@ -333,6 +353,10 @@ class State:
 
     def _hide(self, kind, one, shown):
         shown.pop("playbook_files", None)
+        # Of the answers those to questions for a password.
+        for question in self.surveys.get(one.get("unified_job_template"), {}).get("spec", []):
+            if question["type"] == "password" and question["variable"] in shown["extra_data"]:
+                shown["extra_data"][question["variable"]] = SECRET
         if kind == "credentials":
             hidden, within = secret_fields(self, one), shown["inputs"]
             del shown["user"], shown["team"]
@@ -357,7 +381,7 @@ class State:
             "started": NOW,
             "finished": NOW if ended else None,
             "elapsed": 1.5,
-            "event_processing_finished": ended,
+            "event_processing_finished": ended and not update["lag"],
             "job_explanation": update["job_explanation"],
             "name": of.get("name"),
             "scm_revision": of.get("scm_revision", ""),

@@ -33,7 +33,11 @@ CREDENTIAL = {
     "inputs": {"host": "https://a", "token": "first-secret"},
     **IN,
 }
-FIELDS = [{"id": "host", "label": "URL"}, {"id": "token", "label": "Token", "secret": True}]
+# AWX adds a type that is left out.
+FIELDS = [
+    {"id": "host", "label": "URL", "type": "string"},
+    {"id": "token", "label": "Token", "type": "string", "secret": True},
+]
 INJECTORS = {
     "file": {"template.ca": "{{ host }}"},
     "extra_vars": {"platform_connection": {"api_key": "{{ token }}", "ca": "{{ tower.filename.ca }}"}},
@@ -322,7 +326,8 @@ def awx():
     """An AWX with an organization, a project and an inventory, as somebody made them."""
     with Awx() as awx:
         org = awx.add("organizations", name="modelyard")["id"]
-        awx.add("projects", name="code", organization=org, scm_type="git", scm_url="https://git.example/x")
+        project = awx.add("projects", name="code", organization=org, scm_type="git", scm_url="https://git.example/x")
+        project["playbook_files"] = ["playbooks/site.yml"]
         awx.add("inventories", name="fleet", organization=org)
         awx.add("workflow_job_templates", name="roll out", organization=org)
         yield awx
@@ -422,7 +427,8 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         returned = awx_modules.run(
             awx, "inventory_source_update", name="s", inventory="fleet", wait=True, interval=0.01
         )
-        assert returned["job_data"]["job_explanation"] == "Missing a revision to run due to failed project update."
+        refused = {"__all__": ["Missing a revision to run due to failed project update."]}
+        assert returned["response"] == {"status_code": 400, "json": refused}
 
 
 @pytest.mark.parametrize(
@@ -439,10 +445,43 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         ("POST", "inventories/", {"name": "fleet", "organization": "ORG"}, 400, "already exists"),
         ("POST", "inventories/", {"name": "f2", "organization": "ORG", "variables": {"a": 1}}, 400, "Not a valid str"),
         ("POST", "job_templates/", {"name": "x", "playbook": "a.yml", "project": "PROJECT", "inventory": "FLEET"}, 400, "not found for project"),
+        ("POST", "job_templates/", {"name": "x", "playbook": "playbooks/site.yml", "project": "PROJECT", "inventory": "FLEET", "ask_scm_branch_on_launch": True}, 400, "overriding branch"),
         ("POST", "credentials/", {"name": "x", "organization": "ORG", "credential_type": "TYPE", "inputs": {"x": "y"}}, 400, "unexpected"),
         ("POST", "credential_types/", {"name": "x", "kind": "cloud", "injectors": {"env": {"A": "{{ b }}"}}}, 400, "undefined"),
+        *(
+            ("POST", "credential_types/", {"name": "x", "kind": "cloud", "inputs": {"fields": [{"id": "a", "label": "A", **one}]}}, 400, words)
+            for one, words in (
+                ({"id": "a-b"}, "does not match"),
+                ({"id": "tower"}, "reserved"),
+                ({"type": "integer"}, "is not one of"),
+                ({"secret": "yes"}, "is not of type"),
+                ({"type": "boolean", "secret": True}, "not allowed for boolean"),
+                ({"ask_at_runtime": True}, "not supported for custom"),
+            )
+        ),
+        *(
+            ("POST", "credential_types/", {"name": "x", "kind": "cloud", "injectors": one}, 400, words)
+            for one, words in (
+                ({"env": {"ANSIBLE_X": "1"}}, "not allowed to be used"),
+                ({"extra_vars": {"a-b": "1"}}, "does not match"),
+                ({"file": {"template": "1", "template.a": "1"}}, "multi-file"),
+                ({"file": {"ca": "1"}}, "does not match"),
+            )
+        ),
+        ("PATCH", "execution_environments/EE/", {"organization": "ORG"}, 400, "Cannot change the organization"),
         ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART:20260101T000000Z"}, 400, "rule required"),
         ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART:20260101T000000Z RRULE:FREQ=NEVER;INTERVAL=1"}, 400, "parsing failed"),
+        *[
+            ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": f"DTSTART:20260101T000000Z {rule}"}, 400, words)
+            for rule, words in (
+                ("DTSTART:20270101T000000Z RRULE:FREQ=DAILY;INTERVAL=1", "Multiple DTSTART"),
+                ("EXRULE:FREQ=DAILY;INTERVAL=1", "rule required"),
+                ("RRULE:FREQ=DAILY;INTERVAL=1 EXDATE:20270101T000000Z", "EXDATE not allowed"),
+                ("RRULE:FREQ=DAILY;INTERVAL=1;COUNT=1000", "not supported"),
+                ("RRULE:FREQ=DAILY;INTERVAL=1;UNTIL=20270101", "parsing failed"),
+            )
+        ],
+        ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART;TZID=Berlin:20260101T000000 RRULE:FREQ=DAILY;INTERVAL=1"}, 400, "parsing failed"),
         ("POST", "workflow_job_templates/FLOW/survey_spec/", {"name": "", "description": "", "spec": []}, 400, "any items"),
         ("POST", "workflow_job_template_nodes/", {"identifier": "x", "workflow_job_template": "FLOW", "unified_job_template": "PROJECT", "limit": "a"}, 400, "not configured to prompt"),
         ("DELETE", "credential_types/TYPE/", {}, 403, "managed"),
@@ -456,6 +495,7 @@ def test_what_awx_refuses_is_refused(awx, method, path, body, status, words):
         "FLEET": awx.one("inventories", name="fleet")["id"],
         "FLOW": awx.one("workflow_job_templates", name="roll out")["id"],
         "TYPE": awx.one("credential_types", name="Machine")["id"],
+        "EE": awx.one("execution_environments", name="AWX EE (24.6.1)")["id"],
     }
     for name, number in known.items():
         path = path.replace(name, str(number))
@@ -468,6 +508,23 @@ def test_what_awx_refuses_is_refused(awx, method, path, body, status, words):
     )
     assert (got, words in str(answer)) == (status, True), answer
     assert awx.state() == before
+
+
+def test_a_rule_is_kept_on_one_line_with_its_end_in_utc_and_text_without_blanks_around_it(awx):
+    project = awx.one("projects", name="code")["id"]
+    rule = "DTSTART;TZID=Europe/Berlin:20260101T020000\nRRULE:FREQ=DAILY;INTERVAL=1;UNTIL=20300701T020000"
+    kept = awx.add("schedules", name=" nightly\n", unified_job_template=project, rrule=rule)
+    assert kept["rrule"] == (
+        "DTSTART;TZID=Europe/Berlin:20260101T020000 RRULE:FREQ=DAILY;INTERVAL=1;UNTIL=20300701T000000Z"
+    )
+    assert kept["name"] == "nightly"
+
+
+def test_a_node_without_a_template_keeps_no_answers(awx):
+    flow = awx.one("workflow_job_templates", name="roll out")["id"]
+    given = {"limit": "a", "extra_data": {"x": 1}, "all_parents_must_converge": True}
+    node = awx.add("workflow_job_template_nodes", identifier="bare", workflow_job_template=flow, **given)
+    assert (node["limit"], node["extra_data"], node["all_parents_must_converge"]) == (None, {}, True)
 
 
 def test_a_text_of_a_notification_can_only_use_an_artifact_with_a_default(awx):
@@ -523,7 +580,18 @@ def test_what_is_removed_takes_what_cannot_be_without_it_along(awx):
         assert get(awx, f"credentials/{secret}/", "DELETE")[0] == 204
         assert get(awx, f"credential_types/{kind}/", "DELETE")[0] == 204
         inventory = awx.add("inventories", name="i", organization=org)["id"]
+        project = awx.add("projects", name="p", organization=org, local_path="p")["id"]
+        source = awx.add("inventory_sources", name="s", inventory=inventory, source="scm", source_project=project)
+        update = awx.update("inventory_sources", source)
+        assert get(awx, f"inventories/{inventory}/", "DELETE")[0] == 409
+        update["status"] = "successful"
+        assert get(awx, f"projects/{project}/", "DELETE")[0] == 204
+        assert awx.all("inventory_sources") == []
         assert get(awx, f"inventories/{inventory}/", "DELETE")[0] == 202
+        assert get(awx, f"inventories/{inventory}/")[1]["pending_deletion"] is True
+        assert get(awx, f"inventories/{inventory}/", "DELETE")[0] == 400
+        awx.collect()
+        assert get(awx, f"inventories/{inventory}/")[0] == 404
 
 
 def test_the_log_has_no_secret(awx):

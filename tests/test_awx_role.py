@@ -289,6 +289,21 @@ def test_what_awx_cannot_read_is_told_with_its_reason_and_read_by_the_next_run(f
     assert "Source does not exist: inventori" in output
 
 
+def test_what_awx_refuses_of_a_project_or_an_update_is_told_as_such(fleet):
+    variables, source = fleet.variables, fleet.awx.one("inventory_sources", name="from Git")
+    variables["awx_projects"]["Project X"] = {"url": "s3://git.example.com/x.git"}
+    output = fleet.run(fails=True)
+    assert "Unsupported git URL" in output
+    assert "AWX has not fetched" not in output
+    del variables["awx_projects"]["Project X"]
+    variables["awx_inventories"]["clusters"]["sources"]["from Git"]["path"] = "other"
+    fleet.awx.forbidden = {f"inventory_sources/{source['id']}/update"}
+    output = fleet.run(fails=True)
+    assert "You don't have permission to POST" in output.replace("''", "'")
+    assert "AWX has not read" not in output
+    fleet.awx.forbidden = set()
+
+
 def test_what_awx_says_of_a_credential_or_a_notification_is_told_without_its_secrets(fleet):
     fleet.awx.forbidden = {"credentials", "notification_templates"}
     for name, what in (("credentials", "credential more"), ("notifications", "notification template more")):
@@ -298,6 +313,11 @@ def test_what_awx_says_of_a_credential_or_a_notification_is_told_without_its_sec
         assert f"{what}: You don't have permission to POST to /api/v2/" in output.replace("\\'", "'"), output
         del fleet.variables[f"awx_{name}"]["more"]
     fleet.awx.forbidden = set()
+    # Of an update, too.
+    fleet.variables["awx_notifications"]["hook"]["messages"] = {"error": {"message": "{{ '{{ job.nothing }}' }}"}}
+    output = fleet.run(fails=True)
+    assert "notification template hook: Unable to update notification_template hook, see response" in output
+    assert "unavailable" in output
 
 
 def test_a_name_that_another_organization_has_is_refused_before_anything_is_written(fleet):

@@ -2,6 +2,8 @@
 
 import awx_role
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, objects, state, updates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -135,6 +137,21 @@ def test_a_change_is_told_by_its_field_and_written_alone(awx):
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
+# With limits of job templates, a workflow of theirs must not ask for one.
+UNASKED = merge(GIVEN, {"awx_workflows": {"deploy with approval": {"ask": []}}})
+
+
+def test_space_around_a_text_which_awx_removes_is_no_change(awx):
+    given = merge(UNASKED, {"awx_job_templates": {"plan": {"limit": "a\n"}}})
+    given |= {"awx_execution_environment": {**GIVEN["awx_execution_environment"], "image": "r/ee:2 "}}
+    assert awx_role.run(awx, TWO, given)[0].lines == [
+        "update execution environment ee: image",
+        "update job template plan: limit",
+        "update workflow job template deploy with approval: ask",
+    ]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_what_somebody_changed_in_awx_is_put_back(awx):
     awx.one("job_templates", name="deploy")["allow_simultaneous"] = True
     awx.surveys[awx.one("job_templates", name="park")["id"]]["spec"].pop()
@@ -173,6 +190,15 @@ def test_what_the_inventory_says_no_more_is_emptied_or_told_to_be_removed_by_han
     assert awx.one("job_templates", name="diff")["execution_environment"] == ee
 
 
+def test_the_injectors_of_a_type_are_told_to_be_removed_by_hand(awx):
+    fields = {"fields": [{"id": "key", "label": "Key"}]}
+    given = {**GIVEN, "awx_credential_types": {"ours": {"inputs": fields, "injectors": {"env": {"KEY": "{{ key }}"}}}}}
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+    plan, made = awx_role.run(awx, TWO, {**GIVEN, "awx_credential_types": {"ours": {"inputs": fields}}})
+    assert (plan.lines, plan.by_hand, made) == ([], ["credential type ours: injectors"], [])
+
+
 def test_what_a_workflow_has_beside_the_inventory_is_taken_away(awx):
     one = awx.one("workflow_job_templates", name="deploy with approval")
     one |= {"allow_simultaneous": True, "scm_branch": "x", "extra_vars": '{"apply_approved": {}}'}
@@ -202,6 +228,27 @@ def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_what_awx_keeps_in_another_form_than_it_was_sent_is_no_change(awx):
+    secret = {"question_name": "Key?", "variable": "key", "type": "password", "required": False}
+    given = merge(
+        flow({"approve": {"approval": "Deploy what the plan shows\n"}, "report": {"limit": "a\n"}}),
+        {
+            "awx_job_templates": {"smoke": {"survey": [secret]}},
+            "awx_workflows": {
+                "deploy with approval": {"ask": [], "nodes": {"smoke": {"extra_vars": {"key": "hush-k"}}}}
+            },
+            "awx_schedules": {
+                "once a day": {"template": "plan", "rrule": "DTSTART:20260101T020000Z\nRRULE:FREQ=DAILY;INTERVAL=1\n"},
+                "with a key": {"template": "smoke", "at": "03:00", "extra_vars": {"key": "hush-k"}},
+            },
+        },
+    )
+    awx_role.run(awx, TWO, given)
+    assert awx.one("schedules", name="with a key")["extra_data"] == {"key": "hush-k"}
+    plan, made = awx_role.run(awx, TWO, given)
+    assert (plan.lines, made) == ([], [])
+
+
 def test_a_team_that_may_less_loses_what_it_had(awx):
     def has(team: str, role: str) -> list[str]:
         number = awx.one("teams", name=team)["id"]
@@ -224,6 +271,18 @@ def test_a_team_that_may_less_loses_what_it_had(awx):
     assert (has("ops", "execute"), has("ops", "admin"), has("bosses", "approval")) == (["theirs"], ["plan"], [])
     assert "deploy" in has("ops", "read")
     assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+def test_what_has_the_name_of_what_a_workflow_or_a_schedule_starts_is_told_before_the_modules_find_two(awx):
+    organization = awx.one("organizations", name="ml")["id"]
+    awx.add("workflow_job_templates", name="diff", organization=organization)
+    assert awx_role.refused(awx, TWO, GIVEN) == [
+        "workflow job template diff: a workflow or a schedule starts another template of that name, and the modules of awx.awx would find "
+        "both: remove or rename the one in AWX"
+    ]
+    # Nothing starts this one.
+    awx.one("workflow_job_templates", name="diff")["name"] = "triton"
+    assert awx_role.refused(awx, TWO, GIVEN) == []
 
 
 def test_a_new_variant_is_a_new_choice(awx):
@@ -260,12 +319,36 @@ def test_what_an_organization_has_whose_name_begins_alike_stays(awx):
     assert "other" in awx.names("execution_environments")
 
 
-def test_an_inventory_that_awx_is_removing_is_not_removed_again(awx):
-    gone = awx.add("inventories", name="gone", organization=awx.one("organizations", name="ml")["id"])
-    gone.update(description="(managed by modelyard for ml)")
-    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == [{"name": "gone"}]
-    gone["pending_deletion"] = True
-    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == []
+def test_an_inventory_that_awx_is_removing_is_not_removed_again_and_not_made_before_it_is_gone(awx):
+    more = merge(GIVEN, {"awx_inventories": {"more": {"sources": {"its": {"project": "ours", "path": "x"}}}}})
+    awx_role.run(awx, TWO, more)
+    plan, _ = awx_role.run(awx, TWO, {**GIVEN, "awx_prune": True})
+    assert (plan.dropped["inventory"], plan.by_hand) == ([{"name": "more"}], [])
+    assert "more" in awx.names("inventories")
+    assert awx_role.run(awx, TWO, {**GIVEN, "awx_prune": True})[0].dropped["inventory"] == []
+    assert awx_role.refused(awx, TWO, GIVEN) == []
+    message = "inventory more: AWX is still removing the one of that name: run this again when it has"
+    assert awx_role.refused(awx, TWO, more) == [message]
+    awx.collect()
+    assert awx_role.refused(awx, TWO, more) == []
+    assert "create inventory more" in awx_role.run(awx, TWO, more)[0].lines
+
+
+def test_what_awx_keeps_of_what_is_removed_is_told(awx):
+    kind = awx.one("credential_types", name="modelyard cluster b-1")["id"]
+    awx.add(
+        "credentials", name="theirs", organization=awx.one("organizations", name="Default")["id"], credential_type=kind
+    )
+    given = {**GIVEN, "awx_clusters": {"a": GIVEN["awx_clusters"]["a"]}, "awx_prune": True}
+    given["awx_inventories"] = {"clusters": {"sources": {"Git": {"project": "ours", "path": "inventories/eks"}}}}
+    one = Clusters(["a"], {"a": "https://a"}, TWO.servers, TWO.variants, 1000)
+    plan, _ = awx_role.run(awx, one, given)
+    assert plan.by_hand == [
+        "credential type modelyard cluster b-1, since credentials of others are of it: theirs",
+        "the hosts and groups of the inventory clusters that only its source from Git brought",
+    ]
+    assert "b-1 deployer" not in awx.names("credentials")
+    assert awx.names("inventory_sources") == ["Git"]
 
 
 def test_a_renamed_host_has_credentials_of_its_own(awx):
@@ -292,6 +375,13 @@ def test_a_rotated_secret_of_a_notification_is_written_where_it_is_asked_for(awx
     plan, _ = awx_role.run(awx, TWO, {**given, "awx_rotate": ["chat"]})
     assert plan.lines == ["update notification template chat: secrets"]
     assert awx.one("notification_templates", name="chat")["notification_configuration"]["password"] == "fresh"
+
+
+def test_a_secret_that_is_empty_is_no_change_and_empties_what_is_there(awx):
+    given = merge(GIVEN, {"awx_credentials": {"Git": {"inputs": {"password": "", "ssh_key_data": ""}}}})
+    assert awx_role.run(awx, TWO, given)[0].lines == ["update credential Git: inputs"]
+    assert awx.one("credentials", name="Git")["inputs"] == {"username": "git"}
+    assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
 def test_another_url_of_a_cluster_is_noticed_without_rotation(awx):
@@ -375,6 +465,38 @@ def test_a_workflow_that_changes_never_starts_a_node_without_those_before_it(awx
     assert (plan.lines, made) == ([], [])
 
 
+def test_a_node_that_waits_for_all_before_it_never_runs_without_one_of_them(awx):
+    def given(first: str) -> dict:
+        nodes = {
+            **{name: {"template": name, "success": []} for name in ("plan", "preflight", "diff")},
+            "one": {"approval": "The first", "success": ["deploy"]},
+            "two": {"approval": "The second", "success": ["deploy"]},
+            "deploy": {"template": "deploy", "all_parents": True, "success": ["report"]},
+            "report": {"template": "report", "all_parents": True},
+        }
+        nodes["plan"]["success"] = ["one"]
+        nodes[first]["success"] = ["two"]
+        return {**GIVEN, "awx_workflows": {**GIVEN["awx_workflows"], "both": {"nodes": nodes}}}
+
+    kind, seen = "workflow_job_template_nodes", []
+
+    def watch():
+        """Note which approvals lead to a deploy that has something to run: AWX waits for no other."""
+        for deploy in awx.all(kind, identifier="deploy", unified_job_template=template):
+            nodes = awx.all(kind, workflow_job_template=deploy["workflow_job_template"])
+            before = [one for one in nodes if deploy["id"] in awx.links.get((kind, one["id"], "success_nodes"), [])]
+            if {"one", "two"} & {one["identifier"] for one in nodes}:
+                seen.append(sorted(one["identifier"] for one in before if one["unified_job_template"]))
+
+    template = awx.one("job_templates", name="deploy")["id"]
+    for first in ("preflight", "diff"):
+        plan, _ = awx_role.run(awx, TWO, given(first), watch=watch)
+        assert seen
+        assert [names for names in seen if names != ["one", "two"]] == []
+        assert awx_role.run(awx, TWO, given(first))[0].lines == []
+    assert "replace workflow node both / deploy: what comes before it" in plan.lines
+
+
 def test_what_a_node_has_no_longer_is_gone_in_awx_too(awx):
     given = flow({"report": {"all_parents": True, "limit": "a"}, "diff": {"extra_vars": {"diff_fail": "true"}}})
     given["awx_workflows"]["deploy with approval"]["ask"] = []
@@ -423,6 +545,44 @@ def test_an_awx_of_somebody_else_is_exported_too(awx):
     ]
 
 
+def test_what_an_export_has_no_words_for_is_left_out_with_what_refers_to_it_and_told(awx):
+    theirs = awx.one("organizations", name="ml")["id"]
+    where = {field: awx.one("job_templates", name="plan")[field] for field in ("project", "inventory", "playbook")}
+    smart = awx.add("inventories", name="smart", organization=theirs, kind="smart", host_filter="name=a")["id"]
+    awx.add("inventory_sources", name="EC2", inventory=where["inventory"], source="ec2")
+    awx.add("job_templates", name="on smart", **{**where, "inventory": smart})
+    awx.add("projects", name="by hand", organization=theirs, local_path="x")
+    project = awx.one("projects", name="ours")["id"]
+    awx.add(
+        "schedules",
+        name="fetch",
+        unified_job_template=project,
+        rrule="DTSTART:20260101T000000Z RRULE:FREQ=DAILY;INTERVAL=1",
+    )
+    about = "(managed by modelyard for others)"
+    awx.add("credential_types", name="modelyard cluster c", kind="cloud", description=about)
+    text = awx_role.exported(awx, TWO, "ml")
+    left = (
+        *("the project by hand", "the inventory smart", "the inventory source clusters / EC2"),
+        *("the job template on smart", "the schedule ours / fetch", "the credential type modelyard cluster c"),
+    )
+    assert sorted(line for line in text.splitlines() if line.startswith("#")) == sorted(
+        f"# not said here: {one}" for one in left
+    )
+    plan, made = awx_role.run(awx, TWO, awx_role.export(awx, TWO, "ml"))
+    assert (plan.lines, made) == ([], [])
+
+
+def test_what_awx_renders_is_exported_so_that_ansible_does_not(awx):
+    fields = {"fields": [{"id": "key", "label": "Key", "type": "string"}]}
+    injectors = {"env": {"KEY": "{{ key }}"}}
+    awx.add("credential_types", name="ours", kind="cloud", inputs=fields, injectors=injectors)
+    found = Templar(DataLoader(), variables={}).template(awx_role.export(awx, TWO, "ml")["awx_credential_types"])
+    assert found == {"ours": {"kind": "cloud", "inputs": fields, "injectors": injectors}}
+    text = awx_role.exported(awx, TWO, "ml")
+    assert "password: '{{ vault_git_password }}'" in text
+
+
 def test_what_awx_could_not_read_is_read_again(awx):
     source, project = awx.one("inventory_sources", name="from Git"), awx.one("projects", name="ours")
     source["status"], project["status"] = "failed", "canceled"
@@ -437,6 +597,36 @@ def test_what_awx_could_not_read_is_read_again(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_a_project_whose_branch_has_moved_on_is_read_before_its_templates_are_written(awx):
+    project = awx.one("projects", name="modelyard")
+    # Gate's playbook is newer than the last update; without it AWX refuses any change of its template.
+    project["playbook_files"] = [one for one in project["playbook_files"] if one != "playbooks/gate.yml"]
+    given = merge(GIVEN, {"awx_job_templates": {"gate": {"timeout": 77}}})
+    plan, made = awx_role.run(awx, TWO, given)
+    assert plan.lines == ["update project modelyard: no playbooks/gate.yml yet", "update job template gate: timeout"]
+    assert [name for name, _ in made] == ["project modelyard", "job_template gate"]
+    # One that is fetched for the first time is waited for.
+    project.update(status="pending", playbook_files=[])
+    assert awx_role.run(awx, TWO, given)[0].lines == ["update project modelyard: no playbooks/diff.yml yet"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+def test_variables_are_the_same_in_awx(awx):
+    own = {"extra_vars": {"a": "\N{ROCKET}", "b": 1e-07}, "limit": "a\n"}
+    given = merge(UNASKED, {"awx_job_templates": {"diff": own}})
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+def test_a_survey_in_lines_is_the_same_in_awx(awx):
+    question = {"question_name": "x", "variable": "x", "required": False, "type": "multiselect"}
+    question |= {"choices": "a\n\nb\n", "default": "a\nb\n"}
+    given = merge(GIVEN, {"awx_job_templates": {"diff": {"survey": [question]}}})
+    given["awx_schedules"] = {}
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure(awx):
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
     source = awx.one("inventory_sources", name="from Git")
@@ -447,6 +637,17 @@ def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure
     assert updates.why(reader, "inventory_sources/", name="from Git").endswith("<inventory> & its parser's error")
     source["status"] = "running"
     assert "its update has not ended (status running)" in updates.why(reader, "inventory_sources/", name="from Git")
+
+
+def test_why_a_project_failed_is_told_once_awx_has_its_output(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    project = awx.one("projects", name="ours")
+    update = max(
+        (one for one in awx.updates.values() if one["of"] == ("projects", project["id"])), key=lambda one: one["id"]
+    )
+    update.update(status="failed", stdout="fatal: repository not found", lag=2)
+    project["status"] = "failed"
+    assert updates.why(reader, "projects/", name="ours").endswith("It says: fatal: repository not found")
 
 
 def test_who_is_no_administrator_is_refused(awx):
@@ -498,11 +699,26 @@ def test_a_text_that_the_inventory_dropped_is_gone_in_awx_too(awx):
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "awssns", "configuration": {"aws_region": "eu-central-1", "sns_topic_arn": "arn"}},
+        {"type": "slack", "configuration": {"token": "hush", "channels": ["#ml"]}},
+        {"type": "slack", "configuration": {"token": "hush", "channels": ["#ml"], "hex_color": "#ff0000"}},
+    ],
+)
+def test_what_awx_fills_in_of_a_notification_is_no_change(awx, given):
+    given = merge(GIVEN, {"awx_notifications": {"more": given}})
+    assert awx_role.run(awx, TWO, given)[0].lines == ["create notification template more"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"type": "Sorce Control"}, "awx_credentials.Git.type is 'Sorce Control': AWX has no credential type of that name, did you mean Source Control?"),
         ({"inputs": {"user": "git"}}, "awx_credentials.Git.inputs has user: the type Source Control has username, password"),
         ({"inputs": {"username": 7}}, "awx_credentials.Git.inputs.username must be text (in quotes)"),
+        ({"inputs": {"ssh_key_data": "hush"}}, "awx_credentials.Git.inputs.ssh_key_data must be a private key, from its line BEGIN to its line END"),
         ({"type": "Vault", "inputs": {"vault_id": "x"}}, "awx_credentials.Git.inputs needs vault_password for the type Vault"),
         ({"type": "ours", "inputs": {}}, "awx_credentials.Git.inputs needs key for the type ours"),
         ({"type": "Vault"}, "credential Git: AWX has one of that name of the type Source Control, and would keep it beside that of the type Vault"),
@@ -543,3 +759,50 @@ def test_what_all_organizations_share_is_left_to_the_one_that_has_it(awx):
         "credential type modelyard cluster a: the organization others has it, and all of AWX has one of that name: "
         "give yours another one (in awx_clusters it is the name of the host)",
     ]
+    environment.update(organization=None)
+    assert awx_role.refused(awx, TWO, GIVEN)[0] == (
+        "execution environment ee: it is of no organization, and AWX gives it none later: "
+        "give yours another one in awx_execution_environment.name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"awx_execution_environment": {"name": "ee", "image": "r/ee:1", "credential": "Git"}}, "execution environment ee: its credential Git is of the type Source Control, and AWX takes one of Container Registry"),
+        ({"awx_projects": {"ours": {"credential": "AWS"}}}, "project ours: its credential AWS is of the type Amazon Web Services, and AWX takes one of Source Control"),
+        ({"awx_instance_groups": {"gpu": {"credential": "Git", "is_container_group": True}}}, "instance group gpu: its credential Git is of the type Source Control, and AWX takes one of OpenShift or Kubernetes API Bearer Token"),
+        ({"awx_job_templates": {"diff": {"credentials": ["Git"]}}}, "job template diff: AWX gives no job a credential of the type Source Control, as Git is"),
+        ({"awx_job_templates": {"diff": {"credentials": ["AWS", "AWS 2"]}}}, "job template diff: AWX gives a job one credential of the type Amazon Web Services, not AWS and AWS 2"),
+    ],
+)  # fmt: skip
+def test_a_credential_of_a_type_that_is_not_taken_there_is_refused(awx, given, message):
+    aws = {"type": "Amazon Web Services", "inputs": {"username": "u", "password": "hush"}}
+    vault = {"type": "Vault", "inputs": {"vault_password": "hush"}}
+    known = {"AWS": aws, "AWS 2": aws} | {name: merge(vault, {"inputs": {"vault_id": name}}) for name in ("one", "two")}
+    several = {"awx_job_templates": {"plan": {"credentials": ["AWS", "one", "two"]}}}
+    allowed = merge(merge(GIVEN, {"awx_credentials": known}), several)
+    assert awx_role.refused(awx, TWO, allowed) == []
+    assert awx_role.refused(awx, TWO, merge(allowed, given)) == [message]
+
+
+def test_an_organization_gets_a_galaxy_credential_of_its_own():
+    hub = {"type": "Ansible Galaxy/Automation Hub API Token", "inputs": {"url": "https://hub"}}
+    given = {**GIVEN, "awx_projects": {}, "awx_inventories": {}, "awx_schedules": {}, "awx_teams": {}}
+    given |= {"awx_credentials": {"hub": hub}, "awx_galaxy_credentials": ["hub", "Ansible Galaxy"]}
+    given |= {
+        f"awx_{kind}": {name: {"enabled": False} for name in specs.catalogue("awx", kind)}
+        for kind in ("job_templates", "workflows")
+    }
+    with Awx() as awx:
+        assert awx_role.run(awx, TWO, given)[0].lines[0] == "create organization ml"
+        assert linked(awx, "organizations", "ml", "galaxy_credentials") == ["hub", "Ansible Galaxy"]
+        assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+def test_a_job_gets_one_credential_of_a_type_and_several_vaults(awx):
+    vault = {"type": "Vault", "inputs": {"vault_password": "hush"}}
+    several = {name: merge(vault, {"inputs": {"vault_id": name}}) for name in ("one", "two")}
+    given = {"awx_credentials": several, "awx_job_templates": {"plan": {"credentials": ["one", "two"]}}}
+    awx_role.run(awx, TWO, merge(GIVEN, given))
+    assert {"one", "two"} < set(linked(awx, "job_templates", "plan", "credentials"))

@@ -22,6 +22,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     rollout,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.examination import Examiner
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS
 from delivering import ARGOCD, act, deliver, local, rendering
 
@@ -463,6 +464,23 @@ def test_an_apply_that_stops_in_the_middle_is_rolled_back(place, monkeypatch):
     assert "What is written stays" not in done.failed
     assert place.data() == {"one": {"k": "1"}, "two": {"k": "1"}}
     assert place.results()[2] == "rolled back"
+
+
+def test_why_an_apply_stopped_is_told_of_a_cluster_that_is_gone_by_then(place, monkeypatch):
+    def refusing(self, item, manager, force, dry_run):
+        if not dry_run:
+            raise client.ApiError(500, b'{"message": "no space left"}')
+        return apply(self, item, manager, force, dry_run)
+
+    def gone(self, item):
+        raise client.Unreachable("https://10.0.0.9:6443 does not answer")
+
+    apply = Cluster.apply
+    monkeypatch.setattr(Cluster, "apply", refusing)
+    monkeypatch.setattr(Examiner, "holds", gone)
+    done = place.run(config_map("one", k="1"), check=False)
+    assert "no space left. What came of it can't be told: https://10.0.0.9:6443 does not answer" in done.failed
+    assert "What is written stays, and the next run goes on from there." in done.failed
 
 
 def test_where_the_rollback_fails_too_both_are_told(place, cluster, monkeypatch):

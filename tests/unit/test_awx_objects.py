@@ -124,13 +124,24 @@ def test_what_ends_with_a_line_break_in_a_file_of_variables_has_none_in_awx():
     found = wanted(
         awx_clusters={"a": {"ca": "CA\n", "token": "hush\n"}},
         awx_credential_types={"ours": {"inputs": {"fields": [{"id": "key", "label": "Key"}]}}},
-        awx_schedules={"s": {"template": "diff", "rrule": "DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1\n"}},
+        awx_schedules={
+            "s": {
+                "template": "diff",
+                "rrule": "DTSTART:20260101T020000Z\nRRULE:FREQ=DAILY;INTERVAL=1\n",
+                "limit": "a\n",
+            }
+        },
+        awx_workflows={"fleet": {"nodes": {"approve": {"approval": "Deploy\n"}, "report": {"limit": "a\n"}}}},
         awx_instance_groups={"gpu": {"is_container_group": True, "pod_spec_override": "spec: {}\n"}},
         awx_job_templates={"diff": {"description": "Compares\n"}},
     )
     assert found.problems.lines == []
     assert found.secrets["credential", "a deployer"]["inputs"]["token"] == "hush"
-    assert one(found, "schedule", "diff / s")["rrule"].endswith("INTERVAL=1")
+    # A rule stands on one line.
+    assert one(found, "schedule", "diff / s")["rrule"] == "DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1"
+    assert one(found, "schedule", "diff / s")["limit"] == "a"
+    assert runs(found, "fleet / approve")["approval"]["name"] == "Deploy"
+    assert runs(found, "fleet / report")["limit"] == "a"
     assert one(found, "instance_group", "gpu")["pod_spec_override"] == "spec: {}"
     assert one(found, "job_template", "diff")["description"] == "Compares (managed by modelyard for ml)"
     # AWX says what type a field has that did not say it.
@@ -149,6 +160,8 @@ def test_a_survey_offers_what_the_clusters_have():
     spec = one(wanted(), "job_template", "park")["survey_spec"]["spec"]
     assert spec[0]["variable"] == "park_servers"
     assert (spec[0]["type"], spec[0]["choices"], spec[0]["required"]) == ("multiselect", ["triton", "vllm"], False)
+    # Without one AWX's page of the survey fails.
+    assert spec[0]["default"] == ""
     (variant,) = one(wanted(), "job_template", "switch")["survey_spec"]["spec"]
     assert (variant["type"], variant["choices"], variant["required"]) == ("multiplechoice", ["judge", "none"], True)
     # AWX refuses a survey without questions.
@@ -159,7 +172,7 @@ def test_a_survey_offers_what_the_clusters_have():
 def test_choices_are_one_list_however_they_are_written():
     question = {"question_name": "x", "variable": "x", "required": True, "type": "multiplechoice", "choices": "a\nb\n"}
     found = one(wanted(awx_job_templates={"diff": {"survey": [question]}}), "job_template", "diff")
-    assert found["survey_spec"]["spec"] == [question | {"choices": ["a", "b"]}]
+    assert found["survey_spec"]["spec"] == [question | {"choices": ["a", "b"], "default": ""}]
 
 
 def test_no_survey_asks_for_a_password():
@@ -174,7 +187,7 @@ def test_what_a_workflow_or_a_schedule_starts_can_start_without_an_answer():
     for name in started:
         item = one(found, "job_template", name)
         spec = item.get("survey_spec", {}).get("spec", [])
-        assert [question for question in spec if question["required"] and "default" not in question] == [], name
+        assert [question for question in spec if question["required"] and question.get("default", "") == ""] == [], name
         # A node's hosts are refused by a template that does not ask for them.
         assert item["ask"]["limit"], name
 
@@ -333,11 +346,13 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_inventory": "cluster"}, "awx_inventory is 'cluster': must be one of awx_inventories, did you mean clusters?"),
         ({"awx_job_templates": {"dif": {"slices": 2}}}, "awx_job_templates.dif is {'slices': 2}: needs playbook, did you mean diff?"),
         ({"awx_job_templates": {"diff": {"ask": ["limits"]}}}, "awx_job_templates.diff.ask is 'limits': must be one of"),
+        ({"awx_job_templates": {"diff": {"ask": ["scm_branch"]}}}, "awx_job_templates.diff.ask is 'scm_branch': must be one of"),
         ({"awx_clusters": {"c": {"ca": "x", "token": "y"}}}, "awx_clusters.c is 'c': must be one of the hosts of the group clusters"),
         ({"awx_clusters": {"a": {"ca": "x", "token": ""}}}, "awx_clusters.a.token is '': must not be empty"),
         ({"awx_clusters": {"a": {"ca": "x", "token": "hush\nhush"}}}, "awx_clusters.a.token: must be of one line"),
         ({"awx_clusters": {"b-1": {"ca": "x", "token": "y"}, "b_1": {"ca": "x", "token": "y"}}}, "must differ from b-1 in more than this: the variable of both would be modelyard_connection_b_1"),
         ({"awx_rotate": ["c"]}, "awx_rotate is 'c': must be one of awx_clusters, awx_credentials or awx_notifications"),
+        ({"awx_job_templates": {"diff": {"extra_vars": {"diff_fail": "true", "x": 1}}}}, "must not have diff_fail: its survey has a default for it, which AWX takes instead"),
         ({"awx_job_templates": {"diff": {"survey": [{"variable": "x"}]}}}, "awx_job_templates.diff.survey is [{'variable': 'x'}]: needs question_name, type, required in question 1"),
         *[
             ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, **wrong}]}}}, f"{message} in question 1")
@@ -350,17 +365,53 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
                 ({"type": "integer", "default": "3"}, "must have a default that is a whole number"),
                 ({"type": "integer", "min": "3"}, "must have a whole number for min"),
                 ({"type": "text", "default": True}, "must have a default that is text (in quotes)"),
+                ({"type": "text", "default": None}, "must have a default that is text (in quotes)"),
+                ({"type": "multiplechoice", "choices": [True, False]}, "must have choices that are text (in quotes)"),
             )
         ],
         ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, "type": "text"}] * 2}}}, "must have another variable than x, which an earlier question has, in question 2"),
         ({"awx_schedules": {"s": {"template": "facts", "at": "02:00", "extra_vars": {"x": 1}}}}, "has x, which its template does not take: the survey of awx_job_templates.facts has no variable"),
         ({"awx_schedules": {"s": {"template": "fleet", "at": "02:00", "limit": "a"}}}, "has a limit, which its template does not ask for (ask of awx_workflows.fleet)"),
         ({"awx_schedules": {"s": {"template": "switch", "at": "02:00"}}}, "needs switch_variant in extra_vars, which the survey of awx_job_templates.switch requires"),
+        *[
+            ({"awx_schedules": {"s": {"template": template, "at": "02:00", "extra_vars": answer}}}, f"must have {message}, as the survey of awx_job_templates.{template} asks")
+            for template, answer, message in (
+                ("diff", {"diff_fail": True}, "one of false, true (in quotes) for diff_fail"),
+                ("diff", {"diff_fail": ["true"]}, "one of false, true (in quotes) for diff_fail"),
+                ("park", {"park_servers": "vllm"}, "a list of triton, vllm (in quotes) for park_servers"),
+                ("park", {"park_servers": ["vlm"]}, "a list of triton, vllm (in quotes) for park_servers"),
+                ("park", {"park_until": 3}, "text (in quotes) for park_until"),
+                ("gate", {"gate_timeout": "60"}, "a whole number for gate_timeout"),
+                ("gate", {"gate_timeout": 59}, "60 at least for gate_timeout"),
+                ("gate", {"gate_timeout": 7201}, "7200 at most for gate_timeout"),
+            )
+        ],
+        ({"awx_workflows": {"fleet": {"nodes": {"report": {"extra_vars": {"x": 1}}}}}}, "has x, which its template does not take: the survey of awx_job_templates.report has report_fail, report_html"),
+        ({"awx_workflows": {"fleet": {"nodes": {"report": {"extra_vars": {"report_html": 1}}}}}}, "must have text (in quotes) for report_html, as the survey of awx_job_templates.report asks"),
+        ({"awx_job_templates": {"smoke": {"ask": []}}}, "has a limit, which its template does not ask for (ask of awx_job_templates.smoke)"),
+        ({"awx_workflows": {"fleet": {"nodes": {"approve": {"limit": "a"}}}}}, "must have no limit and no extra_vars beside its approval"),
         ({"awx_workflows": {"fleet": {"survey": [{"question": "x"}]}}}, "awx_workflows.fleet.survey is [{'question': 'x'}]: needs variable in question 1"),
-        ({"awx_schedules": {"s": {"template": "diff", "rrule": "FREQ=DAILY"}}}, "must have an rrule such as DTSTART:"),
+        *[
+            ({"awx_schedules": {"s": {"template": "diff", "rrule": rule}}}, message)
+            for rule, message in (
+                ("FREQ=DAILY", "must have an rrule such as DTSTART:"),
+                ("DTSTART:20260101T020000 RRULE:FREQ=DAILY;INTERVAL=1", "must have an rrule such as DTSTART:"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=DAILY", "must have an rrule such as DTSTART:"),
+                ("DTSTART:20260101T020000Z EXRULE:FREQ=DAILY;INTERVAL=1", "must have an rrule such as DTSTART:"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1 EXDATE:20260102T020000Z", "must have an rrule such as DTSTART:"),
+                ("DTSTART;TZID=Berlin:20260101T020000 RRULE:FREQ=DAILY;INTERVAL=1", "must have a time_zone of the tz database"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=MONTHLY;INTERVAL=1;BYDAY=1MO", "must have no number in BYDAY"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=SECONDLY;INTERVAL=1", "must have no rule of seconds"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1;COUNT=1000", "must have a COUNT below 1000"),
+                ("DTSTART:20260101T020000Z RRULE:FREQ=DAILY;INTERVAL=1;UNTIL=20270101T020000Z;COUNT=3", "must have one of COUNT and UNTIL"),
+                ("DTSTART;TZID=Europe/Berlin:20260101T020000 RRULE:FREQ=DAILY;INTERVAL=1;UNTIL=20270101T020000", "must have an UNTIL in UTC, such as 20261231T230000Z"),
+            )
+        ],
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"eror": {}}}}}, "must have texts for started, success, error, not for eror"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"error": "x"}}}}, "must have a message and a body for error"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"workflow_approval": {"denied": {"message": "a\nb"}}}}}}, "must have a message of one line for denied"),
+        ({"awx_labels": ["c++"]}, "name of a label is 'c++': must not have ++"),
+        ({"awx_labels": ["nightly "]}, "name of a label is 'nightly ': must not begin or end with a space"),
         ({"awx_rotate": 3}, "awx_rotate is 3: must be true, false or a list of names"),
         ({"awx_rotate": [3]}, "awx_rotate is '3': must be one of awx_clusters, awx_credentials or awx_notifications"),
         ({"awx_schedules": {"s": {"template": "dif", "at": "02:00"}}}, "awx_schedules.s.template is 'dif'"),

@@ -26,7 +26,7 @@ ANSWERS = ("workflow", "schedule")
 NOT_READ = ("failed", "error", "canceled", "never updated")
 # What the modules of awx.awx can't empty: without a name they look up no object, and leave what is there. Nor the limit of a workflow:
 # they send no null.
-NOT_EMPTIED = ("credential", "default_environment", "execution_environment")
+NOT_EMPTIED = ("credential", "default_environment", "execution_environment", "inputs", "injectors")
 NAMES = ("name", "inventory", "unified_job_template", "credential_type")
 
 
@@ -36,10 +36,10 @@ class Comparison:
 
     Attributes:
         calls: kind to the objects that differ, for which the modules are called; of a project or a source, ``unread`` says whether
-            AWX is to try again to read it. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
+            AWX is to read it, or to try again. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
             grants those that are taken back (``rights.changes``).
         lines: what is to be created, updated and granted, one object a line.
-        by_hand: what the inventory no longer says of an object and the modules can't empty, one object a line.
+        by_hand: what the inventory no longer says of an object and the modules can't empty, or what they can't remove, one object a line.
         dropped: kind to what is there, made by the role, and no longer wanted, by what names it.
     """
 
@@ -71,19 +71,19 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
         for item in items:
             name = key(kind, item)
             has = there[kind].get(name)
+            absent: list[str] = []
             if has is None:
                 line = f"create {word(kind)} {name}"
             else:
                 fields = differing(item, forms.form(kind, has), wanted.secrets.get((kind, name), {}))
-                stay = (
-                    [] if kind == "instance_group" else [one for one in NOT_EMPTIED if one in fields and not item[one]]
-                )
-                if kind == "workflow" and has["limit"] is not None and not item["limit"]:
-                    # An empty limit is one, too: it stands for all hosts, over the limits of the nodes.
-                    stay.append("limit")
+                stay = _not_emptied(kind, item, has, fields)
                 found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
                 fields = [one for one in fields if one not in stay]
-                fields += [f"last update {has['status']}"] if _unread(kind, has) else []
+                if _unread(kind, has):
+                    fields.append(f"last update {has['status']}")
+                elif kind == "project":
+                    absent = _absent(item, has, wanted, forms)
+                    fields += [f"no {playbook} yet" for playbook in absent[:1]]
                 line = f"update {word(kind)} {name}: {', '.join(fields)}" if fields else ""
                 if fields and "description" in item and ours not in (has.get("description") or ""):
                     line += " (this role has not made it)"
@@ -96,14 +96,54 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                         name for name, value in item.items() if value == "" and name not in (fields if has else ())
                     }
                 found.calls[kind].append({name: value for name, value in item.items() if name not in left})
-                found.calls[kind][-1] |= (
-                    {"unread": _unread(kind, has)} if kind in ("project", "inventory_source") else {}
-                )
+                unread = _unread(kind, has) or bool(absent)
+                found.calls[kind][-1] |= {"unread": unread} if kind in ("project", "inventory_source") else {}
+    _stay(found, there, forms)
     return found
+
+
+def _not_emptied(kind: str, item: Mapping[str, Any], has: Mapping[str, Any], fields: list[str]) -> list[str]:
+    """Name the fields that are to be empty, and that no module can empty."""
+    if kind == "workflow" and has["limit"] is not None and not item["limit"]:
+        # An empty limit is one, too: it stands for all hosts, over the limits of the nodes.
+        return ["limit"]
+    if kind == "instance_group":
+        return []
+    return [one for one in NOT_EMPTIED if one in fields and not item.get(one, True)]
 
 
 def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:
     return kind in ("project", "inventory_source") and has is not None and has.get("status") in NOT_READ
+
+
+def _absent(project: Mapping[str, Any], has: Mapping[str, Any], wanted: Wanted, forms: Forms) -> list[str]:
+    """Name the playbooks that AWX has not found in a project: it refuses their job templates.
+
+    Its first update has not ended, or the branch has moved on since the last one. Where jobs may take another branch, AWX does not look.
+    """
+    if has.get("allow_override"):
+        return []
+    needed = {item["playbook"] for item in wanted.found["job_template"] if item["project"] == project["name"]}
+    return sorted(needed - set(forms.awx.get(f"projects/{has['id']}/playbooks/"))) if needed else []
+
+
+def _stay(found: Comparison, there: There, forms: Forms) -> None:
+    """Note what stays of what is dropped: AWX removes no type that has credentials, and with a source none of its hosts."""
+    gone = {there["credential"][item["name"]]["id"] for item in found.dropped["credential"]}
+    for item in list(found.dropped["credential_type"]):
+        number = there["credential_type"][item["name"]]["id"]
+        users = [one["name"] for one in forms.awx.list("credentials/", credential_type=number) if one["id"] not in gone]
+        if users:
+            found.dropped["credential_type"].remove(item)
+            found.by_hand.append(
+                f"credential type {item['name']}, since credentials of others are of it: {', '.join(users)}"
+            )
+    for item in found.dropped["inventory_source"]:
+        if {"name": item["inventory"]} not in found.dropped["inventory"]:
+            what = (
+                f"the hosts and groups of the inventory {item['inventory']} that only its source {item['name']} brought"
+            )
+            found.by_hand.append(what)
 
 
 def _dropped(wanted: Mapping[str, list[dict]], there: There, ours: str) -> dict[str, list]:

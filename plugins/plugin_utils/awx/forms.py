@@ -5,6 +5,7 @@ A field has the value that a module of awx.awx compares with what it is given, s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -146,7 +147,7 @@ class Forms:
         form |= {field: self._names(item, path, field) for field in ("credentials", "labels", "instance_groups")}
         form["ask"] = {word: item[f"ask_{word}_on_launch"] for word in ASKS}
         return form | {
-            "extra_vars": yaml.safe_load(item["extra_vars"] or "{}") or {},
+            "extra_vars": _variables(item["extra_vars"]),
             "notify": self._notify(item, path, NOTIFY),
         }
 
@@ -155,7 +156,7 @@ class Forms:
         return {
             "limit": item["limit"] or "",
             "scm_branch": item["scm_branch"] or "",
-            "extra_vars": yaml.safe_load(item["extra_vars"] or "{}") or {},
+            "extra_vars": _variables(item["extra_vars"]),
             "labels": self._names(item, path, "labels"),
             "ask": {word: item[f"ask_{word}_on_launch"] for word in ("limit", "variables")},
             "notify": self._notify(item, path, (*NOTIFY, "approvals")),
@@ -164,6 +165,14 @@ class Forms:
 
     def _schedule(self, item: Mapping[str, Any]) -> dict:
         return {"limit": item["limit"] or "", "extra_data": item["extra_data"]}
+
+
+def _variables(text: str) -> dict:
+    """Read the variables of a template. YAML alone takes 1e-07 of JSON for text, and a character of two halves for two."""
+    try:
+        return json.loads(text or "{}")
+    except ValueError:
+        return yaml.safe_load(text) or {}
 
 
 def named(item: Mapping[str, Any], field: str) -> str:
@@ -197,7 +206,8 @@ def differing(wanted: Mapping[str, Any], form: Mapping[str, Any], secret: Mappin
             has = messages(has or {})
         elif field == "notify":
             value, has = _sorted(value), _sorted(has or {})
-        if value != has:
+        # A node's or a schedule's answer to a question for a password is not shown.
+        if not could_be(has, value):
             found.append(field)
     found += [field for field, value in secret.items() if not could_be(form.get(field), value)]
     return found + (["secrets"] if wanted.get("update_secrets") else [])
@@ -206,6 +216,8 @@ def differing(wanted: Mapping[str, Any], form: Mapping[str, Any], secret: Mappin
 def could_be(has: Any, value: Any) -> bool:
     """Tell whether AWX may have a value, as far as it shows it."""
     if isinstance(has, Mapping) and isinstance(value, Mapping):
+        # AWX leaves out a secret that is empty.
+        has, value = ({key: one for key, one in said.items() if one != ""} for said in (has, value))
         return has.keys() == value.keys() and all(could_be(has[key], value[key]) for key in value)
     return has in (ENCRYPTED, value)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import There, named
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import UNIFIED, key, word
 
 MARK = re.compile(r"\(managed by modelyard for (.+?)\)")
 # Those that a job template names, by their list.
@@ -39,7 +40,11 @@ def namesakes(awx: Awx, wanted: Mapping[str, list[dict]], organization: str) -> 
         names = {item["name"] for item in wanted[kind]}
         for item in awx.list(f"{path}/") if names else []:
             owner = item.get("summary_fields", {}).get("organization", {}).get("name")
-            if item["name"] in names and owner != organization:
+            if item["name"] in names and item.get("pending_deletion"):
+                found.append(
+                    f"inventory {item['name']}: AWX is still removing the one of that name: run this again when it has"
+                )
+            elif item["name"] in names and owner != organization:
                 whose = f"the organization {owner}" if owner else "a user"
                 found.append(
                     f"{kind.replace('_', ' ')} {item['name']}: {whose} has one of that name, and the modules of awx.awx look it up "
@@ -55,8 +60,21 @@ def namesakes(awx: Awx, wanted: Mapping[str, list[dict]], organization: str) -> 
     return found
 
 
+def _twins(there: There, wanted: Mapping[str, list[dict]]) -> list[str]:
+    """Find what nobody wants and has the name of what a node or a schedule starts: the modules look up all kinds of templates at once."""
+    started = {item.get("template") for item in wanted["node"]}
+    started |= {item["unified_job_template"] for item in wanted["schedule"]}
+    return [
+        f"{word(kind)} {item['name']}: a workflow or a schedule starts another template of that name, and the modules of awx.awx would find "
+        "both: remove or rename the one in AWX"
+        for kind in UNIFIED
+        for name, item in there[kind].items()
+        if item["name"] in started and name not in {key(kind, one) for one in wanted[kind]}
+    ]
+
+
 def shared(there: There, wanted: Mapping[str, list[dict]], organization: str) -> list[str]:
-    """Find what is wanted by a name that is one in all of AWX, and that another organization has taken.
+    """Find what is wanted by a name that is one in all of AWX, or among all templates of the organization, and that another has.
 
     Args:
         there: from ``state.read``.
@@ -76,9 +94,12 @@ def shared(there: There, wanted: Mapping[str, list[dict]], organization: str) ->
             has = there[kind].get(item["name"])
             if has is None:
                 continue
+            what = f"{kind.replace('_', ' ')} {item['name']}"
+            if kind == "execution_environment" and not has.get("organization"):
+                found.append(f"{what}: it is of no organization, and AWX gives it none later: {hint}")
+                continue
             marked = MARK.search(has.get("description") or "")
             owner = named(has, "organization") if has.get("organization") else marked[1] if marked else organization
             if owner != organization:
-                what = f"{kind.replace('_', ' ')} {item['name']}"
                 found.append(f"{what}: the organization {owner} has it, and all of AWX has one of that name: {hint}")
-    return found
+    return found + _twins(there, wanted)

@@ -80,10 +80,14 @@ def _gone(
     """Name the nodes to remove, with why those that are wanted are made again."""
     gone = {name: [] for name in has if name not in of}
     gone |= {name: why for name in has if name in of and (why := _unchangeable(of[name], has[name]))}
+    # One that waits for all before it would not wait for what is not there.
+    waits = {name for name, forms in of.items() if forms[0]["all_parents_must_converge"]}
     while True:
-        kept = {child for parent, link, child in edges & wanted if parent not in gone}
+        stay = edges & wanted
+        kept = {child for parent, _, child in stay if parent not in gone}
+        short = {child for parent, _, child in stay if parent in gone} & waits
         before, after = ({child for _, _, child in all_edges} for all_edges in (edges, wanted))
-        alone = [name for name in has if name not in gone and name in (before & after) - kept]
+        alone = [name for name in has if name not in gone and name in ((before & after) - kept) | short]
         if not alone:
             return gone
         gone |= {name: ["what comes before it"] for name in alone}

@@ -7,6 +7,9 @@ from typing import Any
 
 # What AWX fills in of a configuration; without it the module would see a difference in each run.
 DEFAULTS: dict[str, dict[str, Any]] = {
+    "awssns": dict.fromkeys(
+        ("aws_region", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "sns_topic_arn"), ""
+    ),
     "webhook": {
         "http_method": "POST",
         "disable_ssl_verification": False,

@@ -118,6 +118,8 @@ class Wanted(Surroundings):
                 self.problems.add(f"{path}.survey", entry["survey"], wrong)
                 continue
             item = templates.job_template(name, entry, self.clusters)
+            if wrong := templates.hidden(item):
+                self.problems.add(f"{path}.extra_vars", item["extra_vars"], wrong)
             item |= {"description": self._described(entry.get("description", "")), "project": project}
             item |= {"inventory": inventory, "credentials": credentials, "labels": labels, "notify": notify}
             item |= {"execution_environment": self.environment}
@@ -143,6 +145,12 @@ class Wanted(Surroundings):
                 self.problems.add(f"awx_workflows.{path}", value, allowed)
             if not wrong:
                 self._workflow(name, entry, canary)
+        for node in self.found["node"]:
+            if "template" in node:
+                name, identifier = node["workflow"], node["identifier"]
+                entry = self.workflows[name]["nodes"][identifier]
+                # What a survey requires, the workflow may be told when it is launched.
+                self._prompts(f"awx_workflows.{name}.nodes.{identifier}", entry, node, required=False)
 
     def _evaluation(self) -> None:
         """Let a job template of the inventory's take the place of the person who says that an evaluation is done."""
@@ -159,7 +167,7 @@ class Wanted(Surroundings):
         labels = list(dict.fromkeys([*values["labels"], *(entry.get("labels") or [])]))
         for label in labels:
             self._label(label)
-        item |= {"labels": labels, "limit": entry.get("limit") or ""}
+        item |= {"labels": labels, "limit": (entry.get("limit") or "").strip()}
         # No variable says these. Variables of a workflow would beat what its nodes hand on, such as what was approved.
         item |= {"allow_simultaneous": False, "extra_vars": {}, "scm_branch": ""}
         item |= {"ask": {word: word in (entry.get("ask") or ()) for word in ("limit", "variables")}}
@@ -178,6 +186,16 @@ class Wanted(Surroundings):
     def _kind_of(self, template: str) -> str:
         return "job_template" if template in self.templates else "workflow"
 
+    def _prompts(self, path: str, entry: Mapping[str, Any], item: Mapping[str, Any], *, required: bool) -> None:
+        """Look whether a template takes what a node or a schedule (``entry``; computed ``item``) says at its launch."""
+        kind = self._kind_of(entry["template"])
+        for template in self.found[kind]:
+            if template["name"] == entry["template"]:
+                for wrong in prompts.problems(
+                    template, f"awx_{kind}s", item["limit"], item["extra_data"], required=required
+                ):
+                    self.problems.add(path, entry, wrong)
+
     # --- When, and who ---
 
     def _schedules(self) -> None:
@@ -188,7 +206,7 @@ class Wanted(Surroundings):
             rule = entry.get("rrule")
             try:
                 rule = (
-                    schedules.given(rule.strip())
+                    schedules.given(rule)
                     if rule
                     else schedules.rrule(
                         entry.get("at") or "", entry.get("days") or (), entry.get("time_zone") or "UTC"
@@ -199,13 +217,9 @@ class Wanted(Surroundings):
                 continue
             item = {"name": name, "unified_job_template": entry["template"], "rrule": rule}
             item |= {"enabled": bool(entry.get("enabled", True)), "extra_data": entry.get("extra_vars") or {}}
-            item |= {"limit": entry.get("limit") or "", "description": self._described()}
-            kind = self._kind_of(entry["template"])
-            for template in self.found[kind]:
-                if template["name"] == entry["template"]:
-                    for wrong in prompts.problems(template, f"awx_{kind}s", item["limit"], item["extra_data"]):
-                        self.problems.add(path, entry, wrong)
-            self._add("schedule", item, (kind, entry["template"]))
+            item |= {"limit": (entry.get("limit") or "").strip(), "description": self._described()}
+            self._prompts(path, entry, item, required=True)
+            self._add("schedule", item, (self._kind_of(entry["template"]), entry["template"]))
 
     def _teams(self) -> None:
         kinds = ("project", "inventory", "job_template", "workflow")
@@ -231,5 +245,11 @@ class Wanted(Surroundings):
                 seen[name] = kind.replace("_", " ")
         for kind in KINDS:
             for item in self.found[kind]:
-                if str(item.get("name", "")).isdecimal():
-                    self.problems.add(f"name of a {kind}", item["name"], "must not be a number: AWX takes it for an id")
+                name = str(item.get("name", ""))
+                if name.isdecimal():
+                    self.problems.add(f"name of a {kind}", name, "must not be a number: AWX takes it for an id")
+                if "++" in name:
+                    allowed = "must not have ++: the modules of awx.awx take it for the address of an object"
+                    self.problems.add(f"name of a {kind}", name, allowed)
+                if name != name.strip():
+                    self.problems.add(f"name of a {kind}", name, "must not begin or end with a space: AWX removes it")

@@ -62,7 +62,9 @@ class Surroundings:
         self._sources()
 
     def _add(self, kind: str, item: dict, *needs: tuple[str, str]) -> None:
-        self.found[kind].append(item | {"needs": [list(need) for need in needs]})
+        # AWX removes space around a text: with it, each run would see a difference.
+        texts = {field: text.strip() for field, text in item.items() if isinstance(text, str) and field != "name"}
+        self.found[kind].append(item | texts | {"needs": [list(need) for need in needs]})
 
     def _described(self, text: str = "") -> str:
         return f"{text.strip()} {mark(self.organization)}".lstrip()
@@ -151,7 +153,7 @@ class Surroundings:
         """Add the type and the credentials of one cluster."""
         self._one_of(f"awx_clusters.{host}", host, self.clusters.hosts, "the hosts of the group clusters")
         self._check_cluster(host, entry)
-        url = entry.get("url") or self.clusters.urls.get(host, "")
+        url = (entry.get("url") or self.clusters.urls.get(host, "")).strip()
         if not url and host in self.clusters.hosts:
             # Without its value, which has the tokens.
             self.problems.lines.append(f"awx_clusters.{host}: needs url, since the host has no platform_api_server")

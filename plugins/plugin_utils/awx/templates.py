@@ -12,7 +12,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.fleet import CANARY
 # More forks at once take memory that an execution node may not have.
 MOST_FORKS, DEFAULT_FORKS = 16, 5
 ASKS = (
-    *("limit", "job_type", "diff_mode", "verbosity", "variables", "credential", "scm_branch"),
+    *("limit", "job_type", "diff_mode", "verbosity", "variables", "credential"),
     *("forks", "instance_groups", "job_slice_count", "tags", "skip_tags", "labels", "timeout"),
 )
 
@@ -20,11 +20,14 @@ ASKS = (
 OF_CHOICES = ("multiplechoice", "multiselect")
 TYPES = {**dict.fromkeys(("text", "textarea", "password", *OF_CHOICES), str), "integer": int, "float": float}
 WORDS = {str: "text (in quotes)", int: "a whole number", float: "a number with a point"}
-# What no variable says: another inventory or image at launch would reach other clusters, or run other code.
+# What no variable says: another inventory or image at launch would reach other clusters, or run other code. Another branch AWX takes only
+# of a project that allows it, and these do not.
 FIXED: dict[str, Any] = {
     **dict.fromkeys(("scm_branch", "job_tags", "skip_tags"), ""),
     "verbosity": 0,
-    **dict.fromkeys(("ask_inventory_on_launch", "ask_execution_environment_on_launch"), False),
+    **dict.fromkeys(
+        ("ask_inventory_on_launch", "ask_execution_environment_on_launch", "ask_scm_branch_on_launch"), False
+    ),
 }
 
 
@@ -46,7 +49,8 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
         "playbook": entry["playbook"],
         "job_type": "check" if entry.get("check") else "run",
         "diff_mode": bool(entry.get("check")),
-        "limit": entry.get("limit", ""),
+        # AWX keeps no space around a text.
+        "limit": (entry.get("limit") or "").strip(),
         "forks": forks,
         "job_slice_count": entry.get("slices", 1),
         "timeout": timeout_seconds(entry.get("timeout", 0), clusters, 1 if _in_waves(entry) else forks),
@@ -121,6 +125,15 @@ def problem(questions: list[Mapping[str, Any]], clusters: Clusters) -> str:
     return ""
 
 
+def hidden(template: Mapping[str, Any]) -> str:
+    """Say which variables of a template no job would ever have, or nothing: AWX gives it the default of a question instead."""
+    questions = template.get("survey_spec", {}).get("spec", [])
+    asked = [one["variable"] for one in questions if one.get("default", "") != ""]
+    if found := [name for name in template["extra_vars"] if name in asked]:
+        return f"must not have {', '.join(found)}: its survey has a default for it, which AWX takes instead; say it at the launch or in a schedule"
+    return ""
+
+
 def _wrong(one: Mapping[str, Any]) -> str:
     """Say what is wrong with one question in the form of AWX, or nothing."""
     kind, default = TYPES.get(one["type"]), one.get("default")
@@ -131,7 +144,7 @@ def _wrong(one: Mapping[str, Any]) -> str:
     for limit in ("min", "max"):
         if isinstance(one.get(limit), bool) or not isinstance(one.get(limit), int | None):
             return f"must have a whole number for {limit}"
-    if default not in (None, "") and (isinstance(default, bool) or not isinstance(default, kind)):
+    if "default" in one and default != "" and (isinstance(default, bool) or not isinstance(default, kind)):
         return f"must have a default that is {WORDS[kind]}"
     return _wrong_choices(one) if one["type"] in OF_CHOICES else ""
 
@@ -140,6 +153,9 @@ def _wrong_choices(one: Mapping[str, Any]) -> str:
     choices, defaults = one.get("choices") or [], (one.get("default") or "").splitlines()
     if not choices:
         return "needs choices"
+    if not all(isinstance(choice, str) for choice in choices):
+        # Such as yes and no, which YAML takes for booleans. An answer is text, and would be none of them.
+        return "must have choices that are text (in quotes)"
     if one["type"] == "multiplechoice" and len(defaults) > 1:
         return "must have one default"
     other = [default for default in defaults if default not in choices]
@@ -147,13 +163,26 @@ def _wrong_choices(one: Mapping[str, Any]) -> str:
 
 
 def _normal(one: Mapping[str, Any], clusters: Clusters) -> dict:
-    return normal(one) if "question_name" in one else _question(one, clusters)
+    found = normal(one if "question_name" in one else _question(one, clusters))
+    # AWX's own page of a survey fails if such a question has no default. An empty one gives a job nothing.
+    return {"default": "", **found} if found["type"] in OF_CHOICES else found
 
 
 def normal(one: Mapping[str, Any]) -> dict:
-    """Give a question in the one form that is compared: choices as a list, where AWX takes text of a line for each as well."""
-    choices = one.get("choices")
-    return {**one, "choices": choices.splitlines()} if isinstance(choices, str) else dict(one)
+    """Give a question in the one form that is compared: choices as a list, where AWX takes text of a line for each as well.
+
+    Of the lines of choices, and of a default among them, AWX drops the empty ones.
+    """
+    found = dict(one)
+    if isinstance(one.get("choices"), str):
+        found["choices"] = _lines(one["choices"])
+    if one.get("type") in OF_CHOICES and isinstance(one.get("default"), str):
+        found["default"] = "\n".join(_lines(one["default"]))
+    return found
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _question(said: Mapping[str, Any], clusters: Clusters) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ SHOWN_CHARACTERS = 1000
 # An update that has not ended.
 FAILED = "it failed, and no job that needs it can start."
 GOING = ("new", "pending", "waiting", "running")
+# AWX has all that an update said only some time after its end.
+OUTPUT_SECONDS = 30
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -35,11 +38,21 @@ def why(awx: Awx, path: str, **query: Any) -> str:
     update = found[0]["related"].get("last_update") if found else None
     if not update:
         return f"{FAILED} AWX keeps nothing of it"
-    for event in awx.list(f"{update}events/", event="runner_on_failed"):
+    about = _ended(awx, update)
+    # An inventory's update runs no tasks: AWX knows no kinds of its events, and refuses to look for one.
+    for event in awx.list(f"{update}events/", event="runner_on_failed") if path == "projects/" else ():
         if text := _said(event.get("event_data", {}).get("res", {})):
             return f"{FAILED} It says: {text}"
-    text = awx.get(update).get("job_explanation") or _output(awx, update)
+    text = about.get("job_explanation") or _output(awx, update)
     return f"{FAILED} It says: {_end(text) or 'nothing'}"
+
+
+def _ended(awx: Awx, update: str) -> dict:
+    """Read an update that has ended, as soon as AWX has its output."""
+    until = time.monotonic() + OUTPUT_SECONDS
+    while not (about := awx.get(update)).get("event_processing_finished", True) and time.monotonic() < until:
+        time.sleep(1)
+    return about
 
 
 def _output(awx: Awx, update: str) -> str:

@@ -21,22 +21,25 @@ def nodes(workflow: str, entry: Mapping[str, Any], canary: list[str], approval_t
 
     Returns:
         each twice, with its ``workflow`` and ``identifier``: first all with their links, then all with their ``template`` and its prompts,
-        or their ``approval`` (name and timeout). So none has something to run before it stands where it belongs.
+        or their ``approval`` (name and timeout). So none has something to run before it stands where it belongs. Those that wait for all
+        before them come at the end, the first ones first: AWX does not wait for one without a template.
     """
     patterns = {CANARY: ":".join(canary), REST: ":".join(["clusters", *(f"!{host}" for host in canary)])}
-    placed, filled = [], []
+    placed, filled, waiting = [], [], []
     for identifier in _order(entry["nodes"]):
         node = entry["nodes"][identifier]
         one: dict[str, Any] = {"workflow": workflow, "identifier": identifier}
         links = {link: list(node.get(link) or []) for link in LINKS}
-        placed.append(one | {"all_parents_must_converge": bool(node.get("all_parents"))} | links)
+        all_parents = bool(node.get("all_parents"))
+        placed.append(one | {"all_parents_must_converge": all_parents} | links)
         if node.get("approval"):
-            one["approval"] = {"name": node["approval"], "timeout": approval_timeout}
+            one["approval"] = {"name": node["approval"].strip(), "timeout": approval_timeout}
         else:
             one["template"] = node["template"]
-        limit = node.get("limit") or ""
-        filled.append(one | {"limit": patterns.get(limit, limit), "extra_data": node.get("extra_vars") or {}})
-    return [*placed, *filled]
+        limit = (node.get("limit") or "").strip()
+        one |= {"limit": patterns.get(limit, limit), "extra_data": node.get("extra_vars") or {}}
+        (waiting if all_parents else filled).append(one)
+    return [*placed, *filled, *reversed(waiting)]
 
 
 def _order(known: Mapping[str, Mapping]) -> list[str]:
@@ -71,6 +74,8 @@ def problems(
         path = f"{workflow}.nodes.{identifier}"
         if bool(node.get("template")) == bool(node.get("approval")):
             wrong.append((path, node, "needs either a template or an approval"))
+        elif node.get("approval") and (node.get("limit") or node.get("extra_vars")):
+            wrong.append((path, node, "must have no limit and no extra_vars beside its approval"))
         elif node.get("template") and node["template"] not in templates:
             wrong.append((f"{path}.template", node["template"], _named(templates)))
         elif node.get("limit") and int(jobs.get(node.get("template"), {}).get("slices") or 1) > 1:
@@ -83,15 +88,7 @@ def problems(
             for name in node.get(link) or []
             if name not in known
         ]
-    if any((node or {}).get("limit") for node in known.values()):
-        # AWX gives the workflow's limit to every node, over the node's own.
-        why = "must be left out: it would take the place of the limits of the nodes"
-        wrong += [(f"{workflow}.limit", entry["limit"], why)] if entry.get("limit") else []
-        wrong += [(f"{workflow}.ask", "limit", why)] if "limit" in (entry.get("ask") or ()) else []
-    elif limited := [name for node in known.values() if jobs.get(name := node.get("template"), {}).get("limit")]:
-        # AWX's page asks for it with an empty answer.
-        why = f"must be left out: an empty one at the launch would stand for all hosts, over the limit of {limited[0]}"
-        wrong += [(f"{workflow}.ask", "limit", why)] if "limit" in (entry.get("ask") or ()) else []
+    wrong += _limits(workflow, entry, jobs)
     if not wrong:
         try:
             _order(known)
@@ -100,6 +97,22 @@ def problems(
                 (f"{workflow}.nodes", " -> ".join(reversed(error.args[1])), "must not come back to where it was")
             )
     return wrong
+
+
+def _limits(workflow: str, entry: Mapping[str, Any], jobs: Mapping[str, Mapping]) -> list[tuple[str, Any, str]]:
+    """Find a limit of the workflow that AWX would give to nodes over their own, or over those of their job templates."""
+    those = (entry.get("nodes") or {}).values()
+    asked = "limit" in (entry.get("ask") or ())
+    if any(node.get("limit") for node in those):
+        why = "must be left out: it would take the place of the limits of the nodes"
+        found = [(f"{workflow}.limit", entry["limit"], why)] if entry.get("limit") else []
+        return found + ([(f"{workflow}.ask", "limit", why)] if asked else [])
+    limited = [name for node in those if jobs.get(name := node.get("template"), {}).get("limit")]
+    if asked and limited:
+        # AWX's page asks for it with an empty answer.
+        why = f"must be left out: an empty one at the launch would stand for all hosts, over the limit of {limited[0]}"
+        return [(f"{workflow}.ask", "limit", why)]
+    return []
 
 
 def _named(names: set[str]) -> str:
