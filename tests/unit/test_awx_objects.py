@@ -344,6 +344,7 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_notify": {"error": ["x"]}}, "awx_notify.error is 'x': must be one of awx_notifications"),
         ({"awx_teams": {"t": {"role": "operator", "templates": ["x"]}}}, "awx_teams.t.templates is 'x'"),
         ({"awx_labels": ["7"]}, "name of a label is '7': must not be a number"),
+        ({"awx_labels": ["c++"]}, "name of a label is 'c++': must not have ++"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_by_the_name_of_its_variable(given, message):
@@ -384,6 +385,9 @@ def test_of_two_linked_nodes_the_second_is_made_first():
         ({}, {}, "awx_connection.host is not set: the URL of AWX, there or in CONTROLLER_HOST"),
         ({"host": "https://a"}, {"CONTROLLER_USERNAME": "u"}, "awx_connection has no login"),
         ({"host": "https://a", "oauth_token": "t", "ca_path": "/no/file"}, {}, "awx_connection.ca_path is '/no/file'"),
+        ({"host": "https://a", "oauth_token": "\n"}, {}, "awx_connection has no login"),
+        ({"host": "https://a", "oauth_token": "t\nu"}, {}, "awx_connection.oauth_token .* must be of one line"),
+        ({"host": "https://a"}, {"CONTROLLER_OAUTH_TOKEN": "t\n"}, "CONTROLLER_OAUTH_TOKEN.* must be of one line"),
     ],
 )
 def test_a_connection_that_lacks_something_is_told(said, environment, message):
@@ -399,6 +403,10 @@ def test_the_environment_says_what_the_inventory_leaves_out():
     assert (given["host"], given["oauth_token"]) == ("https://a", "e")
 
 
+def test_a_token_that_ends_with_a_line_break_is_one():
+    assert api.connection({"host": "https://a", "oauth_token": "t\n"}, {})["oauth_token"] == "t"
+
+
 @pytest.mark.parametrize(
     ("host", "validate_certs", "message"),
     [
@@ -412,6 +420,11 @@ def test_a_token_that_anybody_could_read_on_its_way_is_warned_of(host, validate_
     lines = api.doubts(api.connection(said, {}))
     assert [message in line for line in lines] == ([True] if message else [])
     assert "hush" not in str(lines)
+
+
+def test_the_modules_wait_for_an_answer_as_long_as_the_plan_does():
+    (block,) = yaml.safe_load((ROOT / "roles/awx/tasks/objects.yml").read_text(encoding="utf-8"))
+    assert block["module_defaults"]["group/awx.awx.controller"]["request_timeout"] == api.TIMEOUT_SECONDS
 
 
 def test_an_awx_that_is_not_there_is_told():

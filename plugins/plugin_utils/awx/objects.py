@@ -233,3 +233,7 @@ class Wanted(Surroundings):
             for item in self.found[kind]:
                 if str(item.get("name", "")).isdecimal():
                     self.problems.add(f"name of a {kind}", item["name"], "must not be a number: AWX takes it for an id")
+                elif "++" in str(item.get("name", "")):
+                    self.problems.add(
+                        f"name of a {kind}", item["name"], "must not have ++: AWX takes it for the path of an object"
+                    )
