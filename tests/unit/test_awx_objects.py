@@ -401,6 +401,8 @@ def test_the_environment_says_what_the_inventory_leaves_out():
     # As the modules do it.
     given = api.connection({"host": "https://a", "username": "u", "password": "p"}, environment)
     assert (given["host"], given["oauth_token"]) == ("https://a", "e")
+    given = api.connection({"host": "https://a", "username": "u", "password": "p"}, {"TOWER_OAUTH_TOKEN": "old"})
+    assert given["oauth_token"] == "old"
 
 
 def test_a_token_that_ends_with_a_line_break_is_one():

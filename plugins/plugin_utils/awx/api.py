@@ -21,13 +21,13 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 
 PAGE = 200
 TIMEOUT_SECONDS = 30
-# Field of awx_connection: the variable of the environment that the modules take too.
+# Field of awx_connection: the variable of the environment that the modules take too, after CONTROLLER_, or else after TOWER_.
 ENVIRONMENT = {
-    "host": "CONTROLLER_HOST",
-    "oauth_token": "CONTROLLER_OAUTH_TOKEN",
-    "username": "CONTROLLER_USERNAME",
-    "password": "CONTROLLER_PASSWORD",
-    "validate_certs": "CONTROLLER_VERIFY_SSL",
+    "host": "HOST",
+    "oauth_token": "OAUTH_TOKEN",
+    "username": "USERNAME",
+    "password": "PASSWORD",
+    "validate_certs": "VERIFY_SSL",
 }
 
 
@@ -46,8 +46,8 @@ def connection(said: Mapping[str, Any], environment: Mapping[str, str] = os.envi
     given = {name: value for name, value in said.items() if value not in (None, "")}
     # As the modules do: each for itself. A token wins over a user, wherever it comes from.
     for name, word in ENVIRONMENT.items():
-        if environment.get(word):
-            given.setdefault(name, environment[word])
+        if value := environment.get(f"CONTROLLER_{word}") or environment.get(f"TOWER_{word}"):
+            given.setdefault(name, value)
     if "host" not in given:
         raise Failure("awx_connection.host is not set: the URL of AWX, there or in CONTROLLER_HOST")
     if not given["host"].startswith(("http://", "https://")):
