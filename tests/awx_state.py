@@ -466,12 +466,18 @@ class State:
                 for _, one in sorted(((one[field], one) for one in found), key=lambda pair: pair[0], reverse=backwards)
             ]
         size, number = min(int(options.get("page_size", 25)), 200), int(options.get("page", 1))
+        if "order_by" not in options and (kind == "roles" or path == f"{API}{kind}/"):
+            # AWX sorts by name, roles by nothing. What is equal comes in any order: here in another one on every other page.
+            found = sorted(found[:: 1 if number % 2 else -1], key=lambda one: called(one) or "")
         if number > 1 and (number - 1) * size >= len(found):
             raise Refused({"detail": "Invalid page."}, 404)
         rest = [pair for pair in query if pair[0] != "page"]
         following = f"{path}?{urlencode([*rest, ('page', number + 1)])}" if number * size < len(found) else None
         before = f"{path}?{urlencode([*rest, ('page', number - 1)])}" if number > 1 else None
-        results = [self.shown(self.kind_of(one["id"]), one) for one in found[(number - 1) * size : number * size]]
+        shown = found[(number - 1) * size : number * size]
+        results = [
+            self.shown_role(one) if kind == "roles" else self.shown(self.kind_of(one["id"]), one) for one in shown
+        ]
         return {"count": len(found), "next": following, "previous": before, "results": results}
 
 
