@@ -201,11 +201,22 @@ def test_the_injectors_of_a_type_are_told_to_be_removed_by_hand(awx):
 
 def test_what_a_workflow_has_beside_the_inventory_is_taken_away(awx):
     one = awx.one("workflow_job_templates", name="deploy with approval")
-    one |= {"allow_simultaneous": True, "limit": "a", "scm_branch": "x", "extra_vars": '{"apply_approved": {}}'}
+    one |= {"allow_simultaneous": True, "scm_branch": "x", "extra_vars": '{"apply_approved": {}}'}
     plan, _ = awx_role.run(awx, TWO, GIVEN)
-    fields = "limit, allow_simultaneous, extra_vars, scm_branch"
+    fields = "allow_simultaneous, extra_vars, scm_branch"
     assert plan.lines == [f"update workflow job template deploy with approval: {fields}"]
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+@pytest.mark.parametrize("limit", ["a", ""])
+def test_a_limit_of_a_workflow_is_left_to_a_person_since_an_empty_one_beats_those_of_its_nodes(awx, limit):
+    one = awx.one("workflow_job_templates", name="deploy with approval")
+    one |= {"limit": limit, "allow_simultaneous": True}
+    for _ in range(2):
+        plan, _ = awx_role.run(awx, TWO, GIVEN)
+        assert plan.by_hand == ["workflow job template deploy with approval: limit"]
+        assert (one["limit"], one["allow_simultaneous"]) == (limit, False)
+    assert plan.lines == []
 
 
 def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):

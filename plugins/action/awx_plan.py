@@ -33,7 +33,7 @@ NO_CLUSTERS = (
 # What AWX itself sets in every job.
 AWX_OWN = re.compile(
     r"awx_((workflow_)?job(_template)?_(id|name|launch_type)|(parent_job_)?schedule_(id|name)|inventory_(id|name)"
-    r"|user_(id|name|email|first_name|last_name)|project_(revision|scm_branch)|execution_node|webhook_\w+)"
+    r"|user_(id|name|email|first_name|last_name)|project_revision|(project|job)_scm_branch|execution_node|webhook_\w+)"
 )
 
 

@@ -428,6 +428,8 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_workflows": {"fleet": {"limit": "a"}}}, "awx_workflows.fleet.limit is 'a': must be left out: it would take the place of the limits of the nodes"),
         ({"awx_workflows": {"fleet": {"ask": ["limit"]}}}, "awx_workflows.fleet.ask is 'limit': must be left out"),
         ({"awx_job_templates": {"plan": {"slices": 2}}}, "awx_job_templates.plan.slices is 2: must be 1 with check"),
+        ({"awx_job_templates": {"smoke": {"limit": "a"}}}, "awx_workflows.deploy with approval.ask is 'limit': must be left out: an empty one at the launch would stand for all hosts, over the limit of smoke"),
+        ({"awx_job_templates": {"smoke": {"slices": 2}}}, "awx_workflows.fleet.nodes.smoke first.limit is 'CANARY': must be left out where smoke has slices: one without a cluster of the limit fails"),
         ({"awx_job_templates": {"plan": {"ask": ["limit", "job_slice_count"]}}}, "awx_job_templates.plan.slices is 'asked at launch': must be 1 with check"),
         ({"awx_evaluation": "x"}, "awx_evaluation is 'x': must be one of awx_job_templates"),
         ({"awx_notify": {"error": ["x"]}}, "awx_notify.error is 'x': must be one of awx_notifications"),
@@ -535,7 +537,7 @@ def test_the_example_of_clusters_reads_what_a_credential_gives_to_a_job(host):
 
 @pytest.mark.parametrize(
     ("name", "checked"),
-    [("awx_job_id", False), ("awx_workflow_job_name", False), ("awx_user_name", False), ("awx_project_revision", False),
+    [("awx_job_id", False), ("awx_job_scm_branch", False), ("awx_workflow_job_name", False), ("awx_user_name", False), ("awx_project_revision", False),
      ("awx_inventory_id", False), ("awx_orgnization", True), ("awx_inventory", True), ("awx_project", True),
      ("awx_schedule", True), ("awx_job_template", True)],
 )  # fmt: skip

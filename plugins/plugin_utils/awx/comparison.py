@@ -24,7 +24,8 @@ PARTS = {"node": nodes.changes, "grant": rights.changes}
 ANSWERS = ("workflow", "schedule")
 # What of a project or a source shows that AWX does not have its files: nothing that needs them can start.
 NOT_READ = ("failed", "error", "canceled", "never updated")
-# What the modules of awx.awx can't empty: without a name they look up no object, and leave what is there.
+# What the modules of awx.awx can't empty: without a name they look up no object, and leave what is there. Nor the limit of a workflow:
+# they send no null.
 NOT_EMPTIED = ("credential", "default_environment", "execution_environment", "inputs", "injectors")
 NAMES = ("name", "inventory", "unified_job_template", "credential_type")
 
@@ -80,6 +81,9 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                     if kind == "instance_group"
                     else [one for one in NOT_EMPTIED if one in fields and not item.get(one, True)]
                 )
+                if kind == "workflow" and has["limit"] is not None and not item["limit"]:
+                    # An empty limit is one, too: it stands for all hosts, over the limits of the nodes.
+                    stay.append("limit")
                 found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
                 fields = [one for one in fields if one not in stay]
                 if _unread(kind, has):

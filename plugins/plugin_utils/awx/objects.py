@@ -140,7 +140,7 @@ class Wanted(Surroundings):
         self._evaluation()
         known = {*self.templates, *self.workflows}
         for name, entry in self.workflows.items():
-            wrong = workflows.problems(name, entry, known)
+            wrong = workflows.problems(name, entry, known, self.templates)
             for path, value, allowed in wrong:
                 self.problems.add(f"awx_workflows.{path}", value, allowed)
             if not wrong:
