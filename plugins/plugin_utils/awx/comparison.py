@@ -28,6 +28,8 @@ NOT_READ = ("failed", "error", "canceled", "never updated")
 # they send no null.
 NOT_EMPTIED = ("credential", "default_environment", "execution_environment", "inputs", "injectors")
 NAMES = ("name", "inventory", "unified_job_template", "credential_type")
+# A list of ``Comparison.calls``: schedules that are removed before they are made again.
+REMADE = "schedule_removed"
 
 
 @dataclass
@@ -36,14 +38,14 @@ class Comparison:
 
     Attributes:
         calls: kind to the objects that differ, for which the modules are called; of a project or a source, ``unread`` says whether
-            AWX is to read it, or to try again. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
-            grants those that are taken back (``rights.changes``).
+            AWX is to read it, or to try again. Of schedules also those that are removed before (``REMADE``), of nodes those that are
+            removed or lose links before (``nodes.changes``), and of grants those that are taken back (``rights.changes``).
         lines: what is to be created, updated and granted, one object a line.
         by_hand: what the inventory no longer says of an object and the modules can't empty, or what they can't remove, one object a line.
         dropped: kind to what is there, made by the role, and no longer wanted, by what names it.
     """
 
-    calls: dict[str, list[dict]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    calls: dict[str, list[dict]] = field(default_factory=lambda: {kind: [] for kind in (*KINDS, REMADE)})
     lines: list[str] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
     dropped: dict[str, list[dict]] = field(default_factory=dict)
@@ -72,7 +74,11 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
             name = key(kind, item)
             has = there[kind].get(name)
             absent: list[str] = []
-            if has is None:
+            if kind == "schedule" and has and has["limit"] is not None and not item["limit"]:
+                # The module sends no null, and an empty limit stands for all hosts, over the template's own.
+                found.calls[REMADE].append({field: item[field] for field in ("name", "unified_job_template")})
+                line, has = f"replace schedule {name}: limit", None
+            elif has is None:
                 line = f"create {word(kind)} {name}"
             else:
                 fields = differing(item, forms.form(kind, has), wanted.secrets.get((kind, name), {}))
