@@ -50,7 +50,7 @@ RUN = {
 GALAXY = (
     "ERROR! Unknown error when attempting to call Galaxy at 'https://galaxy.example/api/': <urlopen error timed out>"
 )
-ENDED = ("successful", "failed")
+ENDED = ("successful", "failed", "error", "canceled")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -212,7 +212,7 @@ class State:
         """Begin the update of a project or an inventory source."""
         name = "project_updates" if kind == "projects" else "inventory_updates"
         made = {"id": next(self.ids), "kind": name, "of": (kind, of["id"]), "left": self.polls, "status": "pending"}
-        self.updates[made["id"]] = made | {"job_explanation": "", "stdout": "", "lag": self.lag}
+        self.updates[made["id"]] = made | {"job_explanation": "", "stdout": "", "result_traceback": "", "lag": self.lag}
         of["status"] = "pending"
         return self.updates[made["id"]]
 
@@ -385,7 +385,7 @@ class State:
             "job_explanation": update["job_explanation"],
             "name": of.get("name"),
             "scm_revision": of.get("scm_revision", ""),
-            "result_traceback": "",
+            "result_traceback": update["result_traceback"],
             KINDS[kind].type: number,
             "related": {"stdout": f"{url}stdout/", "events": f"{url}events/"},
         }

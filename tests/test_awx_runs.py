@@ -1,6 +1,7 @@
 """Runs of the role awx against the stand-in of AWX: what is made, that nothing is made twice, what is told, dropped, rotated and exported."""
 
 import http.server
+import json
 
 import awx_role
 import pytest
@@ -650,6 +651,23 @@ def test_why_a_project_failed_is_told_once_awx_has_its_output(awx):
     update.update(status="failed", stdout="fatal: repository not found", lag=2)
     project["status"] = "failed"
     assert updates.why(reader, "projects/", name="ours").endswith("It says: fatal: repository not found")
+
+
+def test_of_a_source_it_is_told_why_its_project_failed_or_why_it_did_not_run(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    source = awx.one("inventory_sources", name="from Git")
+    project, update = (
+        next(one for one in awx.updates.values() if one["of"] == of)
+        for of in (("projects", source["source_project"]), ("inventory_sources", source["id"]))
+    )
+    source["status"] = "failed"
+    update.update(status="error", result_traceback="ErrImagePull: r/ee:1")
+    assert updates.why(reader, "inventory_sources/", name="from Git").endswith("It says: ErrImagePull: r/ee:1")
+    project.update(status="failed", stdout="fatal: repository not found")
+    about = {"job_type": "project_update", "job_name": "ours", "job_id": str(project["id"])}
+    update.update(status="failed", job_explanation=f"Previous Task Failed: {json.dumps(about)}")
+    reason = updates.why(reader, "inventory_sources/", name="from Git")
+    assert reason.endswith("It says: fatal: repository not found")
 
 
 def test_who_is_no_administrator_is_refused(awx):
