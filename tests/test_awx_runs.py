@@ -186,8 +186,9 @@ def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):
     given = merge(GIVEN, {"awx_schedules": {"nightly": {"limit": "a"}}})
     assert awx.one("schedules", name="nightly")["limit"] is None
     awx_role.run(awx, TWO, given)
-    assert awx_role.run(awx, TWO, GIVEN)[0].lines == ["update schedule diff / nightly: limit"]
-    assert awx.one("schedules", name="nightly")["limit"] == ""
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == ["replace schedule diff / nightly: limit"]
+    # An empty one would stand for all hosts, over the template's own.
+    assert awx.one("schedules", name="nightly")["limit"] is None
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 

@@ -27,6 +27,8 @@ NOT_READ = ("failed", "error", "canceled", "never updated")
 # What the modules of awx.awx can't empty: without a name they look up no object, and leave what is there.
 NOT_EMPTIED = ("credential", "default_environment", "execution_environment")
 NAMES = ("name", "inventory", "unified_job_template", "credential_type")
+# A list of ``Comparison.calls``: schedules that are removed before they are made again.
+REMADE = "schedule_removed"
 
 
 @dataclass
@@ -35,14 +37,14 @@ class Comparison:
 
     Attributes:
         calls: kind to the objects that differ, for which the modules are called; of a project or a source, ``unread`` says whether
-            AWX is to read it, or to try again. Of nodes also those that are removed or lose links before (``nodes.changes``), and of
-            grants those that are taken back (``rights.changes``).
+            AWX is to read it, or to try again. Of schedules also those that are removed before (``REMADE``), of nodes those that are
+            removed or lose links before (``nodes.changes``), and of grants those that are taken back (``rights.changes``).
         lines: what is to be created, updated and granted, one object a line.
         by_hand: what the inventory no longer says of an object and the modules can't empty, one object a line.
         dropped: kind to what is there, made by the role, and no longer wanted, by what names it.
     """
 
-    calls: dict[str, list[dict]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    calls: dict[str, list[dict]] = field(default_factory=lambda: {kind: [] for kind in (*KINDS, REMADE)})
     lines: list[str] = field(default_factory=list)
     by_hand: list[str] = field(default_factory=list)
     dropped: dict[str, list[dict]] = field(default_factory=dict)
@@ -71,7 +73,11 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
             name = key(kind, item)
             has = there[kind].get(name)
             absent: list[str] = []
-            if has is None:
+            if kind == "schedule" and has and has["limit"] is not None and not item["limit"]:
+                # The module sends no null, and an empty limit stands for all hosts, over the template's own.
+                found.calls[REMADE].append({field: item[field] for field in ("name", "unified_job_template")})
+                line, has = f"replace schedule {name}: limit", None
+            elif has is None:
                 line = f"create {word(kind)} {name}"
             else:
                 fields = differing(item, forms.form(kind, has), wanted.secrets.get((kind, name), {}))
@@ -90,16 +96,19 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                     line += " (this role has not made it)"
             if line:
                 found.lines.append(line)
-                left = {"needs"}
-                if kind in ANSWERS:
-                    # An empty text is sent only where there is another: AWX takes it for an answer, over the template's own.
-                    left |= {
-                        name for name, value in item.items() if value == "" and name not in (fields if has else ())
-                    }
-                found.calls[kind].append({name: value for name, value in item.items() if name not in left})
+                found.calls[kind].append(_sent(kind, item, fields if has else []))
                 unread = _unread(kind, has) or bool(absent)
                 found.calls[kind][-1] |= {"unread": unread} if kind in ("project", "inventory_source") else {}
     return found
+
+
+def _sent(kind: str, item: Mapping[str, Any], fields: list[str]) -> dict:
+    """Give what the module is told of an object that is new, or differs in some fields."""
+    left = {"needs"}
+    if kind in ANSWERS:
+        # An empty text is sent only where there is another: AWX takes it for an answer, over the template's own.
+        left |= {name for name, value in item.items() if value == "" and name not in fields}
+    return {name: value for name, value in item.items() if name not in left}
 
 
 def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:
