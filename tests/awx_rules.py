@@ -577,7 +577,7 @@ def coerced(name: str, value, default):
     if name == "verbosity" and isinstance(value, str) and value.isdigit():
         return int(value)
     if default is None or default is REQUIRED:
-        return value
+        return value.strip() if isinstance(value, str) else value
     if value is None:
         raise Refused({name: ["This field may not be null."]})
     if isinstance(default, bool):
@@ -586,7 +586,8 @@ def coerced(name: str, value, default):
         fits = not isinstance(value, bool) and re.fullmatch(r"-?[0-9]+", str(value))
         kept = int(value) if fits else None
     elif isinstance(default, str):
-        fits, kept = not isinstance(value, bool | dict | list), str(value)
+        # Django REST framework strips every text.
+        fits, kept = not isinstance(value, bool | dict | list), str(value).strip()
     else:
         fits, kept = isinstance(value, type(default)), value
     if not fits:

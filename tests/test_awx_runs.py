@@ -161,6 +161,16 @@ def test_what_somebody_changed_in_awx_is_put_back(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_a_line_break_at_the_end_of_a_text_is_no_change(awx):
+    given = merge(
+        GIVEN, {"awx_projects": {"modelyard": {"branch": "v2\n"}}, "awx_job_templates": {"diff": {"limit": "a\n"}}}
+    )
+    given = merge(given, {"awx_inventories": {"clusters": {"sources": {"from Git": {"path": "inventories/eks\n"}}}}})
+    plan, _ = awx_role.run(awx, TWO, given)
+    assert plan.lines == ["update project modelyard: scm_branch", "update job template diff: limit"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_what_would_run_elsewhere_or_otherwise_is_put_back(awx):
     awx.one("job_templates", name="deploy").update(
         ask_inventory_on_launch=True, ask_execution_environment_on_launch=True, job_tags="x", skip_tags="y", verbosity=3
