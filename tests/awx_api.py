@@ -245,17 +245,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 return 201, awx.shown(other, awx.save(other, {**body, field: number}))
             return 200, awx.page(other, awx.all(other, **{field: number}), path, query)
         if name == "object_roles" or (name == "roles" and kind in ("teams", "users")):
-            of = [
-                role
-                for role in awx.roles.values()
-                if role["of"] == (kind, number) or (name == "roles" and number in role[kind])
-            ]
-            return 200, {
-                "count": len(of),
-                "next": None,
-                "previous": None,
-                "results": [awx.shown_role(role) for role in of],
+            has = {
+                "roles": lambda role: number in role[kind],
+                "object_roles": lambda role: role["of"] == (kind, number),
             }
+            return 200, awx.page("roles", [role for role in awx.roles.values() if has[name](role)], path, query)
         if name not in KINDS[kind].related:
             raise LOST
         return getattr(self, f"below_{name}")(kind, one, body)

@@ -368,12 +368,18 @@ def merged(given: dict, before: dict) -> dict:
 
 
 def check_instance_group(api, new, given, old):
-    """Refuse a pod for a group that is none of containers."""
-    check_kind(api, new, "kubernetes")
-    if (new["pod_spec_override"] or new["credential"]) and not new["is_container_group"]:
-        raise Refused({"is_container_group": ["A credential or pod spec needs a container group"]})
-    if new["is_container_group"] and any(new[name] for name in given if name.startswith("policy_")):
-        raise Refused({"policy_instance_list": ["Container group: no policy of instances"]})
+    """Refuse a credential for a group that is none of containers or of another kind, and what AWX's own groups keep."""
+    if given.get("credential"):
+        if not given.get("is_container_group"):
+            raise Refused({"is_container_group": ["must be True when associating a credential to an Instance Group"]})
+        of = api.objects["credentials"].get(given["credential"], {}).get("credential_type")
+        if of and api.objects["credential_types"][of]["kind"] != "kubernetes":
+            raise Refused({"credential": ["Only Kubernetes credentials can be associated with an Instance Group"]})
+    for name in ("is_container_group", "policy_instance_percentage") if old else ():
+        if old["name"] in ("default", "controlplane") and new[name] != old[name]:
+            raise Refused({name: [f"{old['name']} instance group {name} may not be changed."]})
+    if old and old["is_container_group"] and any(given.get(name) for name in given if name.startswith("policy_")):
+        raise Refused({"policy_instance_list": ["Containerized instances may not be managed via the API"]})
 
 
 def check_job_template(api, new, given, old):
@@ -571,7 +577,7 @@ def coerced(name: str, value, default):
     if name == "verbosity" and isinstance(value, str) and value.isdigit():
         return int(value)
     if default is None or default is REQUIRED:
-        return value
+        return value.strip() if isinstance(value, str) else value
     if value is None:
         raise Refused({name: ["This field may not be null."]})
     if isinstance(default, bool):
@@ -580,7 +586,8 @@ def coerced(name: str, value, default):
         fits = not isinstance(value, bool) and re.fullmatch(r"-?[0-9]+", str(value))
         kept = int(value) if fits else None
     elif isinstance(default, str):
-        fits, kept = not isinstance(value, bool | dict | list), str(value)
+        # Django REST framework strips every text.
+        fits, kept = not isinstance(value, bool | dict | list), str(value).strip()
     else:
         fits, kept = isinstance(value, type(default)), value
     if not fits:

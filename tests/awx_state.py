@@ -50,7 +50,7 @@ RUN = {
 GALAXY = (
     "ERROR! Unknown error when attempting to call Galaxy at 'https://galaxy.example/api/': <urlopen error timed out>"
 )
-ENDED = ("successful", "failed")
+ENDED = ("successful", "failed", "error", "canceled")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -212,7 +212,7 @@ class State:
         """Begin the update of a project or an inventory source."""
         name = "project_updates" if kind == "projects" else "inventory_updates"
         made = {"id": next(self.ids), "kind": name, "of": (kind, of["id"]), "left": self.polls, "status": "pending"}
-        self.updates[made["id"]] = made | {"job_explanation": "", "stdout": "", "lag": self.lag}
+        self.updates[made["id"]] = made | {"job_explanation": "", "stdout": "", "result_traceback": "", "lag": self.lag}
         of["status"] = "pending"
         return self.updates[made["id"]]
 
@@ -385,7 +385,7 @@ class State:
             "job_explanation": update["job_explanation"],
             "name": of.get("name"),
             "scm_revision": of.get("scm_revision", ""),
-            "result_traceback": "",
+            "result_traceback": update["result_traceback"],
             KINDS[kind].type: number,
             "related": {"stdout": f"{url}stdout/", "events": f"{url}events/"},
         }
@@ -466,12 +466,18 @@ class State:
                 for _, one in sorted(((one[field], one) for one in found), key=lambda pair: pair[0], reverse=backwards)
             ]
         size, number = min(int(options.get("page_size", 25)), 200), int(options.get("page", 1))
+        if "order_by" not in options and (kind == "roles" or path == f"{API}{kind}/"):
+            # AWX sorts by name, roles by nothing. What is equal comes in any order: here in another one on every other page.
+            found = sorted(found[:: 1 if number % 2 else -1], key=lambda one: called(one) or "")
         if number > 1 and (number - 1) * size >= len(found):
             raise Refused({"detail": "Invalid page."}, 404)
         rest = [pair for pair in query if pair[0] != "page"]
         following = f"{path}?{urlencode([*rest, ('page', number + 1)])}" if number * size < len(found) else None
         before = f"{path}?{urlencode([*rest, ('page', number - 1)])}" if number > 1 else None
-        results = [self.shown(self.kind_of(one["id"]), one) for one in found[(number - 1) * size : number * size]]
+        shown = found[(number - 1) * size : number * size]
+        results = [
+            self.shown_role(one) if kind == "roles" else self.shown(self.kind_of(one["id"]), one) for one in shown
+        ]
         return {"count": len(found), "next": following, "previous": before, "results": results}
 
 

@@ -485,6 +485,10 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         ("POST", "workflow_job_templates/FLOW/survey_spec/", {"name": "", "description": "", "spec": []}, 400, "any items"),
         ("POST", "workflow_job_template_nodes/", {"identifier": "x", "workflow_job_template": "FLOW", "unified_job_template": "PROJECT", "limit": "a"}, 400, "not configured to prompt"),
         ("DELETE", "credential_types/TYPE/", {}, 403, "managed"),
+        ("POST", "instance_groups/", {"name": "pods", "credential": "GALAXY"}, 400, "is_container_group"),
+        ("POST", "instance_groups/", {"name": "pods", "credential": "GALAXY", "is_container_group": True}, 400, "Only Kubernetes"),
+        ("PATCH", "instance_groups/GROUP/", {"is_container_group": True}, 400, "may not be changed"),
+        ("GET", "labels/c++/", {}, 404, "could not be found"),
         ("PATCH", "settings/all/", {"X": 1}, 400, "no such setting"),
     ],
 )  # fmt: skip
@@ -496,6 +500,8 @@ def test_what_awx_refuses_is_refused(awx, method, path, body, status, words):
         "FLOW": awx.one("workflow_job_templates", name="roll out")["id"],
         "TYPE": awx.one("credential_types", name="Machine")["id"],
         "EE": awx.one("execution_environments", name="AWX EE (24.6.1)")["id"],
+        "GALAXY": awx.one("credentials", name="Ansible Galaxy")["id"],
+        "GROUP": awx.one("instance_groups", name="default")["id"],
     }
     for name, number in known.items():
         path = path.replace(name, str(number))

@@ -78,7 +78,9 @@ class Fleet:
 
     def run(self, *args, fails=False, login=False, **env) -> str:
         """One run of playbooks/awx.yml, with a token or (login) a user; its output, of which no word is secret."""
-        access = {"username": "admin", "password": self.awx.password} if login else {"oauth_token": self.awx.token}
+        # With the line break that a text of a file of variables may end with.
+        token = {"oauth_token": f"{self.awx.token}\n"}
+        access = {"username": "admin", "password": self.awx.password} if login else token
         inventory = {
             "all": {
                 "vars": {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}

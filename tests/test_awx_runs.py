@@ -1,15 +1,20 @@
 """Runs of the role awx against the stand-in of AWX: what is made, that nothing is made twice, what is told, dropped, rotated and exported."""
 
+import http.server
+import json
+
 import awx_role
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, objects, state, updates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
 from awx_api import Awx
+from serving import Served
 
 TWO = Clusters(["a", "b-1"], {"a": "https://a", "b-1": "https://b"}, ["triton", "vllm"], ["judge", "none"], 1000)
 KEPT = ("deploy", "plan", "preflight", "diff", "smoke", "report", "park", "gate")
@@ -160,6 +165,16 @@ def test_what_somebody_changed_in_awx_is_put_back(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_a_line_break_at_the_end_of_a_text_is_no_change(awx):
+    given = merge(
+        GIVEN, {"awx_projects": {"modelyard": {"branch": "v2\n"}}, "awx_job_templates": {"diff": {"limit": "a\n"}}}
+    )
+    given = merge(given, {"awx_inventories": {"clusters": {"sources": {"from Git": {"path": "inventories/eks\n"}}}}})
+    plan, _ = awx_role.run(awx, TWO, given)
+    assert plan.lines == ["update project modelyard: scm_branch", "update job template diff: limit"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_what_would_run_elsewhere_or_otherwise_is_put_back(awx):
     awx.one("job_templates", name="deploy").update(
         ask_inventory_on_launch=True, ask_execution_environment_on_launch=True, job_tags="x", skip_tags="y", verbosity=3
@@ -223,8 +238,9 @@ def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):
     given = merge(GIVEN, {"awx_schedules": {"nightly": {"limit": "a"}}})
     assert awx.one("schedules", name="nightly")["limit"] is None
     awx_role.run(awx, TWO, given)
-    assert awx_role.run(awx, TWO, GIVEN)[0].lines == ["update schedule diff / nightly: limit"]
-    assert awx.one("schedules", name="nightly")["limit"] == ""
+    assert awx_role.run(awx, TWO, GIVEN)[0].lines == ["replace schedule diff / nightly: limit"]
+    # An empty one would stand for all hosts, over the template's own.
+    assert awx.one("schedules", name="nightly")["limit"] is None
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
@@ -650,6 +666,23 @@ def test_why_a_project_failed_is_told_once_awx_has_its_output(awx):
     assert updates.why(reader, "projects/", name="ours").endswith("It says: fatal: repository not found")
 
 
+def test_of_a_source_it_is_told_why_its_project_failed_or_why_it_did_not_run(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    source = awx.one("inventory_sources", name="from Git")
+    project, update = (
+        next(one for one in awx.updates.values() if one["of"] == of)
+        for of in (("projects", source["source_project"]), ("inventory_sources", source["id"]))
+    )
+    source["status"] = "failed"
+    update.update(status="error", result_traceback="ErrImagePull: r/ee:1")
+    assert updates.why(reader, "inventory_sources/", name="from Git").endswith("It says: ErrImagePull: r/ee:1")
+    project.update(status="failed", stdout="fatal: repository not found")
+    about = {"job_type": "project_update", "job_name": "ours", "job_id": str(project["id"])}
+    update.update(status="failed", job_explanation=f"Previous Task Failed: {json.dumps(about)}")
+    reason = updates.why(reader, "inventory_sources/", name="from Git")
+    assert reason.endswith("It says: fatal: repository not found")
+
+
 def test_who_is_no_administrator_is_refused(awx):
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
     reader.check_administrator()
@@ -674,8 +707,48 @@ def test_lists_of_more_than_a_page_are_read_whole(awx):
     organization = awx.one("organizations", name="ml")["id"]
     for number in range(450):
         awx.add("labels", name=f"label {number}", organization=organization)
+    diff, ops = awx.one("job_templates", name="diff")["id"], awx.one("teams", name="ops")["id"]
+    rule = "DTSTART;TZID=Europe/Berlin:20260101T020000 RRULE:FREQ=DAILY;INTERVAL=1"
+    for number in range(250):
+        project = awx.add("projects", name=f"project {number}", organization=organization)["id"]
+        awx.add("schedules", name="nightly", unified_job_template=project, rrule=rule)
+    for role in awx.roles.values():
+        role["teams"] = [*role["teams"], ops] if ops not in role["teams"] else role["teams"]
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
-    assert len(state.read(reader, "ml")["label"]) == len(awx.all("labels", organization=organization)) > 450
+    there = state.read(reader, "ml")
+    assert len(there["label"]) == len(awx.all("labels", organization=organization)) > 450
+    # Of one name, so that AWX's own order does not tell them apart.
+    assert len(there["schedule"]) == len(awx.all("schedules", name="nightly")) > 250
+    assert Forms(reader, there).grants({"id": ops}) == awx.roles.keys()
+    assert awx.one("schedules", unified_job_template=diff)
+
+
+def test_an_awx_that_is_elsewhere_is_told_before_the_token_goes_there(awx):
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(301)
+            self.send_header("Location", f"{awx.url}{self.path}")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    awx.forget()
+    with Served(Elsewhere) as elsewhere:
+        reader = api.Awx({"host": elsewhere.url, "oauth_token": awx.token, "validate_certs": True})
+        with pytest.raises(Failure, match=rf"\(awx_connection.host\) leads .* to {awx.url}/api/v2/.*: set it to where"):
+            reader.list("me/")
+    assert awx.log == []
+
+
+def test_an_instance_group_that_nobody_has_is_told_before_anything_is_written(awx):
+    def told(*groups):
+        return awx_role.refused(awx, TWO, merge(GIVEN, {"awx_job_templates": {"diff": {"instance_groups": groups}}}))
+
+    assert told("gpuu") == [
+        "awx_job_templates.diff.instance_groups has 'gpuu': AWX has no instance group of that name, did you mean gpu?"
+    ]
+    assert told("default", "gpu") == []
 
 
 def test_a_text_that_the_inventory_dropped_is_gone_in_awx_too(awx):

@@ -475,6 +475,9 @@ def test_of_two_linked_nodes_the_second_is_made_first():
         ({}, {}, "awx_connection.host is not set: the URL of AWX, there or in CONTROLLER_HOST"),
         ({"host": "https://a"}, {"CONTROLLER_USERNAME": "u"}, "awx_connection has no login"),
         ({"host": "https://a", "oauth_token": "t", "ca_path": "/no/file"}, {}, "awx_connection.ca_path is '/no/file'"),
+        ({"host": "https://a", "oauth_token": "\n"}, {}, "awx_connection has no login"),
+        ({"host": "https://a", "oauth_token": "t\nu"}, {}, "awx_connection.oauth_token .* must be of one line"),
+        ({"host": "https://a"}, {"CONTROLLER_OAUTH_TOKEN": "t\n"}, "CONTROLLER_OAUTH_TOKEN.* must be of one line"),
     ],
 )
 def test_a_connection_that_lacks_something_is_told(said, environment, message):
@@ -488,6 +491,12 @@ def test_the_environment_says_what_the_inventory_leaves_out():
     # As the modules do it.
     given = api.connection({"host": "https://a", "username": "u", "password": "p"}, environment)
     assert (given["host"], given["oauth_token"]) == ("https://a", "e")
+    given = api.connection({"host": "https://a", "username": "u", "password": "p"}, {"TOWER_OAUTH_TOKEN": "old"})
+    assert given["oauth_token"] == "old"
+
+
+def test_a_token_that_ends_with_a_line_break_is_one():
+    assert api.connection({"host": "https://a", "oauth_token": "t\n"}, {})["oauth_token"] == "t"
 
 
 @pytest.mark.parametrize(
@@ -503,6 +512,11 @@ def test_a_token_that_anybody_could_read_on_its_way_is_warned_of(host, validate_
     lines = api.doubts(api.connection(said, {}))
     assert [message in line for line in lines] == ([True] if message else [])
     assert "hush" not in str(lines)
+
+
+def test_the_modules_wait_for_an_answer_as_long_as_the_plan_does():
+    (block,) = yaml.safe_load((ROOT / "roles/awx/tasks/objects.yml").read_text(encoding="utf-8"))
+    assert block["module_defaults"]["group/awx.awx.controller"]["request_timeout"] == api.TIMEOUT_SECONDS
 
 
 def test_an_awx_that_is_not_there_is_told():

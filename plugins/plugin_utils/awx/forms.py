@@ -128,7 +128,7 @@ class Forms:
         if isinstance(beside, Mapping) and beside.get("count") == len(beside.get("results", ())) < 10:
             beside = beside["results"]
         if not isinstance(beside, list):
-            beside = self.awx.list(f"{path}/{item['id']}/{field}/")
+            beside = self.awx.list(f"{path}/{item['id']}/{field}/", order="")
         return [one["name"] for one in beside]
 
     def _survey(self, item: Mapping[str, Any], path: str) -> dict:

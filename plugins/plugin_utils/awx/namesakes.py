@@ -1,4 +1,4 @@
-"""What another organization has by a name that is looked up without one, or that all organizations share; never writes."""
+"""Names that the modules of awx.awx would not find, or find twice, or that another organization has; never writes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import There, named
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import UNIFIED, key, word
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import nearest
 
 MARK = re.compile(r"\(managed by modelyard for (.+?)\)")
 # Those that a job template names, by their list.
@@ -103,3 +104,26 @@ def shared(there: There, wanted: Mapping[str, list[dict]], organization: str) ->
             if owner != organization:
                 found.append(f"{what}: the organization {owner} has it, and all of AWX has one of that name: {hint}")
     return found + _twins(there, wanted)
+
+
+def lost(there: There, wanted: Mapping[str, list[dict]]) -> list[str]:
+    """Find the instance groups that job templates name, and that neither AWX nor the inventory has.
+
+    Args:
+        there: from ``state.read``.
+        wanted: ``Wanted.found``.
+
+    Returns:
+        a line for each.
+    """
+    known = [*there["instance_group"], *(item["name"] for item in wanted["instance_group"])]
+    found = []
+    for item in wanted["job_template"]:
+        for name in item["instance_groups"]:
+            if name not in known:
+                hint = nearest(name, known)
+                meant = f"did you mean {hint}?" if hint else f"it has {', '.join(sorted(known))}"
+                found.append(
+                    f"awx_job_templates.{item['name']}.instance_groups has {name!r}: AWX has no instance group of that name, {meant}"
+                )
+    return found

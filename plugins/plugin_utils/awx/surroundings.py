@@ -94,7 +94,6 @@ class Surroundings:
         for name, entry in values["instance_groups"].items():
             said = {key: value for key, value in entry.items() if value is not None}
             item = {"name": name, **({} if name in ITS_GROUPS else OF_A_GROUP), **said}
-            item |= {"pod_spec_override": item["pod_spec_override"].strip()} if "pod_spec_override" in item else {}
             self._credential(f"awx_instance_groups.{name}.credential", entry)
             self._add("instance_group", item, *self._needs(item))
         for name, entry in values["notifications"].items():

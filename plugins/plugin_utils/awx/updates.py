@@ -17,6 +17,8 @@ FAILED = "it failed, and no job that needs it can start."
 GOING = ("new", "pending", "waiting", "running")
 # AWX has all that an update said only some time after its end.
 OUTPUT_SECONDS = 30
+# What AWX says of an update for which it could not fetch the project.
+PREVIOUS = re.compile(r'^Previous Task Failed: .*"job_type": "project_update".*"job_id": "(\d+)"')
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -27,7 +29,8 @@ def why(awx: Awx, path: str, **query: Any) -> str:
         awx: where it is. path: of the list that has the object. query: what finds it there.
 
     Returns:
-        a sentence with what the task that failed said, or why the job did not start, or the end of its output.
+        a sentence with what the task that failed said, or why the job did not start, or the end of its output. What a source waited for
+        in vain, its project, says it in its place.
 
     Raises:
         Failure: AWX does not answer, or refuses.
@@ -38,13 +41,20 @@ def why(awx: Awx, path: str, **query: Any) -> str:
     update = found[0]["related"].get("last_update") if found else None
     if not update:
         return f"{FAILED} AWX keeps nothing of it"
+    return f"{FAILED} It says: {_reason(awx, update) or 'nothing'}"
+
+
+def _reason(awx: Awx, update: str) -> str:
     about = _ended(awx, update)
+    explanation = about.get("job_explanation") or ""
+    if before := PREVIOUS.match(explanation):
+        return _reason(awx, f"project_updates/{before[1]}/")
     # An inventory's update runs no tasks: AWX knows no kinds of its events, and refuses to look for one.
-    for event in awx.list(f"{update}events/", event="runner_on_failed") if path == "projects/" else ():
+    for event in awx.list(f"{update}events/", event="runner_on_failed") if "project_updates/" in update else ():
         if text := _said(event.get("event_data", {}).get("res", {})):
-            return f"{FAILED} It says: {text}"
-    text = about.get("job_explanation") or _output(awx, update)
-    return f"{FAILED} It says: {_end(text) or 'nothing'}"
+            return text
+    # Where it ended before it ran, such as without its image, AWX has the reason alone.
+    return _end(explanation or _output(awx, update) or about.get("result_traceback") or "")
 
 
 def _ended(awx: Awx, update: str) -> dict:

@@ -71,24 +71,16 @@ def problems(
     if not known:
         wrong.append((workflow, entry, "needs nodes"))
     for identifier, node in known.items():
-        path = f"{workflow}.nodes.{identifier}"
-        if bool(node.get("template")) == bool(node.get("approval")):
-            wrong.append((path, node, "needs either a template or an approval"))
-        elif node.get("approval") and (node.get("limit") or node.get("extra_vars")):
-            wrong.append((path, node, "must have no limit and no extra_vars beside its approval"))
-        elif node.get("template") and node["template"] not in templates:
-            wrong.append((f"{path}.template", node["template"], _named(templates)))
-        elif node.get("limit") and int(jobs.get(node.get("template"), {}).get("slices") or 1) > 1:
-            # AWX cuts the inventory, not what the limit leaves of it.
-            why = f"must be left out where {node['template']} has slices: one without a cluster of the limit fails"
-            wrong.append((f"{path}.limit", node["limit"], why))
-        wrong += [
-            (f"{path}.{link}", name, _named(set(known)))
-            for link in LINKS
-            for name in node.get(link) or []
-            if name not in known
-        ]
-    wrong += _limits(workflow, entry, jobs)
+        wrong += _node_problems(f"{workflow}.nodes.{identifier}", node, set(known), templates, jobs)
+    if any((node or {}).get("limit") for node in known.values()):
+        # AWX gives the workflow's limit to every node, over the node's own.
+        why = "must be left out: it would take the place of the limits of the nodes"
+        wrong += [(f"{workflow}.limit", entry["limit"], why)] if entry.get("limit") else []
+        wrong += [(f"{workflow}.ask", "limit", why)] if "limit" in (entry.get("ask") or ()) else []
+    elif limited := [name for node in known.values() if jobs.get(name := node.get("template"), {}).get("limit")]:
+        # AWX's page asks for it with an empty answer.
+        why = f"must be left out: an empty one at the launch would stand for all hosts, over the limit of {limited[0]}"
+        wrong += [(f"{workflow}.ask", "limit", why)] if "limit" in (entry.get("ask") or ()) else []
     if not wrong:
         try:
             _order(known)
@@ -99,20 +91,22 @@ def problems(
     return wrong
 
 
-def _limits(workflow: str, entry: Mapping[str, Any], jobs: Mapping[str, Mapping]) -> list[tuple[str, Any, str]]:
-    """Find a limit of the workflow that AWX would give to nodes over their own, or over those of their job templates."""
-    those = (entry.get("nodes") or {}).values()
-    asked = "limit" in (entry.get("ask") or ())
-    if any(node.get("limit") for node in those):
-        why = "must be left out: it would take the place of the limits of the nodes"
-        found = [(f"{workflow}.limit", entry["limit"], why)] if entry.get("limit") else []
-        return found + ([(f"{workflow}.ask", "limit", why)] if asked else [])
-    limited = [name for node in those if jobs.get(name := node.get("template"), {}).get("limit")]
-    if asked and limited:
-        # AWX's page asks for it with an empty answer.
-        why = f"must be left out: an empty one at the launch would stand for all hosts, over the limit of {limited[0]}"
-        return [(f"{workflow}.ask", "limit", why)]
-    return []
+def _node_problems(
+    path: str, node: Mapping[str, Any], known: set[str], templates: set[str], jobs: Mapping[str, Mapping]
+) -> list[tuple[str, Any, str]]:
+    wrong: list[tuple[str, Any, str]] = []
+    if bool(node.get("template")) == bool(node.get("approval")):
+        wrong.append((path, node, "needs either a template or an approval"))
+    elif node.get("approval") and (node.get("limit") or node.get("extra_vars")):
+        wrong.append((path, node, "must have no limit and no extra_vars beside its approval"))
+    elif node.get("template") and node["template"] not in templates:
+        wrong.append((f"{path}.template", node["template"], _named(templates)))
+    elif node.get("limit") and int(jobs.get(node.get("template"), {}).get("slices") or 1) > 1:
+        # AWX cuts the inventory, not what the limit leaves of it.
+        why = f"must be left out where {node['template']} has slices: one without a cluster of the limit fails"
+        wrong.append((f"{path}.limit", node["limit"], why))
+    links = [(link, name) for link in LINKS for name in node.get(link) or []]
+    return wrong + [(f"{path}.{link}", name, _named(known)) for link, name in links if name not in known]
 
 
 def _named(names: set[str]) -> str:
