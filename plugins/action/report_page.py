@@ -37,7 +37,7 @@ class ActionModule(Action):
         except OSError as error:
             raise Failure(f"report_html is {path}: can't be written: {error.strerror}") from error
         self._display.display(f"  {path}: {len(text.encode()) / 1e6:.1f} MB")
-        if job.folder() and path.is_relative_to(job.folder()):
+        if job.folder() and path.absolute().is_relative_to(job.folder()):
             self._display.warning(
                 f"{path} is thrown away with this job: set report_html to a path that is kept (docs/awx.md)"
             )
