@@ -33,6 +33,13 @@ def folder() -> str:
     return str(Path(artifacts).parents[1]) if artifacts and number() else ""
 
 
+def approval() -> str:
+    """Say how a deploy gets another approval."""
+    if number():
+        return "Launch the workflow again, and have its new plan approved"
+    return "Run it in check mode again, and have that approved"
+
+
 def cluster_credential() -> str:
     """Say what leads a run to a cluster."""
     if number():

@@ -47,6 +47,7 @@ def test_a_job_is_told_its_template_and_what_to_set_at_launch(awx):
         "the job template of playbooks/rollback.yml, with release=7 at launch"
     )
     assert "Kubernetes credential" in job.cluster_credential()
+    assert job.approval() == "Launch the workflow again, and have its new plan approved"
 
 
 def test_a_shell_is_told_the_command(shell):

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Change, shown
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import describe
@@ -23,7 +24,7 @@ ALGORITHM = "sha256"
 SHORT = 32
 FORM = "must be what a run in check mode has handed on, {HOST: {digest: sha256:...}}, as a dictionary or as JSON"
 NOT_HELD = f"{VARIABLE} is what a deploy was approved to do: it is not held against"
-OTHER = "apply_approved: what this run would do is not what was approved. Run it in check mode again, and have that approved:"
+OTHER = "apply_approved: what this run would do is not what was approved. {again}:"
 ELSEWHERE = "other than approved: the cluster (the host, platform_kube_system_uid, or without one platform_api_server) or apply_rollback_on_failure"
 ANEW = f"this check differs from what was approved ({VARIABLE}), as told above: what it hands on is to be approved anew"
 
@@ -131,7 +132,7 @@ def _held(approved: Mapping, now: Mapping, changes: Sequence[Change], host: str)
     whole = approved.get("where") == now["where"] and not approved.get("more") and len(now["changes"]) == len(changes)
     if gone and known and whole:
         return f"as approved: {count} of {len(before)}; no longer to be done: {', '.join(gone)}"
-    raise Differs(OTHER, _told(approved, now, changes))
+    raise Differs(OTHER.format(again=job.approval()), _told(approved, now, changes))
 
 
 def _told(approved: Mapping, now: Mapping, changes: Sequence[Change]) -> list[str]:
