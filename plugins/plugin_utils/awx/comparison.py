@@ -96,16 +96,19 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
                     line += " (this role has not made it)"
             if line:
                 found.lines.append(line)
-                left = {"needs"}
-                if kind in ANSWERS:
-                    # An empty text is sent only where there is another: AWX takes it for an answer, over the template's own.
-                    left |= {
-                        name for name, value in item.items() if value == "" and name not in (fields if has else ())
-                    }
-                found.calls[kind].append({name: value for name, value in item.items() if name not in left})
+                found.calls[kind].append(_sent(kind, item, fields if has else []))
                 unread = _unread(kind, has) or bool(absent)
                 found.calls[kind][-1] |= {"unread": unread} if kind in ("project", "inventory_source") else {}
     return found
+
+
+def _sent(kind: str, item: Mapping[str, Any], fields: list[str]) -> dict:
+    """Give what the module is told of an object that is new, or differs in some fields."""
+    left = {"needs"}
+    if kind in ANSWERS:
+        # An empty text is sent only where there is another: AWX takes it for an answer, over the template's own.
+        left |= {name for name, value in item.items() if value == "" and name not in fields}
+    return {name: value for name, value in item.items() if name not in left}
 
 
 def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:
