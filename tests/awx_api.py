@@ -25,6 +25,11 @@ EDGES = ("success_nodes", "failure_nodes", "always_nodes")
 LOST = Refused({"detail": "The requested resource could not be found."}, 404)
 
 
+def unique(credential: dict) -> tuple:
+    """What no two credentials of a job have in common: the type, and of vaults the ID."""
+    return credential["credential_type"], credential["inputs"].get("vault_id")
+
+
 class Awx(State, Served):
     """Serves until the context ends.
 
@@ -154,9 +159,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if number not in awx.updates:
             raise LOST
         update = awx.updates[number]
-        failed = update["status"] == "failed"
+        failed, here = update["status"] == "failed", not update["lag"]
         if rest == ["stdout"]:
-            text = f"fatal: [localhost]: FAILED! => {update['stdout']}" if update["stdout"] else ""
+            text = f"fatal: [localhost]: FAILED! => {update['stdout']}" if update["stdout"] and here else ""
             if ("format", "json") not in query:
                 return 200, text
             said = dict(query)
@@ -166,8 +171,15 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 text = f'<div class="nocode ansi_fore ansi_back">{html.escape(text)}</div>'
             return 200, {"range": {"start": 0}, "content": text}
         if rest == ["events"]:
+            if update["kind"] == "inventory_updates" and "event" in dict(query):
+                raise Refused({"detail": "InventoryUpdateEvent has no field named 'event'"})
             said = {"msg": "non-zero return code", "stderr": update["stdout"], "rc": 1}
-            events = [{"event": "runner_on_failed", "event_data": {"res": said}}] if failed and update["stdout"] else []
+            events = [{"event": "playbook_on_start", "event_data": {}}]
+            if update["kind"] == "inventory_updates":
+                events = [{"event": "verbose", "event_data": {}, "stdout": update["stdout"]}]
+            elif failed and update["stdout"]:
+                events.append({"event": "runner_on_failed", "event_data": {"res": said}})
+            events = [one for one in events if here and dict(query).get("event", one["event"]) == one["event"]]
             return 200, {"count": len(events), "next": None, "previous": None, "results": events}
         awx.poll(update)
         return 200, awx.shown_update(update)
@@ -233,17 +245,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
                 return 201, awx.shown(other, awx.save(other, {**body, field: number}))
             return 200, awx.page(other, awx.all(other, **{field: number}), path, query)
         if name == "object_roles" or (name == "roles" and kind in ("teams", "users")):
-            of = [
-                role
-                for role in awx.roles.values()
-                if role["of"] == (kind, number) or (name == "roles" and number in role[kind])
-            ]
-            return 200, {
-                "count": len(of),
-                "next": None,
-                "previous": None,
-                "results": [awx.shown_role(role) for role in of],
+            has = {
+                "roles": lambda role: number in role[kind],
+                "object_roles": lambda role: role["of"] == (kind, number),
             }
+            return 200, awx.page("roles", [role for role in awx.roles.values() if has[name](role)], path, query)
         if name not in KINDS[kind].related:
             raise LOST
         return getattr(self, f"below_{name}")(kind, one, body)
@@ -265,6 +271,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def below_update(self, kind, one, body):
         if kind == "projects" and not one["scm_type"]:
             raise Refused({"detail": 'Method "POST" not allowed.'}, 405)
+        project = self.server.objects["projects"].get(one["source_project"]) if kind == "inventory_sources" else None
+        if project and project["status"] in ("failed", "error"):
+            raise Refused({"__all__": ["Missing a revision to run due to failed project update."]})
         shown = self.server.shown_update(self.server.update(kind, one))
         return 202, {shown["type"]: shown["id"], **shown}
 
@@ -305,8 +314,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
             if not (awx.unified(one["unified_job_template"]) or {}).get(PROMPTED[name]):
                 raise Refused({"msg": f"Related template is not configured to accept {name} on launch."})
         elif kind == "job_templates" and name == "credentials":
-            types = [awx.objects["credentials"][present]["credential_type"] for present in members]
-            if member["credential_type"] in types:
+            present = [awx.objects["credentials"][one] for one in members]
+            if any(unique(one) == unique(member) for one in present):
                 raise Refused({"error": "Cannot assign multiple credentials of one type."})
             use = awx.objects["credential_types"][member["credential_type"]]["kind"]
             if use not in ("ssh", "vault", "cloud", "net", "kubernetes"):

@@ -74,9 +74,12 @@ class Job:
             "ANSIBLE_COLLECTIONS_PATH": f"{folder}/requirements_collections:collections:~/.ansible/collections:/usr/share/ansible/collections",
             "ANSIBLE_ROLES_PATH": f"{folder}/requirements_roles:roles:~/.ansible/roles:/usr/share/ansible/roles:/etc/ansible/roles",
         }
-        self.awx = {**paths, "HOME": str(self.home), "JOB_ID": JOB, "AWX_PRIVATE_DATA_DIR": str(folder)}
-        self.awx |= {"ANSIBLE_FORCE_COLOR": "True", "ANSIBLE_INVENTORY_UNPARSED_FAILED": "True"}
-        self.awx |= {"ANSIBLE_RETRY_FILES_ENABLED": "False"}
+        # AWX_PRIVATE_DATA_DIR is the folder as AWX has it, and not as the job has it: /runner.
+        self.awx = {**paths, "HOME": str(self.home), "JOB_ID": JOB, "AWX_PRIVATE_DATA_DIR": f"/tmp/awx_{JOB}_x"}
+        self.awx |= {"ANSIBLE_COLLECTIONS_PATHS": paths["ANSIBLE_COLLECTIONS_PATH"], "ANSIBLE_FORCE_COLOR": "True"}
+        self.awx |= {"ANSIBLE_INVENTORY_UNPARSED_FAILED": "True", "ANSIBLE_RETRY_FILES_ENABLED": "False"}
+        self.awx |= {"ANSIBLE_UNSAFE_WRITES": "1", "ANSIBLE_BASE_TEAM_MODEL": "main.Team", "INVENTORY_ID": "1"}
+        self.awx |= {"PROJECT_REVISION": "0" * 40, "AWX_HOST": "https://towerhost", "MAX_EVENT_RES": "700000"}
         self._write("env/settings", {"job_timeout": 300, "suppress_env_files": True})
         self._write("inventory/hosts", inventory_script(hosts or {}, variables))
         (folder / "inventory/hosts").chmod(stat.S_IRWXU)

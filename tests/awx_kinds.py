@@ -87,6 +87,7 @@ KINDS = {
         ("name",),
         choices={"pull": ("", "always", "missing", "never")},
         read_only={"managed": False},
+        check=rules.check_environment,
     ),
     "credential_types": Kind(
         "credential_type",

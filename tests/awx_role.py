@@ -12,7 +12,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, com
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes, shared
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import lost, namesakes, shared
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs
@@ -54,15 +54,20 @@ def refused(awx, clusters: Clusters, variables: dict) -> list[str]:
         api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True}),
     )
     there, name = state.read(reader, values["organization"]), values["organization"]
-    lines = namesakes(reader, wanted.found, name) + shared(there, wanted.found, name)
+    lines = namesakes(reader, wanted.found, name) + shared(there, wanted.found, name) + lost(there, wanted.found)
     return [*wanted.problems.lines, *lines, *credentials.problems(reader, wanted, there)]
 
 
-def export(awx, clusters: Clusters, organization: str) -> dict:
-    """The variables that the role exports."""
+def exported(awx, clusters: Clusters, organization: str) -> str:
+    """The text that the role exports."""
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
     there = state.read(reader, organization)
-    return yaml.safe_load(Export(there, Forms(reader, there), organization, clusters).text())
+    return Export(there, Forms(reader, there), organization, clusters).text()
+
+
+def export(awx, clusters: Clusters, organization: str) -> dict:
+    """The variables that the role exports, as Ansible reads them from a file of an inventory."""
+    return DataLoader().load(trust_as_template(exported(awx, clusters, organization)))
 
 
 def _tasks(awx, variables: dict, watch: Callable[[], None]) -> list[tuple[str, dict]]:

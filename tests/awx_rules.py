@@ -11,8 +11,10 @@ import yaml
 from dateutil import rrule
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jsonschema import Draft4Validator
 
 REQUIRED = object()
+GIT = ("ssh", "git", "git+ssh", "http", "https", "ftp", "ftps", "file")
 SECRET = "$encrypted$"
 # Prompts that a node of a workflow or a schedule answers: field to what allows it.
 PROMPTS = {
@@ -105,6 +107,51 @@ MESSAGE = {
 }
 
 
+NAME, TEXT = "^[a-zA-Z_]+[a-zA-Z0-9_]*$", {"type": "string"}
+
+
+def _closed(properties: dict) -> dict:
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+# The fields of a credential type.
+INPUTS = _closed(
+    {
+        "required": {"type": "array", "items": TEXT},
+        "metadata": {"type": "array"},
+        "fields": {
+            "type": "array",
+            "items": {
+                **_closed(
+                    {
+                        "id": {"type": "string", "pattern": NAME},
+                        "label": TEXT,
+                        "help_text": TEXT,
+                        "type": {"enum": ["string", "boolean"]},
+                        "format": {"enum": ["ssh_private_key", "url"]},
+                        "choices": {"type": "array", "minItems": 1, "items": TEXT, "uniqueItems": True},
+                        **{flag: {"type": "boolean"} for flag in ("multiline", "secret", "ask_at_runtime")},
+                        "default": {},
+                    }
+                ),
+                "required": ["id", "label"],
+            },
+        },
+    }
+)
+# What a job gets of one.
+INJECTORS = _closed(
+    {
+        kind: {**_closed({}), "patternProperties": {pattern: value}}
+        for kind, pattern, value in (
+            ("file", r"^template(\.[a-zA-Z_]+[a-zA-Z0-9_]*)?$", TEXT),
+            ("env", NAME, {**TEXT, "pattern": "^[\x00-\x7f]*$"}),
+            ("extra_vars", NAME, {"type": ["string", "array", "object"]}),
+        )
+    }
+)
+
+
 class Refused(Exception):
     """An answer that is no success: its status and its body."""
 
@@ -120,39 +167,40 @@ def check_credential_type(api, new, given, old):
     used = old and any(one["credential_type"] == old["id"] for one in api.objects["credentials"].values())
     if used and "inputs" in given and given["inputs"] != old["inputs"]:
         raise Refused({"detail": "Modifications to inputs are not allowed for credential types that are in use"}, 403)
-    named = {}
-    for one in new["inputs"].get("fields", []):
-        known = {
-            "id",
-            "label",
-            "type",
-            "format",
-            "secret",
-            "multiline",
-            "choices",
-            "help_text",
-            "ask_at_runtime",
-            "default",
-        }
-        if set(one) - known or not {"id", "label"} <= set(one):
-            raise Refused(
-                {"inputs": [f"{sorted(set(one) - known) or 'id and label'}: not a field of a credential type"]}
-            )
-        named[one["id"]] = "EXAMPLE"
-    unknown = set(new["injectors"]) - {"file", "env", "extra_vars"} | set(new["inputs"]) - {
-        "fields",
-        "required",
-        "metadata",
-    }
-    if unknown:
-        raise Refused({"injectors": [f"Additional properties are not allowed ({sorted(unknown)})"]})
+    for name, schema in (("inputs", INPUTS), ("injectors", INJECTORS)):
+        for error in Draft4Validator(schema).iter_errors(new[name]):
+            raise Refused({name: [error.message]})
+    fields = new["inputs"].get("fields", [])
+    for one in fields:
+        check_type_field(one)
+    if len({one["id"] for one in fields}) < len(fields):
+        raise Refused({"inputs": ["field IDs must be unique"]})
+    for name in new["injectors"].get("env", {}):
+        if name.startswith("ANSIBLE_") or name in ("PATH", "HOME", "VIRTUAL_ENV", "JOB_ID", "AWX_HOST", "PYTHONPATH"):
+            raise Refused({"injectors": [f"Environment variable {name} is not allowed to be used in credentials."]})
     files = new["injectors"].get("file", {})
+    if "template" in files and len(files) > 1:
+        raise Refused({"injectors": ["Must use multi-file syntax when injecting multiple files"]})
     tower = (
         {"filename": {name.partition(".")[2]: "/f" for name in files} if "template" not in files else "/f"}
         if files
         else {}
     )
+    named = {one["id"]: "EXAMPLE" for one in fields}
     render(new["injectors"], {**named, "tower": tower}, "injectors", "uses an undefined field")
+
+
+def check_type_field(one):
+    """Refuse a field of a credential type that contradicts itself; one without a type is text."""
+    if one["id"] == "tower":
+        raise Refused({"inputs": ['"tower" is a reserved field name']})
+    if one.get("ask_at_runtime"):
+        raise Refused({"inputs": ["'ask_at_runtime' is not supported for custom credentials."]})
+    kind = one.setdefault("type", "string")
+    if "default" in one and not isinstance(one["default"], bool if kind == "boolean" else str):
+        raise Refused({"inputs": [f"{one['default']} is not a {kind}"]})
+    if kind != "string" and {"choices", "multiline", "format", "secret"} & set(one):
+        raise Refused({"inputs": [f"not allowed for {kind} type ({one['id']})"]})
 
 
 def render(value, context: dict, where: str, why: str) -> None:
@@ -197,10 +245,28 @@ def check_credential(api, new, given, old):
     }
 
 
+def check_kind(api, new, kind):
+    """Refuse a credential of another kind than the one that is used there."""
+    one = api.objects["credentials"].get(new["credential"])
+    if one and api.objects["credential_types"][one["credential_type"]]["kind"] != kind:
+        raise Refused({"credential": [f"Only a credential of kind {kind} can be associated"]})
+
+
+def check_environment(api, new, given, old):
+    """Refuse another organization than at first, and a credential that is of no registry."""
+    if old and given.get("organization") and given["organization"] != old["organization"]:
+        raise Refused({"organization": ["Cannot change the organization of an execution environment"]})
+    check_kind(api, new, "registry")
+
+
 def check_project(api, new, given, old):
-    """Refuse a project without a URL."""
+    """Refuse a project without a URL that Git takes."""
+    check_kind(api, new, "scm")
     if new["scm_type"] in ("git", "svn", "archive") and not new["scm_url"]:
         raise Refused({"scm_url": ["This field is required."]})
+    scheme, there, _ = new["scm_url"].partition("://")
+    if new["scm_type"] == "git" and there and scheme not in GIT:
+        raise Refused({"scm_url": ["Unsupported git URL"]})
 
 
 def check_inventory(api, new, given, old):
@@ -302,11 +368,18 @@ def merged(given: dict, before: dict) -> dict:
 
 
 def check_instance_group(api, new, given, old):
-    """Refuse a pod for a group that is none of containers."""
-    if (new["pod_spec_override"] or new["credential"]) and not new["is_container_group"]:
-        raise Refused({"is_container_group": ["A credential or pod spec needs a container group"]})
-    if new["is_container_group"] and any(new[name] for name in given if name.startswith("policy_")):
-        raise Refused({"policy_instance_list": ["Container group: no policy of instances"]})
+    """Refuse a credential for a group that is none of containers or of another kind, and what AWX's own groups keep."""
+    if given.get("credential"):
+        if not given.get("is_container_group"):
+            raise Refused({"is_container_group": ["must be True when associating a credential to an Instance Group"]})
+        of = api.objects["credentials"].get(given["credential"], {}).get("credential_type")
+        if of and api.objects["credential_types"][of]["kind"] != "kubernetes":
+            raise Refused({"credential": ["Only Kubernetes credentials can be associated with an Instance Group"]})
+    for name in ("is_container_group", "policy_instance_percentage") if old else ():
+        if old["name"] in ("default", "controlplane") and new[name] != old[name]:
+            raise Refused({name: [f"{old['name']} instance group {name} may not be changed."]})
+    if old and old["is_container_group"] and any(given.get(name) for name in given if name.startswith("policy_")):
+        raise Refused({"policy_instance_list": ["Containerized instances may not be managed via the API"]})
 
 
 def check_job_template(api, new, given, old):
@@ -504,7 +577,7 @@ def coerced(name: str, value, default):
     if name == "verbosity" and isinstance(value, str) and value.isdigit():
         return int(value)
     if default is None or default is REQUIRED:
-        return value
+        return value.strip() if isinstance(value, str) else value
     if value is None:
         raise Refused({name: ["This field may not be null."]})
     if isinstance(default, bool):
@@ -513,7 +586,8 @@ def coerced(name: str, value, default):
         fits = not isinstance(value, bool) and re.fullmatch(r"-?[0-9]+", str(value))
         kept = int(value) if fits else None
     elif isinstance(default, str):
-        fits, kept = not isinstance(value, bool | dict | list), str(value)
+        # Django REST framework strips every text.
+        fits, kept = not isinstance(value, bool | dict | list), str(value).strip()
     else:
         fits, kept = isinstance(value, type(default)), value
     if not fits:

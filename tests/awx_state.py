@@ -50,7 +50,7 @@ RUN = {
 GALAXY = (
     "ERROR! Unknown error when attempting to call Galaxy at 'https://galaxy.example/api/': <urlopen error timed out>"
 )
-ENDED = ("successful", "failed")
+ENDED = ("successful", "failed", "error", "canceled")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -61,7 +61,7 @@ class State:
         objects: kind to ID to fields; secrets are there as they were sent.
         links: (kind, ID, list) to IDs. surveys: ID of a template to its survey. roles: ID to a role.
         updates: ID to an update of a project or an inventory source.
-        polls: how often an update is asked for before it has ended.
+        polls: how often an update is asked for before it has ended. lag: and after that, before its output is there.
         sync_error: what a project's update fails with.
         galaxy: whether Galaxy is reachable; an organization with a Galaxy credential needs it for its projects' updates.
         lost: paths that no project has; any other is there.
@@ -71,7 +71,7 @@ class State:
     def __init__(self):
         self.objects = {kind: {} for kind in KINDS}
         self.links, self.surveys, self.roles, self.updates = {}, {}, {}, {}
-        self.polls, self.sync_error, self.galaxy, self.lost = 1, "", False, set()
+        self.polls, self.lag, self.sync_error, self.galaxy, self.lost = 1, 0, "", False, set()
         self.imported = {"variables": {}, "hosts": {}}
         self.settings = {"SCHEDULE_MAX_JOBS": 10, "AWX_TASK_ENV": {}, "SESSION_COOKIE_AGE": 1800}
         self.ids = itertools.count(1)
@@ -212,7 +212,7 @@ class State:
         """Begin the update of a project or an inventory source."""
         name = "project_updates" if kind == "projects" else "inventory_updates"
         made = {"id": next(self.ids), "kind": name, "of": (kind, of["id"]), "left": self.polls, "status": "pending"}
-        self.updates[made["id"]] = made | {"job_explanation": "", "stdout": ""}
+        self.updates[made["id"]] = made | {"job_explanation": "", "stdout": "", "result_traceback": "", "lag": self.lag}
         of["status"] = "pending"
         return self.updates[made["id"]]
 
@@ -221,6 +221,7 @@ class State:
         kind, number = update["of"]
         of = self.objects[kind].get(number)
         if update["status"] in ENDED or of is None:
+            update["lag"] -= update["lag"] > 0
             return
         if update["left"] > 0:
             update["left"] -= 1
@@ -256,7 +257,7 @@ class State:
             made["variables"] = json.dumps(variables)
 
     def remove(self, kind: str, number: int) -> None:
-        """Delete an object with what cannot be without it; Refused when AWX does not delete it."""
+        """Delete an object with what cannot be without it, an inventory later (collect); Refused when AWX does not delete it."""
         one = self.objects[kind][number]
         if kind == "labels":
             raise Refused({"detail": 'Method "DELETE" not allowed.'}, 405)
@@ -264,9 +265,26 @@ class State:
             raise Refused({"detail": f"Deletion not allowed for managed {KINDS[kind].type}s"}, 403)
         if kind == "credential_types" and self.all("credentials", credential_type=number):
             raise Refused({"detail": "Credential types that are in use cannot be deleted"}, 403)
-        if active := self.running(kind, number):
+        sources = self.all("inventory_sources", inventory=number) if kind == "inventories" else []
+        busy = [(kind, number), *(("inventory_sources", source["id"]) for source in sources)]
+        if active := [update for pair in busy for update in self.running(*pair)]:
             jobs = [{"id": update["id"], "type": update["kind"].removesuffix("s")} for update in active]
             raise Refused({"error": "Resource is being used by running jobs.", "active_jobs": jobs}, 409)
+        if kind == "inventories":
+            if one["pending_deletion"]:
+                raise Refused({"error": "Inventory is already pending deletion."})
+            one["pending_deletion"] = True
+            for template in self.all("job_templates", inventory=number):
+                template["inventory"] = None
+        else:
+            self._delete(kind, number)
+
+    def collect(self) -> None:
+        """Remove the inventories that are to be removed."""
+        for one in self.all("inventories", pending_deletion=True):
+            self._delete("inventories", one["id"])
+
+    def _delete(self, kind, number):
         del self.objects[kind][number]
         self.surveys.pop(number, None)
         self.roles = {key: role for key, role in self.roles.items() if role["of"] != (kind, number)}
@@ -285,7 +303,7 @@ class State:
 
     def _forget(self, kind, field, number):
         for user in self.all(kind, **{field: number}):
-            if KINDS[kind].fields[field] is not REQUIRED:
+            if KINDS[kind].fields[field] is not REQUIRED and field != "source_project":
                 user[field] = None
             elif user["id"] in self.objects[kind]:
                 self.remove(kind, user["id"])
@@ -363,11 +381,11 @@ class State:
             "started": NOW,
             "finished": NOW if ended else None,
             "elapsed": 1.5,
-            "event_processing_finished": ended,
+            "event_processing_finished": ended and not update["lag"],
             "job_explanation": update["job_explanation"],
             "name": of.get("name"),
             "scm_revision": of.get("scm_revision", ""),
-            "result_traceback": "",
+            "result_traceback": update["result_traceback"],
             KINDS[kind].type: number,
             "related": {"stdout": f"{url}stdout/", "events": f"{url}events/"},
         }
@@ -448,12 +466,18 @@ class State:
                 for _, one in sorted(((one[field], one) for one in found), key=lambda pair: pair[0], reverse=backwards)
             ]
         size, number = min(int(options.get("page_size", 25)), 200), int(options.get("page", 1))
+        if "order_by" not in options and (kind == "roles" or path == f"{API}{kind}/"):
+            # AWX sorts by name, roles by nothing. What is equal comes in any order: here in another one on every other page.
+            found = sorted(found[:: 1 if number % 2 else -1], key=lambda one: called(one) or "")
         if number > 1 and (number - 1) * size >= len(found):
             raise Refused({"detail": "Invalid page."}, 404)
         rest = [pair for pair in query if pair[0] != "page"]
         following = f"{path}?{urlencode([*rest, ('page', number + 1)])}" if number * size < len(found) else None
         before = f"{path}?{urlencode([*rest, ('page', number - 1)])}" if number > 1 else None
-        results = [self.shown(self.kind_of(one["id"]), one) for one in found[(number - 1) * size : number * size]]
+        shown = found[(number - 1) * size : number * size]
+        results = [
+            self.shown_role(one) if kind == "roles" else self.shown(self.kind_of(one["id"]), one) for one in shown
+        ]
         return {"count": len(found), "next": following, "previous": before, "results": results}
 
 

@@ -19,9 +19,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.loader import action_loader
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, writes
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.admission import Admission
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Change
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError, Cluster, describe
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.examination import Examiner
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS, own
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change, Planner
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from kubernetes.client import Configuration
 from rendering import rendered
@@ -221,8 +222,8 @@ def _deliver(run: Run, these: dict, check_mode: bool) -> None:
     run.changed += run.rollout["changed"]
 
 
-class Asking(Planner):
-    """A planner that notes of which objects it asks the API server by a dry run."""
+class Asking(Examiner):
+    """One that notes of which objects it asks the API server by a dry run."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -254,20 +255,20 @@ class Both:
         # Not while a controller writes.
         while version != (version := self._version(item)):
             self.fast.asked = set()
-            found = [self.fast._examine(item, set(), set())]
-            found += [] if self.fast.asked else [self.full._examine(item, set(), set())]
+            found = [self.fast.examine(item)]
+            found += [] if self.fast.asked else [self.full.examine(item)]
         said = [(problems, change and change.lines(), notices) for problems, change, notices in found]
         assert said[0] == said[-1], f"{describe(item)}\n{json.dumps(self.cluster.get(item))}"
-        self.changes += found[0][1] is not None
+        self.changes += found[0].change is not None
         self.fast.asked |= asked
-        return found[0][1]
+        return found[0].change
 
     def _version(self, item: dict) -> str:
         return ((self.cluster.get(item) or {}).get("metadata") or {}).get("resourceVersion", "none")
 
     def take_back(self, item: dict) -> None:
         """Do with one object what a run does."""
-        change = self.full._examine(item, set(), set())[1]
+        change = self.full.examine(item).change
         if change and change.takeover:
             writes.adopt(self.cluster, change, self.full.manager)
         if change:

@@ -33,7 +33,11 @@ CREDENTIAL = {
     "inputs": {"host": "https://a", "token": "first-secret"},
     **IN,
 }
-FIELDS = [{"id": "host", "label": "URL"}, {"id": "token", "label": "Token", "secret": True}]
+# AWX adds a type that is left out.
+FIELDS = [
+    {"id": "host", "label": "URL", "type": "string"},
+    {"id": "token", "label": "Token", "type": "string", "secret": True},
+]
 INJECTORS = {
     "file": {"template.ca": "{{ host }}"},
     "extra_vars": {"platform_connection": {"api_key": "{{ token }}", "ca": "{{ tower.filename.ca }}"}},
@@ -423,7 +427,8 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         returned = awx_modules.run(
             awx, "inventory_source_update", name="s", inventory="fleet", wait=True, interval=0.01
         )
-        assert returned["job_data"]["job_explanation"] == "Missing a revision to run due to failed project update."
+        refused = {"__all__": ["Missing a revision to run due to failed project update."]}
+        assert returned["response"] == {"status_code": 400, "json": refused}
 
 
 @pytest.mark.parametrize(
@@ -443,6 +448,27 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         ("POST", "job_templates/", {"name": "x", "playbook": "playbooks/site.yml", "project": "PROJECT", "inventory": "FLEET", "ask_scm_branch_on_launch": True}, 400, "overriding branch"),
         ("POST", "credentials/", {"name": "x", "organization": "ORG", "credential_type": "TYPE", "inputs": {"x": "y"}}, 400, "unexpected"),
         ("POST", "credential_types/", {"name": "x", "kind": "cloud", "injectors": {"env": {"A": "{{ b }}"}}}, 400, "undefined"),
+        *(
+            ("POST", "credential_types/", {"name": "x", "kind": "cloud", "inputs": {"fields": [{"id": "a", "label": "A", **one}]}}, 400, words)
+            for one, words in (
+                ({"id": "a-b"}, "does not match"),
+                ({"id": "tower"}, "reserved"),
+                ({"type": "integer"}, "is not one of"),
+                ({"secret": "yes"}, "is not of type"),
+                ({"type": "boolean", "secret": True}, "not allowed for boolean"),
+                ({"ask_at_runtime": True}, "not supported for custom"),
+            )
+        ),
+        *(
+            ("POST", "credential_types/", {"name": "x", "kind": "cloud", "injectors": one}, 400, words)
+            for one, words in (
+                ({"env": {"ANSIBLE_X": "1"}}, "not allowed to be used"),
+                ({"extra_vars": {"a-b": "1"}}, "does not match"),
+                ({"file": {"template": "1", "template.a": "1"}}, "multi-file"),
+                ({"file": {"ca": "1"}}, "does not match"),
+            )
+        ),
+        ("PATCH", "execution_environments/EE/", {"organization": "ORG"}, 400, "Cannot change the organization"),
         ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART:20260101T000000Z"}, 400, "rule required"),
         ("POST", "schedules/", {"name": "x", "unified_job_template": "PROJECT", "rrule": "DTSTART:20260101T000000Z RRULE:FREQ=NEVER;INTERVAL=1"}, 400, "parsing failed"),
         *[
@@ -459,6 +485,10 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         ("POST", "workflow_job_templates/FLOW/survey_spec/", {"name": "", "description": "", "spec": []}, 400, "any items"),
         ("POST", "workflow_job_template_nodes/", {"identifier": "x", "workflow_job_template": "FLOW", "unified_job_template": "PROJECT", "limit": "a"}, 400, "not configured to prompt"),
         ("DELETE", "credential_types/TYPE/", {}, 403, "managed"),
+        ("POST", "instance_groups/", {"name": "pods", "credential": "GALAXY"}, 400, "is_container_group"),
+        ("POST", "instance_groups/", {"name": "pods", "credential": "GALAXY", "is_container_group": True}, 400, "Only Kubernetes"),
+        ("PATCH", "instance_groups/GROUP/", {"is_container_group": True}, 400, "may not be changed"),
+        ("GET", "labels/c++/", {}, 404, "could not be found"),
         ("PATCH", "settings/all/", {"X": 1}, 400, "no such setting"),
     ],
 )  # fmt: skip
@@ -469,6 +499,9 @@ def test_what_awx_refuses_is_refused(awx, method, path, body, status, words):
         "FLEET": awx.one("inventories", name="fleet")["id"],
         "FLOW": awx.one("workflow_job_templates", name="roll out")["id"],
         "TYPE": awx.one("credential_types", name="Machine")["id"],
+        "EE": awx.one("execution_environments", name="AWX EE (24.6.1)")["id"],
+        "GALAXY": awx.one("credentials", name="Ansible Galaxy")["id"],
+        "GROUP": awx.one("instance_groups", name="default")["id"],
     }
     for name, number in known.items():
         path = path.replace(name, str(number))
@@ -553,7 +586,18 @@ def test_what_is_removed_takes_what_cannot_be_without_it_along(awx):
         assert get(awx, f"credentials/{secret}/", "DELETE")[0] == 204
         assert get(awx, f"credential_types/{kind}/", "DELETE")[0] == 204
         inventory = awx.add("inventories", name="i", organization=org)["id"]
+        project = awx.add("projects", name="p", organization=org, local_path="p")["id"]
+        source = awx.add("inventory_sources", name="s", inventory=inventory, source="scm", source_project=project)
+        update = awx.update("inventory_sources", source)
+        assert get(awx, f"inventories/{inventory}/", "DELETE")[0] == 409
+        update["status"] = "successful"
+        assert get(awx, f"projects/{project}/", "DELETE")[0] == 204
+        assert awx.all("inventory_sources") == []
         assert get(awx, f"inventories/{inventory}/", "DELETE")[0] == 202
+        assert get(awx, f"inventories/{inventory}/")[1]["pending_deletion"] is True
+        assert get(awx, f"inventories/{inventory}/", "DELETE")[0] == 400
+        awx.collect()
+        assert get(awx, f"inventories/{inventory}/")[0] == 404
 
 
 def test_the_log_has_no_secret(awx):

@@ -36,8 +36,9 @@ def test_what_a_task_shows_and_messages_can_be_read(offline, version):
 
 
 def test_the_report_of_a_failure_is_made_and_fails(offline):
-    page = offline.folder / "page.html"
+    page = offline.folder / "project/page.html"
     given = {"report_html": str(page), "report_fail": "true"}
     assert offline.run("report", {}, "playbooks/report.yml", **given) == 2, offline.output
     assert page.exists()
     assert "it ends as failed since a step before it has failed" in offline.said()
+    assert f"{page} is thrown away with this job" in offline.said()

@@ -78,7 +78,9 @@ class Fleet:
 
     def run(self, *args, fails=False, login=False, **env) -> str:
         """One run of playbooks/awx.yml, with a token or (login) a user; its output, of which no word is secret."""
-        access = {"username": "admin", "password": self.awx.password} if login else {"oauth_token": self.awx.token}
+        # With the line break that a text of a file of variables may end with.
+        token = {"oauth_token": f"{self.awx.token}\n"}
+        access = {"username": "admin", "password": self.awx.password} if login else token
         inventory = {
             "all": {
                 "vars": {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
@@ -287,6 +289,21 @@ def test_what_awx_cannot_read_is_told_with_its_reason_and_read_by_the_next_run(f
     output = " ".join(output.split())
     assert "AWX has not read the source from Git of the inventory clusters (awx_inventories)" in output
     assert "Source does not exist: inventori" in output
+
+
+def test_what_awx_refuses_of_a_project_or_an_update_is_told_as_such(fleet):
+    variables, source = fleet.variables, fleet.awx.one("inventory_sources", name="from Git")
+    variables["awx_projects"]["Project X"] = {"url": "s3://git.example.com/x.git"}
+    output = fleet.run(fails=True)
+    assert "Unsupported git URL" in output
+    assert "AWX has not fetched" not in output
+    del variables["awx_projects"]["Project X"]
+    variables["awx_inventories"]["clusters"]["sources"]["from Git"]["path"] = "other"
+    fleet.awx.forbidden = {f"inventory_sources/{source['id']}/update"}
+    output = fleet.run(fails=True)
+    assert "You don't have permission to POST" in output.replace("''", "'")
+    assert "AWX has not read" not in output
+    fleet.awx.forbidden = set()
 
 
 def test_what_awx_says_of_a_credential_or_a_notification_is_told_without_its_secrets(fleet):

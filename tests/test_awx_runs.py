@@ -1,13 +1,20 @@
 """Runs of the role awx against the stand-in of AWX: what is made, that nothing is made twice, what is told, dropped, rotated and exported."""
 
+import http.server
+import json
+
 import awx_role
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, objects, state, updates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import merge
 from awx_api import Awx
+from serving import Served
 
 TWO = Clusters(["a", "b-1"], {"a": "https://a", "b-1": "https://b"}, ["triton", "vllm"], ["judge", "none"], 1000)
 KEPT = ("deploy", "plan", "preflight", "diff", "smoke", "report", "park", "gate")
@@ -135,12 +142,33 @@ def test_a_change_is_told_by_its_field_and_written_alone(awx):
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
+def test_space_around_a_text_which_awx_removes_is_no_change(awx):
+    given = merge(
+        GIVEN, {"awx_job_templates": {"plan": {"limit": "a\n"}}, "awx_execution_environment": {"image": "r/ee:2 "}}
+    )
+    assert awx_role.run(awx, TWO, given)[0].lines == [
+        "update execution environment ee: image",
+        "update job template plan: limit",
+    ]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_what_somebody_changed_in_awx_is_put_back(awx):
     awx.one("job_templates", name="deploy")["allow_simultaneous"] = True
     awx.surveys[awx.one("job_templates", name="park")["id"]]["spec"].pop()
     plan, _ = awx_role.run(awx, TWO, GIVEN)
     assert plan.lines == ["update job template deploy: allow_simultaneous", "update job template park: survey_spec"]
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+def test_a_line_break_at_the_end_of_a_text_is_no_change(awx):
+    given = merge(
+        GIVEN, {"awx_projects": {"modelyard": {"branch": "v2\n"}}, "awx_job_templates": {"diff": {"limit": "a\n"}}}
+    )
+    given = merge(given, {"awx_inventories": {"clusters": {"sources": {"from Git": {"path": "inventories/eks\n"}}}}})
+    plan, _ = awx_role.run(awx, TWO, given)
+    assert plan.lines == ["update project modelyard: scm_branch", "update job template diff: limit"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
 def test_what_would_run_elsewhere_or_otherwise_is_put_back(awx):
@@ -173,13 +201,33 @@ def test_what_the_inventory_says_no_more_is_emptied_or_told_to_be_removed_by_han
     assert awx.one("job_templates", name="diff")["execution_environment"] == ee
 
 
+def test_the_injectors_of_a_type_are_told_to_be_removed_by_hand(awx):
+    fields = {"fields": [{"id": "key", "label": "Key"}]}
+    given = {**GIVEN, "awx_credential_types": {"ours": {"inputs": fields, "injectors": {"env": {"KEY": "{{ key }}"}}}}}
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+    plan, made = awx_role.run(awx, TWO, {**GIVEN, "awx_credential_types": {"ours": {"inputs": fields}}})
+    assert (plan.lines, plan.by_hand, made) == ([], ["credential type ours: injectors"], [])
+
+
 def test_what_a_workflow_has_beside_the_inventory_is_taken_away(awx):
     one = awx.one("workflow_job_templates", name="deploy with approval")
-    one |= {"allow_simultaneous": True, "limit": "a", "scm_branch": "x", "extra_vars": '{"apply_approved": {}}'}
+    one |= {"allow_simultaneous": True, "scm_branch": "x", "extra_vars": '{"apply_approved": {}}'}
     plan, _ = awx_role.run(awx, TWO, GIVEN)
-    fields = "limit, allow_simultaneous, extra_vars, scm_branch"
+    fields = "allow_simultaneous, extra_vars, scm_branch"
     assert plan.lines == [f"update workflow job template deploy with approval: {fields}"]
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+@pytest.mark.parametrize("limit", ["a", ""])
+def test_a_limit_of_a_workflow_is_left_to_a_person_since_an_empty_one_beats_those_of_its_nodes(awx, limit):
+    one = awx.one("workflow_job_templates", name="deploy with approval")
+    one |= {"limit": limit, "allow_simultaneous": True}
+    for _ in range(2):
+        plan, _ = awx_role.run(awx, TWO, GIVEN)
+        assert plan.by_hand == ["workflow job template deploy with approval: limit"]
+        assert (one["limit"], one["allow_simultaneous"]) == (limit, False)
+    assert plan.lines == []
 
 
 def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):
@@ -283,12 +331,36 @@ def test_what_an_organization_has_whose_name_begins_alike_stays(awx):
     assert "other" in awx.names("execution_environments")
 
 
-def test_an_inventory_that_awx_is_removing_is_not_removed_again(awx):
-    gone = awx.add("inventories", name="gone", organization=awx.one("organizations", name="ml")["id"])
-    gone.update(description="(managed by modelyard for ml)")
-    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == [{"name": "gone"}]
-    gone["pending_deletion"] = True
-    assert awx_role.run(awx, TWO, GIVEN, check=True)[0].dropped["inventory"] == []
+def test_an_inventory_that_awx_is_removing_is_not_removed_again_and_not_made_before_it_is_gone(awx):
+    more = merge(GIVEN, {"awx_inventories": {"more": {"sources": {"its": {"project": "ours", "path": "x"}}}}})
+    awx_role.run(awx, TWO, more)
+    plan, _ = awx_role.run(awx, TWO, {**GIVEN, "awx_prune": True})
+    assert (plan.dropped["inventory"], plan.by_hand) == ([{"name": "more"}], [])
+    assert "more" in awx.names("inventories")
+    assert awx_role.run(awx, TWO, {**GIVEN, "awx_prune": True})[0].dropped["inventory"] == []
+    assert awx_role.refused(awx, TWO, GIVEN) == []
+    message = "inventory more: AWX is still removing the one of that name: run this again when it has"
+    assert awx_role.refused(awx, TWO, more) == [message]
+    awx.collect()
+    assert awx_role.refused(awx, TWO, more) == []
+    assert "create inventory more" in awx_role.run(awx, TWO, more)[0].lines
+
+
+def test_what_awx_keeps_of_what_is_removed_is_told(awx):
+    kind = awx.one("credential_types", name="modelyard cluster b-1")["id"]
+    awx.add(
+        "credentials", name="theirs", organization=awx.one("organizations", name="Default")["id"], credential_type=kind
+    )
+    given = {**GIVEN, "awx_clusters": {"a": GIVEN["awx_clusters"]["a"]}, "awx_prune": True}
+    given["awx_inventories"] = {"clusters": {"sources": {"Git": {"project": "ours", "path": "inventories/eks"}}}}
+    one = Clusters(["a"], {"a": "https://a"}, TWO.servers, TWO.variants, 1000)
+    plan, _ = awx_role.run(awx, one, given)
+    assert plan.by_hand == [
+        "credential type modelyard cluster b-1, since credentials of others are of it: theirs",
+        "the hosts and groups of the inventory clusters that only its source from Git brought",
+    ]
+    assert "b-1 deployer" not in awx.names("credentials")
+    assert awx.names("inventory_sources") == ["Git"]
 
 
 def test_a_renamed_host_has_credentials_of_its_own(awx):
@@ -487,6 +559,44 @@ def test_an_awx_of_somebody_else_is_exported_too(awx):
     ]
 
 
+def test_what_an_export_has_no_words_for_is_left_out_with_what_refers_to_it_and_told(awx):
+    theirs = awx.one("organizations", name="ml")["id"]
+    where = {field: awx.one("job_templates", name="plan")[field] for field in ("project", "inventory", "playbook")}
+    smart = awx.add("inventories", name="smart", organization=theirs, kind="smart", host_filter="name=a")["id"]
+    awx.add("inventory_sources", name="EC2", inventory=where["inventory"], source="ec2")
+    awx.add("job_templates", name="on smart", **{**where, "inventory": smart})
+    awx.add("projects", name="by hand", organization=theirs, local_path="x")
+    project = awx.one("projects", name="ours")["id"]
+    awx.add(
+        "schedules",
+        name="fetch",
+        unified_job_template=project,
+        rrule="DTSTART:20260101T000000Z RRULE:FREQ=DAILY;INTERVAL=1",
+    )
+    about = "(managed by modelyard for others)"
+    awx.add("credential_types", name="modelyard cluster c", kind="cloud", description=about)
+    text = awx_role.exported(awx, TWO, "ml")
+    left = (
+        *("the project by hand", "the inventory smart", "the inventory source clusters / EC2"),
+        *("the job template on smart", "the schedule ours / fetch", "the credential type modelyard cluster c"),
+    )
+    assert sorted(line for line in text.splitlines() if line.startswith("#")) == sorted(
+        f"# not said here: {one}" for one in left
+    )
+    plan, made = awx_role.run(awx, TWO, awx_role.export(awx, TWO, "ml"))
+    assert (plan.lines, made) == ([], [])
+
+
+def test_what_awx_renders_is_exported_so_that_ansible_does_not(awx):
+    fields = {"fields": [{"id": "key", "label": "Key", "type": "string"}]}
+    injectors = {"env": {"KEY": "{{ key }}"}}
+    awx.add("credential_types", name="ours", kind="cloud", inputs=fields, injectors=injectors)
+    found = Templar(DataLoader(), variables={}).template(awx_role.export(awx, TWO, "ml")["awx_credential_types"])
+    assert found == {"ours": {"kind": "cloud", "inputs": fields, "injectors": injectors}}
+    text = awx_role.exported(awx, TWO, "ml")
+    assert "password: '{{ vault_git_password }}'" in text
+
+
 def test_what_awx_could_not_read_is_read_again(awx):
     source, project = awx.one("inventory_sources", name="from Git"), awx.one("projects", name="ours")
     source["status"], project["status"] = "failed", "canceled"
@@ -515,6 +625,14 @@ def test_a_project_whose_branch_has_moved_on_is_read_before_its_templates_are_wr
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
+def test_variables_are_the_same_in_awx(awx):
+    given = merge(
+        GIVEN, {"awx_job_templates": {"diff": {"extra_vars": {"a": "\N{ROCKET}", "b": 1e-07}, "limit": "a\n"}}}
+    )
+    awx_role.run(awx, TWO, given)
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_a_survey_in_lines_is_the_same_in_awx(awx):
     question = {"question_name": "x", "variable": "x", "required": False, "type": "multiselect"}
     question |= {"choices": "a\n\nb\n", "default": "a\nb\n"}
@@ -534,6 +652,34 @@ def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure
     assert updates.why(reader, "inventory_sources/", name="from Git").endswith("<inventory> & its parser's error")
     source["status"] = "running"
     assert "its update has not ended (status running)" in updates.why(reader, "inventory_sources/", name="from Git")
+
+
+def test_why_a_project_failed_is_told_once_awx_has_its_output(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    project = awx.one("projects", name="ours")
+    update = max(
+        (one for one in awx.updates.values() if one["of"] == ("projects", project["id"])), key=lambda one: one["id"]
+    )
+    update.update(status="failed", stdout="fatal: repository not found", lag=2)
+    project["status"] = "failed"
+    assert updates.why(reader, "projects/", name="ours").endswith("It says: fatal: repository not found")
+
+
+def test_of_a_source_it_is_told_why_its_project_failed_or_why_it_did_not_run(awx):
+    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    source = awx.one("inventory_sources", name="from Git")
+    project, update = (
+        next(one for one in awx.updates.values() if one["of"] == of)
+        for of in (("projects", source["source_project"]), ("inventory_sources", source["id"]))
+    )
+    source["status"] = "failed"
+    update.update(status="error", result_traceback="ErrImagePull: r/ee:1")
+    assert updates.why(reader, "inventory_sources/", name="from Git").endswith("It says: ErrImagePull: r/ee:1")
+    project.update(status="failed", stdout="fatal: repository not found")
+    about = {"job_type": "project_update", "job_name": "ours", "job_id": str(project["id"])}
+    update.update(status="failed", job_explanation=f"Previous Task Failed: {json.dumps(about)}")
+    reason = updates.why(reader, "inventory_sources/", name="from Git")
+    assert reason.endswith("It says: fatal: repository not found")
 
 
 def test_who_is_no_administrator_is_refused(awx):
@@ -560,8 +706,48 @@ def test_lists_of_more_than_a_page_are_read_whole(awx):
     organization = awx.one("organizations", name="ml")["id"]
     for number in range(450):
         awx.add("labels", name=f"label {number}", organization=organization)
+    diff, ops = awx.one("job_templates", name="diff")["id"], awx.one("teams", name="ops")["id"]
+    rule = "DTSTART;TZID=Europe/Berlin:20260101T020000 RRULE:FREQ=DAILY;INTERVAL=1"
+    for number in range(250):
+        project = awx.add("projects", name=f"project {number}", organization=organization)["id"]
+        awx.add("schedules", name="nightly", unified_job_template=project, rrule=rule)
+    for role in awx.roles.values():
+        role["teams"] = [*role["teams"], ops] if ops not in role["teams"] else role["teams"]
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
-    assert len(state.read(reader, "ml")["label"]) == len(awx.all("labels", organization=organization)) > 450
+    there = state.read(reader, "ml")
+    assert len(there["label"]) == len(awx.all("labels", organization=organization)) > 450
+    # Of one name, so that AWX's own order does not tell them apart.
+    assert len(there["schedule"]) == len(awx.all("schedules", name="nightly")) > 250
+    assert Forms(reader, there).grants({"id": ops}) == awx.roles.keys()
+    assert awx.one("schedules", unified_job_template=diff)
+
+
+def test_an_awx_that_is_elsewhere_is_told_before_the_token_goes_there(awx):
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(301)
+            self.send_header("Location", f"{awx.url}{self.path}")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    awx.forget()
+    with Served(Elsewhere) as elsewhere:
+        reader = api.Awx({"host": elsewhere.url, "oauth_token": awx.token, "validate_certs": True})
+        with pytest.raises(Failure, match=rf"\(awx_connection.host\) leads .* to {awx.url}/api/v2/.*: set it to where"):
+            reader.list("me/")
+    assert awx.log == []
+
+
+def test_an_instance_group_that_nobody_has_is_told_before_anything_is_written(awx):
+    def told(*groups):
+        return awx_role.refused(awx, TWO, merge(GIVEN, {"awx_job_templates": {"diff": {"instance_groups": groups}}}))
+
+    assert told("gpuu") == [
+        "awx_job_templates.diff.instance_groups has 'gpuu': AWX has no instance group of that name, did you mean gpu?"
+    ]
+    assert told("default", "gpu") == []
 
 
 def test_a_text_that_the_inventory_dropped_is_gone_in_awx_too(awx):
@@ -645,3 +831,50 @@ def test_what_all_organizations_share_is_left_to_the_one_that_has_it(awx):
         "credential type modelyard cluster a: the organization others has it, and all of AWX has one of that name: "
         "give yours another one (in awx_clusters it is the name of the host)",
     ]
+    environment.update(organization=None)
+    assert awx_role.refused(awx, TWO, GIVEN)[0] == (
+        "execution environment ee: it is of no organization, and AWX gives it none later: "
+        "give yours another one in awx_execution_environment.name"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"awx_execution_environment": {"name": "ee", "image": "r/ee:1", "credential": "Git"}}, "execution environment ee: its credential Git is of the type Source Control, and AWX takes one of Container Registry"),
+        ({"awx_projects": {"ours": {"credential": "AWS"}}}, "project ours: its credential AWS is of the type Amazon Web Services, and AWX takes one of Source Control"),
+        ({"awx_instance_groups": {"gpu": {"credential": "Git", "is_container_group": True}}}, "instance group gpu: its credential Git is of the type Source Control, and AWX takes one of OpenShift or Kubernetes API Bearer Token"),
+        ({"awx_job_templates": {"diff": {"credentials": ["Git"]}}}, "job template diff: AWX gives no job a credential of the type Source Control, as Git is"),
+        ({"awx_job_templates": {"diff": {"credentials": ["AWS", "AWS 2"]}}}, "job template diff: AWX gives a job one credential of the type Amazon Web Services, not AWS and AWS 2"),
+    ],
+)  # fmt: skip
+def test_a_credential_of_a_type_that_is_not_taken_there_is_refused(awx, given, message):
+    aws = {"type": "Amazon Web Services", "inputs": {"username": "u", "password": "hush"}}
+    vault = {"type": "Vault", "inputs": {"vault_password": "hush"}}
+    known = {"AWS": aws, "AWS 2": aws} | {name: merge(vault, {"inputs": {"vault_id": name}}) for name in ("one", "two")}
+    several = {"awx_job_templates": {"plan": {"credentials": ["AWS", "one", "two"]}}}
+    allowed = merge(merge(GIVEN, {"awx_credentials": known}), several)
+    assert awx_role.refused(awx, TWO, allowed) == []
+    assert awx_role.refused(awx, TWO, merge(allowed, given)) == [message]
+
+
+def test_an_organization_gets_a_galaxy_credential_of_its_own():
+    hub = {"type": "Ansible Galaxy/Automation Hub API Token", "inputs": {"url": "https://hub"}}
+    given = {**GIVEN, "awx_projects": {}, "awx_inventories": {}, "awx_schedules": {}, "awx_teams": {}}
+    given |= {"awx_credentials": {"hub": hub}, "awx_galaxy_credentials": ["hub", "Ansible Galaxy"]}
+    given |= {
+        f"awx_{kind}": {name: {"enabled": False} for name in specs.catalogue("awx", kind)}
+        for kind in ("job_templates", "workflows")
+    }
+    with Awx() as awx:
+        assert awx_role.run(awx, TWO, given)[0].lines[0] == "create organization ml"
+        assert linked(awx, "organizations", "ml", "galaxy_credentials") == ["hub", "Ansible Galaxy"]
+        assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
+def test_a_job_gets_one_credential_of_a_type_and_several_vaults(awx):
+    vault = {"type": "Vault", "inputs": {"vault_password": "hush"}}
+    several = {name: merge(vault, {"inputs": {"vault_id": name}}) for name in ("one", "two")}
+    given = {"awx_credentials": several, "awx_job_templates": {"plan": {"credentials": ["one", "two"]}}}
+    awx_role.run(awx, TWO, merge(GIVEN, given))
+    assert {"one", "two"} < set(linked(awx, "job_templates", "plan", "credentials"))

@@ -22,8 +22,8 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     rollout,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.examination import Examiner
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import GITOPS
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Planner
 from delivering import ARGOCD, act, deliver, local, rendering
 
 PLACE = "/namespaces/ml-models"
@@ -477,7 +477,7 @@ def test_why_an_apply_stopped_is_told_of_a_cluster_that_is_gone_by_then(place, m
 
     apply = Cluster.apply
     monkeypatch.setattr(Cluster, "apply", refusing)
-    monkeypatch.setattr(Planner, "holds", gone)
+    monkeypatch.setattr(Examiner, "holds", gone)
     done = place.run(config_map("one", k="1"), check=False)
     assert "no space left. What came of it can't be told: https://10.0.0.9:6443 does not answer" in done.failed
     assert "What is written stays, and the next run goes on from there." in done.failed

@@ -13,7 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Acti
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clusters, comparison, credentials, state
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import namesakes, shared
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import lost, namesakes, shared
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key, word
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
@@ -33,7 +33,7 @@ NO_CLUSTERS = (
 # What AWX itself sets in every job.
 AWX_OWN = re.compile(
     r"awx_((workflow_)?job(_template)?_(id|name|launch_type)|(parent_job_)?schedule_(id|name)|inventory_(id|name)"
-    r"|user_(id|name|email|first_name|last_name)|project_(revision|scm_branch)|execution_node|webhook_\w+)"
+    r"|user_(id|name|email|first_name|last_name)|project_revision|(project|job)_scm_branch|execution_node|webhook_\w+)"
 )
 
 
@@ -64,7 +64,8 @@ class ActionModule(Action):
         if lines := namesakes(awx, wanted.found, values["organization"]):
             raise Refused(lines)
         there = state.read(awx, values["organization"])
-        if lines := shared(there, wanted.found, values["organization"]) + credentials.problems(awx, wanted, there):
+        lines = shared(there, wanted.found, values["organization"]) + lost(there, wanted.found)
+        if lines := lines + credentials.problems(awx, wanted, there):
             raise Refused(lines)
         compared = comparison.compare(wanted, there, Forms(awx, there))
         self._tell(compared, values["prune"])

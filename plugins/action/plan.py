@@ -20,6 +20,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     writes,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Change, Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster, describe
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Held, Lock, recorded
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import identity
@@ -99,7 +100,7 @@ class ActionModule(Action):
             **self.unshown(),
         }
 
-    def _deploy(self, found: list[planning.Change], record: int) -> dict:
+    def _deploy(self, found: list[Change], record: int) -> dict:
         """Give what is handed on of a plan."""
         counts = collections.Counter(change.action for change in found)
         return {
@@ -112,7 +113,7 @@ class ActionModule(Action):
             "changes": [{"action": one.action, "object": describe(one.item), "what": one.told()} for one in found],
         }
 
-    def _hold(self, rendered: dict, plan: planning.Plan) -> None:
+    def _hold(self, rendered: dict, plan: Plan) -> None:
         """Hold a plan against what was approved. A check writes nothing, so it only tells what differs."""
         try:
             if told := approval.check(rendered, _changes(plan), self._task.check_mode):
@@ -124,7 +125,7 @@ class ActionModule(Action):
                 self.tell(line)
             plan.notices.append(approval.ANEW)
 
-    def _hand_on_for_approval(self, rendered: dict, found: list[planning.Change]) -> None:
+    def _hand_on_for_approval(self, rendered: dict, found: list[Change]) -> None:
         host, room = rendered["cluster"]["host"], artifacts.APPROVED_BYTES / self.clusters
         approved = approval.small(approval.of(rendered, found), room - len(host) - artifacts.FRAME)
         self.hand_on_as(artifacts.APPROVED, {host: approved})
@@ -136,7 +137,7 @@ class ActionModule(Action):
             for line in difflib.unified_diff(before, after, one["before_header"], one["after_header"], lineterm=""):
                 self.tell(line)
 
-    def _again(self, planner: planning.Planner, lock: Lock, rendered: dict, created: list[dict]) -> planning.Plan:
+    def _again(self, planner: planning.Planner, lock: Lock, rendered: dict, created: list[dict]) -> Plan:
         try:
             # What the other run applied, this one may have to prune.
             planner.options["recorded"] = recorded(lock.read())
@@ -148,7 +149,7 @@ class ActionModule(Action):
             raise
         return plan
 
-    def _begin(self, cluster: Cluster, lock: Lock, plan: planning.Plan, rendered: dict, task_vars: dict) -> int:
+    def _begin(self, cluster: Cluster, lock: Lock, plan: Plan, rendered: dict, task_vars: dict) -> int:
         """Write the record of this release; 0 where there is nothing to change any more."""
         if not (plan.changes or plan.prune or plan.release):
             return 0
@@ -167,7 +168,7 @@ class ActionModule(Action):
             lock.release()
             raise
 
-    def _prepare(self, cluster: Cluster, lock: Lock, plan: planning.Plan, rendered: dict, record: int) -> bool:
+    def _prepare(self, cluster: Cluster, lock: Lock, plan: Plan, rendered: dict, record: int) -> bool:
         """Adopt what others hold; tells whether anything was written."""
         adopted, settings = [change for change in plan.changes if change.takeover], rendered["settings"]["apply"]
         try:
@@ -184,7 +185,7 @@ class ActionModule(Action):
         return bool(adopted or plan.namespaces or any(released))
 
 
-def _changes(plan: planning.Plan) -> list[planning.Change]:
+def _changes(plan: Plan) -> list[Change]:
     """Give all that a plan does, in the order in which a run does it."""
-    made = [planning.Change("create", {"kind": "Namespace", "metadata": item}) for item in plan.namespaces]
+    made = [Change("create", {"kind": "Namespace", "metadata": item}) for item in plan.namespaces]
     return [*made, *plan.release, *plan.changes, *plan.prune]

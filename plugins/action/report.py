@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, releases
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, releases, syncing
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     Cluster,
@@ -142,7 +142,7 @@ def _wanted(rendered: Mapping) -> list[str]:
     """Name the Applications that the inventory asks for."""
     items = delivery.objects(rendered, gitops=True) if delivery.is_gitops(rendered) else []
     named = [item["metadata"]["name"] for item in items if item["kind"] == "Application"]
-    return named + [name for item in items for _, _, _, name in planning.generated(item)]
+    return named + [name for item in items for _, _, _, name in syncing.generated(item)]
 
 
 def _identity(cluster: Cluster, rendered: Mapping, wanted: bool) -> dict:

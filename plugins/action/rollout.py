@@ -18,14 +18,15 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import (
     rollback,
     rollout,
     summary,
+    syncing,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     ApiError,
     Cluster,
     Unreachable,
     describe,
 )
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.examination import Examiner
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Held, Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.writes import remove
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
@@ -161,8 +162,8 @@ def _applications(cluster: Cluster, rendered: dict) -> list[dict]:
     """Say what Argo CD says of each Application that this run wants, those of an ApplicationSet among them."""
     items = delivery.objects(rendered, gitops=True)
     places = [item["metadata"] for item in items if item["kind"] == "Application"]
-    places += [{"namespace": place, "name": name} for item in items for _, _, place, name in planning.generated(item)]
-    wanted = [{"apiVersion": planning.ARGOCD, "kind": "Application", "metadata": place} for place in places]
+    places += [{"namespace": place, "name": name} for item in items for _, _, place, name in syncing.generated(item)]
+    wanted = [{"apiVersion": syncing.ARGOCD, "kind": "Application", "metadata": place} for place in places]
     rows = []
     for item, live in zip(wanted, cluster.parallel(cluster.get, wanted), strict=True):
         status = (live or {}).get("status") or {}
@@ -188,8 +189,8 @@ def _message(cause: str) -> str:
 
 def _written(cluster: Cluster, rendered: dict, plan: dict) -> tuple[list[str], str]:
     """Say what an apply had written when it stopped: the objects, and all in words."""
-    planner = planning.Planner(cluster, delivery.options(rendered))
-    states = dict(zip(map(describe, plan["apply"]), cluster.parallel(planner.holds, plan["apply"]), strict=True))
+    examiner = Examiner(cluster, delivery.options(rendered))
+    states = dict(zip(map(describe, plan["apply"]), cluster.parallel(examiner.holds, plan["apply"]), strict=True))
     written = [name for name, holds in states.items() if holds]
     rest = ", ".join(name for name, holds in states.items() if not holds)
     return written, f"Written before that: {', '.join(written) or 'nothing'}. Not written: {rest or 'nothing'}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action, checked
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, gating, parking, switching, twins
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import Cluster
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import SINCE_FORMAT, Lock, recorded
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import component_of
@@ -61,7 +62,7 @@ class ActionModule(Action):
             "changed": bool(deployments),
         }
 
-    def _planned(self, connection: dict, rendered: dict) -> tuple[planning.Planner, planning.Plan, Lock, dict | None]:
+    def _planned(self, connection: dict, rendered: dict) -> tuple[planning.Planner, Plan, Lock, dict | None]:
         settings = delivery.options(rendered)
         cluster = Cluster(connection)
         planning.check_cluster(cluster, settings)
@@ -146,7 +147,7 @@ def _checked(rendered: dict, variant: str) -> dict:
     return rendered | {"recovers": True}
 
 
-def _found(planner: planning.Planner, plan: planning.Plan, variant: str) -> tuple[list[dict], list[dict]]:
+def _found(planner: planning.Planner, plan: Plan, variant: str) -> tuple[list[dict], list[dict]]:
     """Give the Deployments whose pods go, and all that there is; refuse to end an evaluation."""
     deployments = switching.replaced(plan)
     if busy := [note for item in deployments if (note := gating.active(item, planner.cluster.now))]:

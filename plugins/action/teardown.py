@@ -9,6 +9,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils import job
 from ansible_collections.modelyard.core.plugins.plugin_utils.actions import Action
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, owned, remains
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import plan as planning
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Change
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     ApiError,
     Cluster,
@@ -109,7 +110,7 @@ class ActionModule(Action):
 
     def _foretell(self, goes: list[dict], leases: list[str], doomed: dict | None, left: list[dict]) -> None:
         for item in goes:
-            self.tell(f"would {planning.Change('remove', item, cascade=cascades(item)).lines()[0]}")
+            self.tell(f"would {Change('remove', item, cascade=cascades(item)).lines()[0]}")
         for namespace in leases:
             self.tell(f"would remove Lease {namespace}/modelyard")
         if doomed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 
 def number() -> str:
@@ -27,7 +28,9 @@ def playbook(name: str, variable: str, value: object) -> str:
 
 def folder() -> str:
     """Give the folder that is thrown away with the AWX job that this run is; '' at a shell."""
-    return os.environ.get("AWX_PRIVATE_DATA_DIR", "") if number() else ""
+    # AWX_PRIVATE_DATA_DIR is where AWX has it, outside the container. The runner says where the artifacts are that go with it.
+    artifacts = os.environ.get("AWX_ISOLATED_DATA_DIR", "")
+    return str(Path(artifacts).parents[1]) if artifacts and number() else ""
 
 
 def cluster_credential() -> str:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import approval
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Change
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused
 from delivering import ARTIFACTS
 from rendering import rendered as whole

@@ -158,7 +158,7 @@ RESULTS = {
 
 
 def told(message: str, given: dict | None) -> str:
-    """Render a message as AWX does, with what it allows of a job; of a workflow it has no artifacts (None)."""
+    """Render a message as AWX does, with what it allows of a job; None for a workflow, which has no artifacts."""
     job = {"id": 42, "name": "deploy", "status": "successful"} | ({} if given is None else {"artifacts": given})
     context = {"job": job, "job_friendly_name": "Job", "url": "https://awx/#/jobs/42", "job_metadata": "{}"}
     return " ".join(sandbox.ImmutableSandboxedEnvironment().from_string(message).render(**context).split())

@@ -160,6 +160,8 @@ def test_a_survey_offers_what_the_clusters_have():
     spec = one(wanted(), "job_template", "park")["survey_spec"]["spec"]
     assert spec[0]["variable"] == "park_servers"
     assert (spec[0]["type"], spec[0]["choices"], spec[0]["required"]) == ("multiselect", ["triton", "vllm"], False)
+    # Without one AWX's page of the survey fails.
+    assert spec[0]["default"] == ""
     (variant,) = one(wanted(), "job_template", "switch")["survey_spec"]["spec"]
     assert (variant["type"], variant["choices"], variant["required"]) == ("multiplechoice", ["judge", "none"], True)
     # AWX refuses a survey without questions.
@@ -170,7 +172,7 @@ def test_a_survey_offers_what_the_clusters_have():
 def test_choices_are_one_list_however_they_are_written():
     question = {"question_name": "x", "variable": "x", "required": True, "type": "multiplechoice", "choices": "a\nb\n"}
     found = one(wanted(awx_job_templates={"diff": {"survey": [question]}}), "job_template", "diff")
-    assert found["survey_spec"]["spec"] == [question | {"choices": ["a", "b"]}]
+    assert found["survey_spec"]["spec"] == [question | {"choices": ["a", "b"], "default": ""}]
 
 
 def test_no_survey_asks_for_a_password():
@@ -185,7 +187,7 @@ def test_what_a_workflow_or_a_schedule_starts_can_start_without_an_answer():
     for name in started:
         item = one(found, "job_template", name)
         spec = item.get("survey_spec", {}).get("spec", [])
-        assert [question for question in spec if question["required"] and "default" not in question] == [], name
+        assert [question for question in spec if question["required"] and question.get("default", "") == ""] == [], name
         # A node's hosts are refused by a template that does not ask for them.
         assert item["ask"]["limit"], name
 
@@ -350,6 +352,7 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_clusters": {"a": {"ca": "x", "token": "hush\nhush"}}}, "awx_clusters.a.token: must be of one line"),
         ({"awx_clusters": {"b-1": {"ca": "x", "token": "y"}, "b_1": {"ca": "x", "token": "y"}}}, "must differ from b-1 in more than this: the variable of both would be modelyard_connection_b_1"),
         ({"awx_rotate": ["c"]}, "awx_rotate is 'c': must be one of awx_clusters, awx_credentials or awx_notifications"),
+        ({"awx_job_templates": {"diff": {"extra_vars": {"diff_fail": "true", "x": 1}}}}, "must not have diff_fail: its survey has a default for it, which AWX takes instead"),
         ({"awx_job_templates": {"diff": {"survey": [{"variable": "x"}]}}}, "awx_job_templates.diff.survey is [{'variable': 'x'}]: needs question_name, type, required in question 1"),
         *[
             ({"awx_job_templates": {"diff": {"survey": [{"question_name": "x", "variable": "x", "required": True, **wrong}]}}}, f"{message} in question 1")
@@ -407,6 +410,8 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"eror": {}}}}}, "must have texts for started, success, error, not for eror"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"error": "x"}}}}, "must have a message and a body for error"),
         ({"awx_notifications": {"n": {"type": "slack", "messages": {"workflow_approval": {"denied": {"message": "a\nb"}}}}}}, "must have a message of one line for denied"),
+        ({"awx_labels": ["c++"]}, "name of a label is 'c++': must not have ++"),
+        ({"awx_labels": ["nightly "]}, "name of a label is 'nightly ': must not begin or end with a space"),
         ({"awx_rotate": 3}, "awx_rotate is 3: must be true, false or a list of names"),
         ({"awx_rotate": [3]}, "awx_rotate is '3': must be one of awx_clusters, awx_credentials or awx_notifications"),
         ({"awx_schedules": {"s": {"template": "dif", "at": "02:00"}}}, "awx_schedules.s.template is 'dif'"),
@@ -423,6 +428,8 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_workflows": {"fleet": {"limit": "a"}}}, "awx_workflows.fleet.limit is 'a': must be left out: it would take the place of the limits of the nodes"),
         ({"awx_workflows": {"fleet": {"ask": ["limit"]}}}, "awx_workflows.fleet.ask is 'limit': must be left out"),
         ({"awx_job_templates": {"plan": {"slices": 2}}}, "awx_job_templates.plan.slices is 2: must be 1 with check"),
+        ({"awx_job_templates": {"smoke": {"limit": "a"}}}, "awx_workflows.deploy with approval.ask is 'limit': must be left out: an empty one at the launch would stand for all hosts, over the limit of smoke"),
+        ({"awx_job_templates": {"smoke": {"slices": 2}}}, "awx_workflows.fleet.nodes.smoke first.limit is 'CANARY': must be left out where smoke has slices: one without a cluster of the limit fails"),
         ({"awx_job_templates": {"plan": {"ask": ["limit", "job_slice_count"]}}}, "awx_job_templates.plan.slices is 'asked at launch': must be 1 with check"),
         ({"awx_evaluation": "x"}, "awx_evaluation is 'x': must be one of awx_job_templates"),
         ({"awx_notify": {"error": ["x"]}}, "awx_notify.error is 'x': must be one of awx_notifications"),
@@ -468,6 +475,9 @@ def test_of_two_linked_nodes_the_second_is_made_first():
         ({}, {}, "awx_connection.host is not set: the URL of AWX, there or in CONTROLLER_HOST"),
         ({"host": "https://a"}, {"CONTROLLER_USERNAME": "u"}, "awx_connection has no login"),
         ({"host": "https://a", "oauth_token": "t", "ca_path": "/no/file"}, {}, "awx_connection.ca_path is '/no/file'"),
+        ({"host": "https://a", "oauth_token": "\n"}, {}, "awx_connection has no login"),
+        ({"host": "https://a", "oauth_token": "t\nu"}, {}, "awx_connection.oauth_token .* must be of one line"),
+        ({"host": "https://a"}, {"CONTROLLER_OAUTH_TOKEN": "t\n"}, "CONTROLLER_OAUTH_TOKEN.* must be of one line"),
     ],
 )
 def test_a_connection_that_lacks_something_is_told(said, environment, message):
@@ -481,6 +491,12 @@ def test_the_environment_says_what_the_inventory_leaves_out():
     # As the modules do it.
     given = api.connection({"host": "https://a", "username": "u", "password": "p"}, environment)
     assert (given["host"], given["oauth_token"]) == ("https://a", "e")
+    given = api.connection({"host": "https://a", "username": "u", "password": "p"}, {"TOWER_OAUTH_TOKEN": "old"})
+    assert given["oauth_token"] == "old"
+
+
+def test_a_token_that_ends_with_a_line_break_is_one():
+    assert api.connection({"host": "https://a", "oauth_token": "t\n"}, {})["oauth_token"] == "t"
 
 
 @pytest.mark.parametrize(
@@ -496,6 +512,11 @@ def test_a_token_that_anybody_could_read_on_its_way_is_warned_of(host, validate_
     lines = api.doubts(api.connection(said, {}))
     assert [message in line for line in lines] == ([True] if message else [])
     assert "hush" not in str(lines)
+
+
+def test_the_modules_wait_for_an_answer_as_long_as_the_plan_does():
+    (block,) = yaml.safe_load((ROOT / "roles/awx/tasks/objects.yml").read_text(encoding="utf-8"))
+    assert block["module_defaults"]["group/awx.awx.controller"]["request_timeout"] == api.TIMEOUT_SECONDS
 
 
 def test_an_awx_that_is_not_there_is_told():
@@ -516,7 +537,7 @@ def test_the_example_of_clusters_reads_what_a_credential_gives_to_a_job(host):
 
 @pytest.mark.parametrize(
     ("name", "checked"),
-    [("awx_job_id", False), ("awx_workflow_job_name", False), ("awx_user_name", False), ("awx_project_revision", False),
+    [("awx_job_id", False), ("awx_job_scm_branch", False), ("awx_workflow_job_name", False), ("awx_user_name", False), ("awx_project_revision", False),
      ("awx_inventory_id", False), ("awx_orgnization", True), ("awx_inventory", True), ("awx_project", True),
      ("awx_schedule", True), ("awx_job_template", True)],
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import pytest
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import foretold
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Change
 
 
 def deployment(replicas=1, image="a:1", name="d"):

@@ -16,13 +16,13 @@ def awx(request, shell, monkeypatch):
     """Be a job of AWX."""
     monkeypatch.setenv(request.param, "4711")
     if request.param == "JOB_ID":
-        monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/runner/awx_4711")
+        monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", "/tmp/awx_4711_x")
 
 
 @pytest.fixture
 def shell(monkeypatch):
     """Be a run at a shell."""
-    for name in ("JOB_ID", "AWX_JOB_ID", "AWX_PRIVATE_DATA_DIR"):
+    for name in ("JOB_ID", "AWX_JOB_ID", "AWX_PRIVATE_DATA_DIR", "AWX_ISOLATED_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -55,7 +55,7 @@ def test_a_shell_is_told_the_command(shell):
 
 
 def test_a_page_below_a_jobs_own_folder_is_said_to_go_with_it(awx, monkeypatch, tmp_path):
-    monkeypatch.setenv("AWX_PRIVATE_DATA_DIR", str(tmp_path / "job"))
+    monkeypatch.setenv("AWX_ISOLATED_DATA_DIR", str(tmp_path / "job/artifacts/4711"))
     said: list[str] = []
     page = action_loader.get("modelyard.core.report_page", class_only=True)
     for folder, warned in (("job/project", True), ("kept", False)):

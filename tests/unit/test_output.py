@@ -9,7 +9,7 @@ from ansible import constants
 from ansible_collections.modelyard.core.plugins.plugin_utils import actions, table
 from ansible_collections.modelyard.core.plugins.plugin_utils.aws import summary as aws_summary
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import difference, hiding, summary
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Change
 
 MODEL = "TheBloke/Mistral-7B-Instruct-v0.2-AWQ"
 ROWS = [

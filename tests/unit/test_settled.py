@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import admission, plan, settled
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import admission, examination, settled, syncing
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import ApiError
 
 PORT = 'k:{"port":80,"protocol":"TCP"}'
@@ -365,13 +365,14 @@ def test_where_it_is_not_known_what_stands_between_nothing_passes(kinds, error, 
 )
 def test_what_is_malformed_is_left_to_the_api_server(kind, spec):
     version, _, name = kind.rpartition("/")
-    planner = plan.Planner(None, {"field_manager": "modelyard", "adopt_managers": []})
     served = Served({(f"{admission.GROUP}/v1", one) for one in admission.WEBHOOKS})
     served.resource = lambda api_version, kind: {"name": f"{kind.lower()}s"}
-    planner.admission = admission.Admission(served, {"n": {"metadata": {}}})
+    passing = admission.Admission(served, {"n": {"metadata": {}}})
+    options = {"field_manager": "modelyard", "adopt_managers": [], "force": False}
+    examiner = examination.Examiner(None, options, admission=passing)
     item = {"apiVersion": version, "kind": name, "metadata": {"name": "x", "namespace": "n"}, "spec": spec}
     live = {**item, "metadata": {**item["metadata"], "managedFields": [{**OURS, "apiVersion": version}]}, "spec": {}}
-    assert planner._is_settled(item, live, []) is False
+    assert examiner._is_settled(item, live, []) is False
 
 
 class Applications:
@@ -390,10 +391,9 @@ class Applications:
 
 def test_an_application_that_many_objects_name_is_read_once():
     argocd = Applications()
-    options = {"field_manager": "modelyard", "adopt_managers": [], "argocd_namespace": "argocd"}
-    planner = plan.Planner(argocd, options)
+    found = syncing.Syncing(argocd, {"argocd_namespace": "argocd"})
     for name in ("syncs", "gone", "syncs", "gone"):
         labels = {"app.kubernetes.io/instance": name}
         live = {"kind": "ConfigMap", "metadata": {"name": "c", "namespace": "n", "labels": labels}}
-        assert bool(planner._argocd_problems(live, set())) is (name == "syncs")
+        assert bool(found.keeps(live, set())) is (name == "syncs")
     assert argocd.asked == ["syncs", "gone"]

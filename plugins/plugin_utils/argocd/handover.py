@@ -19,7 +19,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership i
     MANAGED_BY,
     PROJECT,
 )
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import ARGOCD
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.syncing import ARGOCD
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 # Argo CD's field managers, under which it applies.

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import base64
 import http.client
+import itertools
 import json
 import os
+import re
 import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import is_true
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure
 
 PAGE = 200
 TIMEOUT_SECONDS = 30
-# Field of awx_connection: the variable of the environment that the modules take too.
+# Field of awx_connection: the variable of the environment that the modules take too, after CONTROLLER_, or else after TOWER_.
 ENVIRONMENT = {
-    "host": "CONTROLLER_HOST",
-    "oauth_token": "CONTROLLER_OAUTH_TOKEN",
-    "username": "CONTROLLER_USERNAME",
-    "password": "CONTROLLER_PASSWORD",
-    "validate_certs": "CONTROLLER_VERIFY_SSL",
+    "host": "HOST",
+    "oauth_token": "OAUTH_TOKEN",
+    "username": "USERNAME",
+    "password": "PASSWORD",
+    "validate_certs": "VERIFY_SSL",
 }
 
 
@@ -39,11 +41,13 @@ def connection(said: Mapping[str, Any], environment: Mapping[str, str] = os.envi
     Raises:
         Failure: something is missing.
     """
+    # As the task does it: a text of more than one line in a file of variables ends with a line break.
+    said = {**said, "oauth_token": (said.get("oauth_token") or "").strip()}
     given = {name: value for name, value in said.items() if value not in (None, "")}
     # As the modules do: each for itself. A token wins over a user, wherever it comes from.
     for name, word in ENVIRONMENT.items():
-        if environment.get(word):
-            given.setdefault(name, environment[word])
+        if value := environment.get(f"CONTROLLER_{word}") or environment.get(f"TOWER_{word}"):
+            given.setdefault(name, value)
     if "host" not in given:
         raise Failure("awx_connection.host is not set: the URL of AWX, there or in CONTROLLER_HOST")
     if not given["host"].startswith(("http://", "https://")):
@@ -53,6 +57,8 @@ def connection(said: Mapping[str, Any], environment: Mapping[str, str] = os.envi
             "awx_connection has no login: set oauth_token, or username and password, there or as CONTROLLER_OAUTH_TOKEN, "
             "CONTROLLER_USERNAME and CONTROLLER_PASSWORD"
         )
+    if not re.fullmatch("[!-~]*", given.get("oauth_token", "")):
+        raise Failure("awx_connection.oauth_token (or CONTROLLER_OAUTH_TOKEN) must be of one line, without spaces")
     given["validate_certs"] = is_true(given.get("validate_certs", True))
     if given.get("ca_path"):
         path = Path(given["ca_path"]).expanduser().absolute()
@@ -76,6 +82,13 @@ def doubts(given: Mapping[str, Any]) -> list[str]:
     return []
 
 
+class _Straight(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it would hand the token on, and what a module POSTs arrives as a GET."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Do without."""
+
+
 class Awx:
     """Reads from one AWX.
 
@@ -95,7 +108,7 @@ class Awx:
         context = ssl.create_default_context(cafile=given.get("ca_path"))
         if not given["validate_certs"]:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
+        self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Straight)
 
     def get(self, path: str, **query: Any) -> dict:
         """Read one document.
@@ -114,7 +127,7 @@ class Awx:
             with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            raise Failure(self._refused(error.code, local)) from None
+            raise Failure(self._refused(error, local)) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, ssl.SSLCertVerificationError):
@@ -139,17 +152,28 @@ class Awx:
                     "types: take a token of one"
                 )
 
-    def list(self, path: str, **query: Any) -> list[dict]:
-        """Read all pages of a list; arguments and errors as for :meth:`get`."""
-        page = self.get(path, page_size=PAGE, **query)
-        found = list(page["results"])
-        while page.get("next"):
-            parts = urlsplit(page["next"])
-            page = self.get(f"{parts.path}?{parts.query}")
+    def list(self, path: str, order: str = "id", **query: Any) -> list[dict]:
+        """Read all pages of a list.
+
+        Args:
+            path: as for :meth:`get`, errors too.
+            order: the field that it is sorted by, or none to keep AWX's own order. In that many can be equal, such as schedules that are
+                off, and of these a next page may repeat some and leave out others.
+            query: of the URL.
+        """
+        query |= {"page_size": PAGE} | ({"order_by": order} if order else {})
+        found: list[dict] = []
+        for number in itertools.count(1):
+            page = self.get(path, page=number, **query)
             found += page["results"]
+            if not page["next"]:
+                break
         return found
 
-    def _refused(self, status: int, path: str) -> str:
+    def _refused(self, error: urllib.error.HTTPError, path: str) -> str:
+        status = error.code
+        if 300 <= status < 400:
+            return f"{self.host} (awx_connection.host) leads {path} to {error.headers.get('Location')}: set it to where AWX itself answers"
         if status == 401:
             return f"{self.host} refuses the login (awx_connection: oauth_token, or username and password): status 401"
         if status == 403:

@@ -24,8 +24,9 @@ PARTS = {"node": nodes.changes, "grant": rights.changes}
 ANSWERS = ("workflow", "schedule")
 # What of a project or a source shows that AWX does not have its files: nothing that needs them can start.
 NOT_READ = ("failed", "error", "canceled", "never updated")
-# What the modules of awx.awx can't empty: without a name they look up no object, and leave what is there.
-NOT_EMPTIED = ("credential", "default_environment", "execution_environment")
+# What the modules of awx.awx can't empty: without a name they look up no object, and leave what is there. Nor the limit of a workflow:
+# they send no null.
+NOT_EMPTIED = ("credential", "default_environment", "execution_environment", "inputs", "injectors")
 NAMES = ("name", "inventory", "unified_job_template", "credential_type")
 # A list of ``Comparison.calls``: schedules that are removed before they are made again.
 REMADE = "schedule_removed"
@@ -40,7 +41,7 @@ class Comparison:
             AWX is to read it, or to try again. Of schedules also those that are removed before (``REMADE``), of nodes those that are
             removed or lose links before (``nodes.changes``), and of grants those that are taken back (``rights.changes``).
         lines: what is to be created, updated and granted, one object a line.
-        by_hand: what the inventory no longer says of an object and the modules can't empty, one object a line.
+        by_hand: what the inventory no longer says of an object and the modules can't empty, or what they can't remove, one object a line.
         dropped: kind to what is there, made by the role, and no longer wanted, by what names it.
     """
 
@@ -70,45 +71,65 @@ def compare(wanted: Wanted, there: There, forms: Forms) -> Comparison:
             found.calls |= calls
             continue
         for item in items:
-            name = key(kind, item)
-            has = there[kind].get(name)
-            absent: list[str] = []
-            if kind == "schedule" and has and has["limit"] is not None and not item["limit"]:
-                # The module sends no null, and an empty limit stands for all hosts, over the template's own.
-                found.calls[REMADE].append({field: item[field] for field in ("name", "unified_job_template")})
-                line, has = f"replace schedule {name}: limit", None
-            elif has is None:
-                line = f"create {word(kind)} {name}"
-            else:
-                fields = differing(item, forms.form(kind, has), wanted.secrets.get((kind, name), {}))
-                stay = (
-                    [] if kind == "instance_group" else [one for one in NOT_EMPTIED if one in fields and not item[one]]
-                )
-                found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
-                fields = [one for one in fields if one not in stay]
-                if _unread(kind, has):
-                    fields.append(f"last update {has['status']}")
-                elif kind == "project":
-                    absent = _absent(item, has, wanted, forms)
-                    fields += [f"no {playbook} yet" for playbook in absent[:1]]
-                line = f"update {word(kind)} {name}: {', '.join(fields)}" if fields else ""
-                if fields and "description" in item and ours not in (has.get("description") or ""):
-                    line += " (this role has not made it)"
-            if line:
-                found.lines.append(line)
-                found.calls[kind].append(_sent(kind, item, fields if has else []))
-                unread = _unread(kind, has) or bool(absent)
-                found.calls[kind][-1] |= {"unread": unread} if kind in ("project", "inventory_source") else {}
+            _add(found, wanted, kind, item, there[kind].get(key(kind, item)), forms, ours)
+    _stay(found, there, forms)
     return found
 
 
-def _sent(kind: str, item: Mapping[str, Any], fields: list[str]) -> dict:
-    """Give what the module is told of an object that is new, or differs in some fields."""
+def _add(
+    found: Comparison,
+    wanted: Wanted,
+    kind: str,
+    item: dict,
+    has: Mapping[str, Any] | None,
+    forms: Forms,
+    ours: str,
+) -> None:
+    """Add what is to become of one object."""
+    name = key(kind, item)
+    fields: list[str] = []
+    absent: list[str] = []
+    if kind == "schedule" and has and has["limit"] is not None and not item["limit"]:
+        # The module sends no null, and an empty limit stands for all hosts, over the template's own.
+        found.calls[REMADE].append({field: item[field] for field in ("name", "unified_job_template")})
+        line = f"replace schedule {name}: limit"
+    elif has is None:
+        line = f"create {word(kind)} {name}"
+    else:
+        fields = differing(item, forms.form(kind, has), wanted.secrets.get((kind, name), {}))
+        stay = _not_emptied(kind, item, has, fields)
+        found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
+        fields = [one for one in fields if one not in stay]
+        if _unread(kind, has):
+            fields.append(f"last update {has['status']}")
+        elif kind == "project":
+            absent = _absent(item, has, wanted, forms)
+            fields += [f"no {playbook} yet" for playbook in absent[:1]]
+        if not fields:
+            return
+        line = f"update {word(kind)} {name}: {', '.join(fields)}"
+        if "description" in item and ours not in (has.get("description") or ""):
+            line += " (this role has not made it)"
+    found.lines.append(line)
     left = {"needs"}
     if kind in ANSWERS:
         # An empty text is sent only where there is another: AWX takes it for an answer, over the template's own.
-        left |= {name for name, value in item.items() if value == "" and name not in fields}
-    return {name: value for name, value in item.items() if name not in left}
+        left |= {field for field, value in item.items() if value == "" and field not in fields}
+    call = {field: value for field, value in item.items() if field not in left}
+    if kind in ("project", "inventory_source"):
+        call["unread"] = _unread(kind, has) or bool(absent)
+    found.calls[kind].append(call)
+
+
+def _not_emptied(kind: str, item: Mapping[str, Any], has: Mapping[str, Any], fields: list[str]) -> list[str]:
+    """Name the fields that differ, and that the modules leave as they are."""
+    if kind == "instance_group":
+        return []
+    stay = [one for one in NOT_EMPTIED if one in fields and not item.get(one, True)]
+    if kind == "workflow" and has["limit"] is not None and not item["limit"]:
+        # An empty limit is one, too: it stands for all hosts, over the limits of the nodes.
+        stay.append("limit")
+    return stay
 
 
 def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:
@@ -124,6 +145,25 @@ def _absent(project: Mapping[str, Any], has: Mapping[str, Any], wanted: Wanted, 
         return []
     needed = {item["playbook"] for item in wanted.found["job_template"] if item["project"] == project["name"]}
     return sorted(needed - set(forms.awx.get(f"projects/{has['id']}/playbooks/"))) if needed else []
+
+
+def _stay(found: Comparison, there: There, forms: Forms) -> None:
+    """Note what stays of what is dropped: AWX removes no type that has credentials, and with a source none of its hosts."""
+    gone = {there["credential"][item["name"]]["id"] for item in found.dropped["credential"]}
+    for item in list(found.dropped["credential_type"]):
+        number = there["credential_type"][item["name"]]["id"]
+        users = [one["name"] for one in forms.awx.list("credentials/", credential_type=number) if one["id"] not in gone]
+        if users:
+            found.dropped["credential_type"].remove(item)
+            found.by_hand.append(
+                f"credential type {item['name']}, since credentials of others are of it: {', '.join(users)}"
+            )
+    for item in found.dropped["inventory_source"]:
+        if {"name": item["inventory"]} not in found.dropped["inventory"]:
+            what = (
+                f"the hosts and groups of the inventory {item['inventory']} that only its source {item['name']} brought"
+            )
+            found.by_hand.append(what)
 
 
 def _dropped(wanted: Mapping[str, list[dict]], there: There, ours: str) -> dict[str, list]:

@@ -8,11 +8,19 @@ from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import There, named
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, word
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import nearest
 
 # As AWX wants a private key. Of another text it quotes the beginning, which no module masks.
 PRIVATE_KEY = re.compile(r"\s*-{4,} *BEGIN ([A-Z ]+?) *-{4,}.+?-{4,} *END \1 *-{4,}\s*(?=-{4,} *BEGIN|\Z)", re.DOTALL)
+
+# What uses one credential, with the kind of its type and AWX's own type of that kind.
+TAKEN = {
+    "execution_environment": ("registry", "Container Registry"),
+    "project": ("scm", "Source Control"),
+    "instance_group": ("kubernetes", "OpenShift or Kubernetes API Bearer Token"),
+}
+OF_JOBS = ("ssh", "vault", "cloud", "net", "kubernetes")
 
 
 def problems(awx: Awx, wanted: Wanted, there: There) -> list[str]:
@@ -33,9 +41,10 @@ def problems(awx: Awx, wanted: Wanted, there: There) -> list[str]:
     own = [item for item in wanted.found["credential"] if "cluster" not in item]
     if not own:
         return found
-    types = {item["name"]: item["inputs"] for item in awx.list("credential_types/", managed="true")}
-    types |= {name: item["inputs"] for name, item in there["credential_type"].items()}
-    types |= {item["name"]: item["inputs"] for item in wanted.found["credential_type"]}
+    known = {item["name"]: item for item in awx.list("credential_types/", managed="true")}
+    known |= there["credential_type"]
+    known |= {item["name"]: item for item in wanted.found["credential_type"]}
+    types = {name: item["inputs"] for name, item in known.items()}
     for item in own:
         path, kind = f"awx_credentials.{item['name']}", item["credential_type"]
         if kind not in types:
@@ -45,6 +54,30 @@ def problems(awx: Awx, wanted: Wanted, there: There) -> list[str]:
             continue
         given = wanted.secrets["credential", item["name"]]["inputs"]
         found += [f"{path}.inputs{line}" for line in _inputs(types[kind], given, kind)]
+    return found or _uses(wanted, {name: item["kind"] for name, item in known.items()})
+
+
+def _uses(wanted: Wanted, kinds: Mapping[str, str]) -> list[str]:
+    """Hold what uses a credential against the kind of its type."""
+    types = {item["name"]: item["credential_type"] for item in wanted.found["credential"]}
+    found = []
+    for kind, (taken, name) in TAKEN.items():
+        for item in wanted.found[kind]:
+            has = types.get(item.get("credential", ""))
+            if has and kinds[has] != taken:
+                found.append(
+                    f"{word(kind)} {item['name']}: its credential {item['credential']} is of the type {has}, and AWX takes one of {name}"
+                )
+    for item in wanted.found["job_template"]:
+        about, seen = f"job template {item['name']}", {}
+        for one in item["credentials"]:
+            has = types[one]
+            if kinds[has] not in OF_JOBS:
+                found.append(f"{about}: AWX gives no job a credential of the type {has}, as {one} is")
+            # Several vaults have ids.
+            elif kinds[has] != "vault" and has in seen:
+                found.append(f"{about}: AWX gives a job one credential of the type {has}, not {seen[has]} and {one}")
+            seen[has] = one
     return found
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx import templates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import ENCRYPTED, Forms, There
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import MARK
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import word
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import CLUSTER_TYPE, ITS_GROUPS, mark
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.workflows import LINKS
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 
+JINJA = re.compile(r"\{[{%#]")
 # What a job template says in the same words as awx_job_templates does.
 SAME = ("playbook", "project", "inventory", "limit", "forks", "timeout", "extra_vars", "labels", "instance_groups")
 
@@ -46,6 +49,7 @@ class Export:
             name.removeprefix(CLUSTER_TYPE): name for name in there["credential_type"] if name.startswith(CLUSTER_TYPE)
         }
 
+        self._leave_out()
         every = [*self.forms["job_template"].values(), *self.forms["workflow"].values()]
         # Those that all have.
         self.labels = [name for name in there["label"] if every and all(name in form["labels"] for form in every)]
@@ -74,6 +78,55 @@ class Export:
         }
         found["awx_teams"] = {name: self._team(name) for name in self.there["team"]}
         return {name: value for name, value in found.items() if value or name == "awx_labels"}
+
+    def _leave_out(self) -> None:
+        """Leave out what the variables have no words for, with all that refers to it: the role would refuse it, or make it otherwise."""
+        there = self.there
+        self._keep("project", lambda name, form: form["scm_type"] == "git")
+        self._keep("inventory", lambda name, form: not there["inventory"][name].get("kind"))
+        self._keep(
+            "inventory_source",
+            lambda name, form: (
+                form["source"] == "scm"
+                and form["inventory"] in self.forms["inventory"]
+                and form["source_project"] in self.forms["project"]
+            ),
+        )
+        for name, form in self.forms["inventory_source"].items():
+            off = [field for field in ("overwrite", "overwrite_vars") if not form[field]]
+            self.missing += [f"that {' and '.join(off)} of the inventory source {name} is off"] if off else []
+        self._keep(
+            "credential_type",
+            lambda name, form: all(one == self.organization for one in MARK.findall(form["description"])),
+        )
+        self._keep(
+            "job_template",
+            lambda name, form: (
+                form["project"] in self.forms["project"]
+                and form["inventory"] in ("", *self.forms["inventory"])
+                and set(form["credentials"]) <= set(self.forms["credential"])
+            ),
+        )
+        known = {None, *self.forms["job_template"], *self.forms["workflow"]}
+        self._keep(
+            "workflow",
+            lambda name, form: all(
+                one[1].get("template") in known for one in self.nodes.values() if one[1]["workflow"] == name
+            ),
+        )
+        known, seen = {*self.forms["job_template"], *self.forms["workflow"]}, set()
+
+        def is_first(name: str, form: Mapping[str, Any]) -> bool:
+            first = form["unified_job_template"] in known and form["name"] not in seen
+            seen.add(form["name"])
+            return first
+
+        self._keep("schedule", is_first)
+
+    def _keep(self, kind: str, sayable: Callable[[str, Mapping[str, Any]], bool]) -> None:
+        kept = {name: form for name, form in self.forms[kind].items() if sayable(name, form)}
+        self.missing += [f"the {word(kind)} {name}" for name in self.forms[kind] if name not in kept]
+        self.forms[kind] = kept
 
     def text(self) -> str:
         """Write the variables as a file of an inventory has them."""
@@ -127,7 +180,8 @@ class Export:
                 inputs = _vaulted(name, form["inputs"])
                 found["awx_credentials"][name] = {"type": form["credential_type"], "inputs": inputs}
                 continue
-            about = found["awx_clusters"].setdefault(host, {"url": form["inputs"]["url"], "ca": form["inputs"]["ca"]})
+            inputs = {field: form["inputs"].get(field, "") for field in ("url", "ca")}
+            about = found["awx_clusters"].setdefault(host, inputs)
             field = "reader_token" if name.endswith(" reader") else "token"
             about[field] = _vault(f"{host}_{field}")
         return found
@@ -174,13 +228,13 @@ class Export:
     def _access(self, form: Mapping[str, Any]) -> dict:
         """Tell which of the clusters' credentials a template has, as one word where it has those of all of them."""
         has = set(form["credentials"])
-        for word in ("deployer", "reader"):
+        for account in ("deployer", "reader"):
             of_all = {
-                next((one for one in (f"{host} {word}", f"{host} deployer") if one in self.forms["credential"]), "")
+                next((one for one in (f"{host} {account}", f"{host} deployer") if one in self.forms["credential"]), "")
                 for host in self.types
-            }
+            } - {""}
             if of_all and of_all <= has:
-                return {"clusters": word, "credentials": sorted(has - of_all)}
+                return {"clusters": account, "credentials": sorted(has - of_all)}
         return {"clusters": "none", "credentials": sorted(has)}
 
     def _further(self, form: Mapping[str, Any]) -> list[str]:
@@ -232,7 +286,8 @@ class Export:
             return [
                 one
                 for one, item in self.there[kind].items()
-                if item["summary_fields"]["object_roles"].get(f"{role}_role", {}).get("id") in self.roles[name]
+                if one in self.forms[kind]
+                and item["summary_fields"]["object_roles"].get(f"{role}_role", {}).get("id") in self.roles[name]
             ]
 
         launched, flows = allowed("job_template", "execute"), allowed("workflow", "execute")
@@ -261,9 +316,13 @@ def _vaulted(name: str, fields: Mapping[str, Any]) -> dict:
     return {key: _vault(f"{name}_{key}") if value == ENCRYPTED else value for key, value in fields.items()}
 
 
+class _Vault(str):
+    """Text that Ansible is to render."""
+
+
 def _vault(name: str) -> str:
     """Give the text that takes a secret from a variable, which a vault is to have."""
-    return "{{ vault_" + re.sub(r"\W+", "_", name).lower() + " }}"
+    return _Vault("{{ vault_" + re.sub(r"\W+", "_", name).lower() + " }}")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -276,3 +335,12 @@ class _Dumper(yaml.SafeDumper):
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         """Indent the items of a list."""
         super().increase_indent(flow, False)
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    """What AWX renders, such as the injectors of a credential type, Ansible must not."""
+    return dumper.represent_scalar("!unsafe" if JINJA.search(value) else "tag:yaml.org,2002:str", value)
+
+
+_Dumper.add_representer(str, _text)
+_Dumper.add_representer(_Vault, yaml.SafeDumper.represent_str)

@@ -1,4 +1,4 @@
-"""What another organization has by a name that is looked up without one, or that all organizations share; never writes."""
+"""Names that the modules of awx.awx would not find, or find twice, or that another organization has; never writes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import There, named
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import UNIFIED, key, word
+from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import nearest
 
 MARK = re.compile(r"\(managed by modelyard for (.+?)\)")
 # Those that a job template names, by their list.
@@ -40,7 +41,11 @@ def namesakes(awx: Awx, wanted: Mapping[str, list[dict]], organization: str) -> 
         names = {item["name"] for item in wanted[kind]}
         for item in awx.list(f"{path}/") if names else []:
             owner = item.get("summary_fields", {}).get("organization", {}).get("name")
-            if item["name"] in names and owner != organization:
+            if item["name"] in names and item.get("pending_deletion"):
+                found.append(
+                    f"inventory {item['name']}: AWX is still removing the one of that name: run this again when it has"
+                )
+            elif item["name"] in names and owner != organization:
                 whose = f"the organization {owner}" if owner else "a user"
                 found.append(
                     f"{kind.replace('_', ' ')} {item['name']}: {whose} has one of that name, and the modules of awx.awx look it up "
@@ -90,9 +95,35 @@ def shared(there: There, wanted: Mapping[str, list[dict]], organization: str) ->
             has = there[kind].get(item["name"])
             if has is None:
                 continue
+            what = f"{kind.replace('_', ' ')} {item['name']}"
+            if kind == "execution_environment" and not has.get("organization"):
+                found.append(f"{what}: it is of no organization, and AWX gives it none later: {hint}")
+                continue
             marked = MARK.search(has.get("description") or "")
             owner = named(has, "organization") if has.get("organization") else marked[1] if marked else organization
             if owner != organization:
-                what = f"{kind.replace('_', ' ')} {item['name']}"
                 found.append(f"{what}: the organization {owner} has it, and all of AWX has one of that name: {hint}")
     return found + _twins(there, wanted)
+
+
+def lost(there: There, wanted: Mapping[str, list[dict]]) -> list[str]:
+    """Find the instance groups that job templates name, and that neither AWX nor the inventory has.
+
+    Args:
+        there: from ``state.read``.
+        wanted: ``Wanted.found``.
+
+    Returns:
+        a line for each.
+    """
+    known = [*there["instance_group"], *(item["name"] for item in wanted["instance_group"])]
+    found = []
+    for item in wanted["job_template"]:
+        for name in item["instance_groups"]:
+            if name not in known:
+                hint = nearest(name, known)
+                meant = f"did you mean {hint}?" if hint else f"it has {', '.join(sorted(known))}"
+                found.append(
+                    f"awx_job_templates.{item['name']}.instance_groups has {name!r}: AWX has no instance group of that name, {meant}"
+                )
+    return found

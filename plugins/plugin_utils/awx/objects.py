@@ -118,6 +118,8 @@ class Wanted(Surroundings):
                 self.problems.add(f"{path}.survey", entry["survey"], wrong)
                 continue
             item = templates.job_template(name, entry, self.clusters)
+            if wrong := templates.hidden(item):
+                self.problems.add(f"{path}.extra_vars", item["extra_vars"], wrong)
             item |= {"description": self._described(entry.get("description", "")), "project": project}
             item |= {"inventory": inventory, "credentials": credentials, "labels": labels, "notify": notify}
             item |= {"execution_environment": self.environment}
@@ -138,7 +140,7 @@ class Wanted(Surroundings):
         self._evaluation()
         known = {*self.templates, *self.workflows}
         for name, entry in self.workflows.items():
-            wrong = workflows.problems(name, entry, known)
+            wrong = workflows.problems(name, entry, known, self.templates)
             for path, value, allowed in wrong:
                 self.problems.add(f"awx_workflows.{path}", value, allowed)
             if not wrong:
@@ -243,5 +245,11 @@ class Wanted(Surroundings):
                 seen[name] = kind.replace("_", " ")
         for kind in KINDS:
             for item in self.found[kind]:
-                if str(item.get("name", "")).isdecimal():
-                    self.problems.add(f"name of a {kind}", item["name"], "must not be a number: AWX takes it for an id")
+                name = str(item.get("name", ""))
+                if name.isdecimal():
+                    self.problems.add(f"name of a {kind}", name, "must not be a number: AWX takes it for an id")
+                if "++" in name:
+                    allowed = "must not have ++: the modules of awx.awx take it for the address of an object"
+                    self.problems.add(f"name of a {kind}", name, allowed)
+                if name != name.strip():
+                    self.problems.add(f"name of a {kind}", name, "must not begin or end with a space: AWX removes it")

@@ -62,7 +62,9 @@ class Surroundings:
         self._sources()
 
     def _add(self, kind: str, item: dict, *needs: tuple[str, str]) -> None:
-        self.found[kind].append(item | {"needs": [list(need) for need in needs]})
+        # AWX removes space around a text: with it, each run would see a difference.
+        texts = {field: text.strip() for field, text in item.items() if isinstance(text, str) and field != "name"}
+        self.found[kind].append(item | texts | {"needs": [list(need) for need in needs]})
 
     def _described(self, text: str = "") -> str:
         return f"{text.strip()} {mark(self.organization)}".lstrip()
@@ -92,7 +94,6 @@ class Surroundings:
         for name, entry in values["instance_groups"].items():
             said = {key: value for key, value in entry.items() if value is not None}
             item = {"name": name, **({} if name in ITS_GROUPS else OF_A_GROUP), **said}
-            item |= {"pod_spec_override": item["pod_spec_override"].strip()} if "pod_spec_override" in item else {}
             self._credential(f"awx_instance_groups.{name}.credential", entry)
             self._add("instance_group", item, *self._needs(item))
         for name, entry in values["notifications"].items():
@@ -151,7 +152,7 @@ class Surroundings:
         """Add the type and the credentials of one cluster."""
         self._one_of(f"awx_clusters.{host}", host, self.clusters.hosts, "the hosts of the group clusters")
         self._check_cluster(host, entry)
-        url = entry.get("url") or self.clusters.urls.get(host, "")
+        url = (entry.get("url") or self.clusters.urls.get(host, "")).strip()
         if not url and host in self.clusters.hosts:
             # Without its value, which has the tokens.
             self.problems.lines.append(f"awx_clusters.{host}: needs url, since the host has no platform_api_server")

@@ -49,7 +49,8 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
         "playbook": entry["playbook"],
         "job_type": "check" if entry.get("check") else "run",
         "diff_mode": bool(entry.get("check")),
-        "limit": entry.get("limit", ""),
+        # AWX keeps no space around a text.
+        "limit": (entry.get("limit") or "").strip(),
         "forks": forks,
         "job_slice_count": entry.get("slices", 1),
         "timeout": timeout_seconds(entry.get("timeout", 0), clusters, 1 if _in_waves(entry) else forks),
@@ -124,6 +125,15 @@ def problem(questions: list[Mapping[str, Any]], clusters: Clusters) -> str:
     return ""
 
 
+def hidden(template: Mapping[str, Any]) -> str:
+    """Say which variables of a template no job would ever have, or nothing: AWX gives it the default of a question instead."""
+    questions = template.get("survey_spec", {}).get("spec", [])
+    asked = [one["variable"] for one in questions if one.get("default", "") != ""]
+    if found := [name for name in template["extra_vars"] if name in asked]:
+        return f"must not have {', '.join(found)}: its survey has a default for it, which AWX takes instead; say it at the launch or in a schedule"
+    return ""
+
+
 def _wrong(one: Mapping[str, Any]) -> str:
     """Say what is wrong with one question in the form of AWX, or nothing."""
     kind, default = TYPES.get(one["type"]), one.get("default")
@@ -153,7 +163,9 @@ def _wrong_choices(one: Mapping[str, Any]) -> str:
 
 
 def _normal(one: Mapping[str, Any], clusters: Clusters) -> dict:
-    return normal(one if "question_name" in one else _question(one, clusters))
+    found = normal(one if "question_name" in one else _question(one, clusters))
+    # AWX's own page of a survey fails if such a question has no default. An empty one gives a job nothing.
+    return {"default": "", **found} if found["type"] in OF_CHOICES else found
 
 
 def normal(one: Mapping[str, Any]) -> dict:

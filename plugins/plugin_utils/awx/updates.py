@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,10 @@ SHOWN_CHARACTERS = 1000
 # An update that has not ended.
 FAILED = "it failed, and no job that needs it can start."
 GOING = ("new", "pending", "waiting", "running")
+# AWX has all that an update said only some time after its end.
+OUTPUT_SECONDS = 30
+# What AWX says of an update for which it could not fetch the project.
+PREVIOUS = re.compile(r'^Previous Task Failed: .*"job_type": "project_update".*"job_id": "(\d+)"')
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -24,7 +29,8 @@ def why(awx: Awx, path: str, **query: Any) -> str:
         awx: where it is. path: of the list that has the object. query: what finds it there.
 
     Returns:
-        a sentence with what the task that failed said, or why the job did not start, or the end of its output.
+        a sentence with what the task that failed said, or why the job did not start, or the end of its output. What a source waited for
+        in vain, its project, says it in its place.
 
     Raises:
         Failure: AWX does not answer, or refuses.
@@ -35,11 +41,28 @@ def why(awx: Awx, path: str, **query: Any) -> str:
     update = found[0]["related"].get("last_update") if found else None
     if not update:
         return f"{FAILED} AWX keeps nothing of it"
-    for event in awx.list(f"{update}events/", event="runner_on_failed"):
+    return f"{FAILED} It says: {_reason(awx, update) or 'nothing'}"
+
+
+def _reason(awx: Awx, update: str) -> str:
+    about = _ended(awx, update)
+    explanation = about.get("job_explanation") or ""
+    if before := PREVIOUS.match(explanation):
+        return _reason(awx, f"project_updates/{before[1]}/")
+    # An inventory's update runs no tasks: AWX knows no kinds of its events, and refuses to look for one.
+    for event in awx.list(f"{update}events/", event="runner_on_failed") if "project_updates/" in update else ():
         if text := _said(event.get("event_data", {}).get("res", {})):
-            return f"{FAILED} It says: {text}"
-    text = awx.get(update).get("job_explanation") or _output(awx, update)
-    return f"{FAILED} It says: {_end(text) or 'nothing'}"
+            return text
+    # Where it ended before it ran, such as without its image, AWX has the reason alone.
+    return _end(explanation or _output(awx, update) or about.get("result_traceback") or "")
+
+
+def _ended(awx: Awx, update: str) -> dict:
+    """Read an update that has ended, as soon as AWX has its output."""
+    until = time.monotonic() + OUTPUT_SECONDS
+    while not (about := awx.get(update)).get("event_processing_finished", True) and time.monotonic() < until:
+        time.sleep(1)
+    return about
 
 
 def _output(awx: Awx, update: str) -> str:

@@ -52,13 +52,16 @@ def _order(known: Mapping[str, Mapping]) -> list[str]:
     return list(graphlib.TopologicalSorter(after).static_order())
 
 
-def problems(workflow: str, entry: Mapping[str, Any], templates: set[str]) -> list[tuple[str, Any, str]]:
+def problems(
+    workflow: str, entry: Mapping[str, Any], templates: set[str], jobs: Mapping[str, Mapping]
+) -> list[tuple[str, Any, str]]:
     """Find what is wrong with the nodes of a workflow.
 
     Args:
         workflow: its name.
         entry: as for :func:`nodes`.
         templates: names of all job templates and workflows.
+        jobs: the job templates by name.
 
     Returns:
         for each the path below ``awx_workflows``, the value, and what it must be.
@@ -68,23 +71,15 @@ def problems(workflow: str, entry: Mapping[str, Any], templates: set[str]) -> li
     if not known:
         wrong.append((workflow, entry, "needs nodes"))
     for identifier, node in known.items():
-        path = f"{workflow}.nodes.{identifier}"
-        if bool(node.get("template")) == bool(node.get("approval")):
-            wrong.append((path, node, "needs either a template or an approval"))
-        elif node.get("approval") and (node.get("limit") or node.get("extra_vars")):
-            wrong.append((path, node, "must have no limit and no extra_vars beside its approval"))
-        elif node.get("template") and node["template"] not in templates:
-            wrong.append((f"{path}.template", node["template"], _named(templates)))
-        wrong += [
-            (f"{path}.{link}", name, _named(set(known)))
-            for link in LINKS
-            for name in node.get(link) or []
-            if name not in known
-        ]
+        wrong += _node_problems(f"{workflow}.nodes.{identifier}", node, set(known), templates, jobs)
     if any((node or {}).get("limit") for node in known.values()):
         # AWX gives the workflow's limit to every node, over the node's own.
         why = "must be left out: it would take the place of the limits of the nodes"
         wrong += [(f"{workflow}.limit", entry["limit"], why)] if entry.get("limit") else []
+        wrong += [(f"{workflow}.ask", "limit", why)] if "limit" in (entry.get("ask") or ()) else []
+    elif limited := [name for node in known.values() if jobs.get(name := node.get("template"), {}).get("limit")]:
+        # AWX's page asks for it with an empty answer.
+        why = f"must be left out: an empty one at the launch would stand for all hosts, over the limit of {limited[0]}"
         wrong += [(f"{workflow}.ask", "limit", why)] if "limit" in (entry.get("ask") or ()) else []
     if not wrong:
         try:
@@ -94,6 +89,24 @@ def problems(workflow: str, entry: Mapping[str, Any], templates: set[str]) -> li
                 (f"{workflow}.nodes", " -> ".join(reversed(error.args[1])), "must not come back to where it was")
             )
     return wrong
+
+
+def _node_problems(
+    path: str, node: Mapping[str, Any], known: set[str], templates: set[str], jobs: Mapping[str, Mapping]
+) -> list[tuple[str, Any, str]]:
+    wrong: list[tuple[str, Any, str]] = []
+    if bool(node.get("template")) == bool(node.get("approval")):
+        wrong.append((path, node, "needs either a template or an approval"))
+    elif node.get("approval") and (node.get("limit") or node.get("extra_vars")):
+        wrong.append((path, node, "must have no limit and no extra_vars beside its approval"))
+    elif node.get("template") and node["template"] not in templates:
+        wrong.append((f"{path}.template", node["template"], _named(templates)))
+    elif node.get("limit") and int(jobs.get(node.get("template"), {}).get("slices") or 1) > 1:
+        # AWX cuts the inventory, not what the limit leaves of it.
+        why = f"must be left out where {node['template']} has slices: one without a cluster of the limit fails"
+        wrong.append((f"{path}.limit", node["limit"], why))
+    links = [(link, name) for link in LINKS for name in node.get(link) or []]
+    return wrong + [(f"{path}.{link}", name, _named(known)) for link, name in links if name not in known]
 
 
 def _named(names: set[str]) -> str:

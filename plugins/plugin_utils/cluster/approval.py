@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Change, shown
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import describe
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change, shown
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Refused, problem
 
 VARIABLE = "apply_approved"

@@ -21,7 +21,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.findings im
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import recorded
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.leftovers import Leftovers
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import MANAGED_BY, PROJECT, identity
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import APPLICATIONS, generated
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.syncing import APPLICATIONS, generated
 
 # As whom Argo CD applies; Roles and their bindings as another (kubectl auth reconcile).
 ARGOCD_APPLIES = ("argocd-controller", "argocd-application-controller")

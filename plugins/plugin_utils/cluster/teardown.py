@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import delivery, kinds, owned, rollout, writes
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Change
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     ApiError,
     Cluster,
@@ -17,12 +18,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.lease import Lock
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import COMPONENT, RELEASE
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import (
-    APPLICATIONS,
-    TRACKING_ID,
-    Change,
-    generated,
-)
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.syncing import APPLICATIONS, TRACKING_ID, generated
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
 
 # What makes others goes before what it makes, and what serves before what it is reached by and runs with.

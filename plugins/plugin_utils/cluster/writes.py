@@ -6,6 +6,7 @@ import time
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.argocd import applications as argocd
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster import fields
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.change import Change, Plan
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client import (
     JSON_PATCH,
     MERGE_PATCH,
@@ -13,7 +14,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.client impo
     Cluster,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.ownership import MANAGED_BY, PROJECT
-from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.plan import Change, Plan, generated
+from ansible_collections.modelyard.core.plugins.plugin_utils.cluster.syncing import generated
 
 # For one object, a tenth of a second apart.
 TRIES = 20
