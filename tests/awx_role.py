@@ -36,7 +36,7 @@ def run(
     assert inputs.problems("awx") == []
     values = inputs.values("awx")
     wanted = Wanted(values, clusters)
-    assert wanted.problems.lines == []
+    assert wanted.problems.lines == [], wanted.problems.lines
     reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
     there = state.read(reader, values["organization"])
     compared = comparison.compare(wanted, there, Forms(reader, there))

@@ -142,17 +142,6 @@ def test_a_change_is_told_by_its_field_and_written_alone(awx):
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
-def test_space_around_a_text_which_awx_removes_is_no_change(awx):
-    given = merge(
-        GIVEN, {"awx_job_templates": {"plan": {"limit": "a\n"}}, "awx_execution_environment": {"image": "r/ee:2 "}}
-    )
-    assert awx_role.run(awx, TWO, given)[0].lines == [
-        "update execution environment ee: image",
-        "update job template plan: limit",
-    ]
-    assert awx_role.run(awx, TWO, given)[0].lines == []
-
-
 def test_what_somebody_changed_in_awx_is_put_back(awx):
     awx.one("job_templates", name="deploy")["allow_simultaneous"] = True
     awx.surveys[awx.one("job_templates", name="park")["id"]]["spec"].pop()
@@ -161,13 +150,17 @@ def test_what_somebody_changed_in_awx_is_put_back(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
-def test_a_line_break_at_the_end_of_a_text_is_no_change(awx):
-    given = merge(
-        GIVEN, {"awx_projects": {"modelyard": {"branch": "v2\n"}}, "awx_job_templates": {"diff": {"limit": "a\n"}}}
-    )
+def test_space_around_a_text_which_awx_removes_is_no_change(awx):
+    limited = {"awx_job_templates": {"history": {"enabled": True, "limit": "a\n"}}}
+    given = merge(GIVEN, limited | {"awx_projects": {"modelyard": {"branch": "v2\n"}}})
+    given = merge(given, {"awx_execution_environment": {"image": "r/ee:2 "}})
     given = merge(given, {"awx_inventories": {"clusters": {"sources": {"from Git": {"path": "inventories/eks\n"}}}}})
     plan, _ = awx_role.run(awx, TWO, given)
-    assert plan.lines == ["update project modelyard: scm_branch", "update job template diff: limit"]
+    assert plan.lines[:3] == [
+        "update execution environment ee: image",
+        "update project modelyard: scm_branch",
+        "create job template history",
+    ]
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
@@ -626,9 +619,7 @@ def test_a_project_whose_branch_has_moved_on_is_read_before_its_templates_are_wr
 
 
 def test_variables_are_the_same_in_awx(awx):
-    given = merge(
-        GIVEN, {"awx_job_templates": {"diff": {"extra_vars": {"a": "\N{ROCKET}", "b": 1e-07}, "limit": "a\n"}}}
-    )
+    given = merge(GIVEN, {"awx_job_templates": {"diff": {"extra_vars": {"a": "\N{ROCKET}", "b": 1e-07}}}})
     awx_role.run(awx, TWO, given)
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
