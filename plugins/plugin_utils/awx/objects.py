@@ -167,7 +167,7 @@ class Wanted(Surroundings):
         labels = list(dict.fromkeys([*values["labels"], *(entry.get("labels") or [])]))
         for label in labels:
             self._label(label)
-        item |= {"labels": labels, "limit": (entry.get("limit") or "").strip()}
+        item |= {"labels": labels, "limit": entry.get("limit") or ""}
         # No variable says these. Variables of a workflow would beat what its nodes hand on, such as what was approved.
         item |= {"allow_simultaneous": False, "extra_vars": {}, "scm_branch": ""}
         item |= {"ask": {word: word in (entry.get("ask") or ()) for word in ("limit", "variables")}}
@@ -217,7 +217,7 @@ class Wanted(Surroundings):
                 continue
             item = {"name": name, "unified_job_template": entry["template"], "rrule": rule}
             item |= {"enabled": bool(entry.get("enabled", True)), "extra_data": entry.get("extra_vars") or {}}
-            item |= {"limit": (entry.get("limit") or "").strip(), "description": self._described()}
+            item |= {"limit": entry.get("limit") or "", "description": self._described()}
             self._prompts(path, entry, item, required=True)
             self._add("schedule", item, (self._kind_of(entry["template"]), entry["template"]))
 
