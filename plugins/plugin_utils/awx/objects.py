@@ -38,6 +38,11 @@ def key(kind: str, item: Mapping[str, Any]) -> str:
     return str(item["name"])
 
 
+def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Give of a schedule or a node what may be told: among its variables may be an answer to a question for a password."""
+    return {name: value for name, value in entry.items() if name != "extra_vars"}
+
+
 class Wanted(Surroundings):
     """Computes what AWX is to have.
 
@@ -194,7 +199,7 @@ class Wanted(Surroundings):
                 for wrong in prompts.problems(
                     template, f"awx_{kind}s", item["limit"], item["extra_data"], required=required
                 ):
-                    self.problems.add(path, entry, wrong)
+                    self.problems.add(path, _shown(entry), wrong)
 
     # --- When, and who ---
 
@@ -213,7 +218,7 @@ class Wanted(Surroundings):
                     )
                 )
             except ValueError as error:
-                self.problems.add(path, entry, f"{error}")
+                self.problems.add(path, _shown(entry), f"{error}")
                 continue
             item = {"name": name, "unified_job_template": entry["template"], "rrule": rule}
             item |= {"enabled": bool(entry.get("enabled", True)), "extra_data": entry.get("extra_vars") or {}}
