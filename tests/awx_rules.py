@@ -444,7 +444,7 @@ def answer(question: dict, data: dict, required: bool) -> str:
             if isinstance(value, list) and set(value) <= set(choices(question))
             else f"Value {value} for '{name}' expected to be a list of {choices(question)}."
         )
-    if isinstance(value, bool) or not isinstance(value, kind):
+    if isinstance(value, bool) or not isinstance(value, int | float if kind is float else kind):
         return f"Value {value} for '{name}' expected to be a {kind.__name__}."
     if question["type"] == "multiplechoice":
         # An empty answer is none of them, of a question that may stay without one either.

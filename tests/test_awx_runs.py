@@ -481,7 +481,9 @@ def test_a_node_that_waits_for_all_before_it_never_runs_without_one_of_them(awx)
         }
         nodes["plan"]["success"] = ["one"]
         nodes[first]["success"] = ["two"]
-        return {**GIVEN, "awx_workflows": {**GIVEN["awx_workflows"], "both": {"nodes": nodes}}}
+        # A link that is only dropped.
+        nodes["plan"]["failure"] = ["diff"] if first == "preflight" else []
+        return {**GIVEN, "awx_workflows": {**GIVEN["awx_workflows"], "one / both": {"nodes": nodes}}}
 
     kind, seen = "workflow_job_template_nodes", []
 
@@ -499,7 +501,7 @@ def test_a_node_that_waits_for_all_before_it_never_runs_without_one_of_them(awx)
         assert seen
         assert [names for names in seen if names != ["one", "two"]] == []
         assert awx_role.run(awx, TWO, given(first))[0].lines == []
-    assert "replace workflow node both / deploy: what comes before it" in plan.lines
+    assert "replace workflow node one / both / deploy: what comes before it" in plan.lines
 
 
 def test_what_a_node_has_no_longer_is_gone_in_awx_too(awx):

@@ -441,6 +441,16 @@ def test_what_is_wrong_is_told_by_the_name_of_its_variable(given, message):
     assert any(message in line for line in wanted(**given).problems.lines), wanted(**given).problems.lines
 
 
+def test_what_is_wrong_with_a_schedule_is_told_without_its_variables():
+    question = {"question_name": "Key?", "variable": "key", "type": "password", "required": True, "min": 9}
+    template = {"diff": {"ask": [], "survey": [question]}}
+    for more in ({"at": "02:00", "limit": "a"}, {"at": "2:00"}):
+        entry = {"template": "diff", "extra_vars": {"key": "hush"}, **more}
+        lines = wanted(awx_job_templates=template, awx_schedules={"s": entry}).problems.lines
+        assert any("awx_schedules.s" in line for line in lines)
+        assert "hush" not in str(lines)
+
+
 def test_the_example_is_one_that_the_role_takes():
     text = (ROOT / "inventories/awx/group_vars/awx/awx.yml").read_text(encoding="utf-8")
     given = yaml.safe_load(text.replace("| default('')", "| default('x')"))

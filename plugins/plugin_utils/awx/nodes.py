@@ -49,7 +49,7 @@ def changes(wanted: Mapping[str, list[dict]], there: There, forms: Forms) -> tup
     unlinked = {edge[0]: None for edge in sorted(edges - wanted_edges) if not {edge[0], edge[2]} & gone.keys()}
     calls = {
         REMOVED: [_named(has[name][0]) for name in _last_first(gone, edges)],
-        UNLINKED: [_named(has[name][0]) | _links(name, kept) for name in unlinked],
+        UNLINKED: [_named(has[name][0]) | _links(has[name][0], kept) for name in unlinked],
         "node": [],
     }
     fields: dict[str, list[str]] = {}
@@ -64,7 +64,7 @@ def changes(wanted: Mapping[str, list[dict]], there: There, forms: Forms) -> tup
             if told := differing(item, form, {}):
                 fields.setdefault(name, []).extend(told)
             # A link to a node that is made again is gone with it.
-            different = bool(differing(item, form | _links(name, kept), {}))
+            different = bool(differing(item, form | _links(item, kept), {}))
         if different:
             calls["node"].append({field: value for field, value in item.items() if field != "needs"})
     lines += [
@@ -112,9 +112,10 @@ def _edges(forms: Mapping[str, list[dict]]) -> set[Edge]:
     }
 
 
-def _links(name: str, edges: set[Edge]) -> dict[str, list[str]]:
+def _links(form: Mapping[str, Any], edges: set[Edge]) -> dict[str, list[str]]:
+    name, workflow = key("node", form), f"{form['workflow']} / "
     return {
-        link: sorted(child.split(" / ", 1)[1] for parent, kind, child in edges if (parent, kind) == (name, link))
+        link: sorted(child.removeprefix(workflow) for parent, kind, child in edges if (parent, kind) == (name, link))
         for link in LINKS
     }
 

@@ -38,6 +38,11 @@ def key(kind: str, item: Mapping[str, Any]) -> str:
     return str(item["name"])
 
 
+def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Give of a schedule or a node what may be told: among its variables may be an answer to a question for a password."""
+    return {name: value for name, value in entry.items() if name != "extra_vars"}
+
+
 class Wanted(Surroundings):
     """Computes what AWX is to have.
 
@@ -167,7 +172,7 @@ class Wanted(Surroundings):
         labels = list(dict.fromkeys([*values["labels"], *(entry.get("labels") or [])]))
         for label in labels:
             self._label(label)
-        item |= {"labels": labels, "limit": (entry.get("limit") or "").strip()}
+        item |= {"labels": labels, "limit": entry.get("limit") or ""}
         # No variable says these. Variables of a workflow would beat what its nodes hand on, such as what was approved.
         item |= {"allow_simultaneous": False, "extra_vars": {}, "scm_branch": ""}
         item |= {"ask": {word: word in (entry.get("ask") or ()) for word in ("limit", "variables")}}
@@ -194,7 +199,7 @@ class Wanted(Surroundings):
                 for wrong in prompts.problems(
                     template, f"awx_{kind}s", item["limit"], item["extra_data"], required=required
                 ):
-                    self.problems.add(path, entry, wrong)
+                    self.problems.add(path, _shown(entry), wrong)
 
     # --- When, and who ---
 
@@ -213,11 +218,11 @@ class Wanted(Surroundings):
                     )
                 )
             except ValueError as error:
-                self.problems.add(path, entry, f"{error}")
+                self.problems.add(path, _shown(entry), f"{error}")
                 continue
             item = {"name": name, "unified_job_template": entry["template"], "rrule": rule}
             item |= {"enabled": bool(entry.get("enabled", True)), "extra_data": entry.get("extra_vars") or {}}
-            item |= {"limit": (entry.get("limit") or "").strip(), "description": self._described()}
+            item |= {"limit": entry.get("limit") or "", "description": self._described()}
             self._prompts(path, entry, item, required=True)
             self._add("schedule", item, (self._kind_of(entry["template"]), entry["template"]))
 
