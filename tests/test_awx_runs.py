@@ -558,6 +558,12 @@ def test_what_an_export_has_no_words_for_is_left_out_with_what_refers_to_it_and_
     smart = awx.add("inventories", name="smart", organization=theirs, kind="smart", host_filter="name=a")["id"]
     awx.add("inventory_sources", name="EC2", inventory=where["inventory"], source="ec2")
     awx.add("job_templates", name="on smart", **{**where, "inventory": smart})
+    # It may approve what it may not see: no role of a team says that.
+    team = awx.add("teams", name="others", organization=theirs)["id"]
+    flow = awx.one("workflow_job_templates", name="evaluate")["id"]
+    for role in awx.roles.values():
+        if (role["of"], role["role_field"]) == (("workflow_job_templates", flow), "approval_role"):
+            role["teams"] = [*role["teams"], team]
     awx.add("projects", name="by hand", organization=theirs, local_path="x")
     project = awx.one("projects", name="ours")["id"]
     awx.add(
@@ -572,6 +578,7 @@ def test_what_an_export_has_no_words_for_is_left_out_with_what_refers_to_it_and_
     left = (
         *("the project by hand", "the inventory smart", "the inventory source clusters / EC2"),
         *("the job template on smart", "the schedule ours / fetch", "the credential type modelyard cluster c"),
+        "the team others",
     )
     assert sorted(line for line in text.splitlines() if line.startswith("#")) == sorted(
         f"# not said here: {one}" for one in left

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import templates
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import teams, templates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import ENCRYPTED, Forms, There
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import MARK
@@ -76,7 +76,7 @@ class Export:
             | ({"extra_vars": form["extra_data"]} if form["extra_data"] else {})
             for form in self.forms["schedule"].values()
         }
-        found["awx_teams"] = {name: self._team(name) for name in self.there["team"]}
+        found["awx_teams"] = {name: self._team(name) for name in self.forms["team"]}
         return {name: value for name, value in found.items() if value or name == "awx_labels"}
 
     def _leave_out(self) -> None:
@@ -122,6 +122,7 @@ class Export:
             return first
 
         self._keep("schedule", is_first)
+        self._keep("team", lambda name, form: self._granted(name) == self._has(name))
 
     def _keep(self, kind: str, sayable: Callable[[str, Mapping[str, Any]], bool]) -> None:
         kept = {name: form for name, form in self.forms[kind].items() if sayable(name, form)}
@@ -281,20 +282,39 @@ class Export:
         self.missing += [f"approvals that may take {other} s" for other in sorted(set(timeouts) - {common})]
         return {"awx_approval_timeout": common, "awx_workflows": found}
 
-    def _team(self, name: str) -> dict:
-        def allowed(kind: str, role: str) -> list[str]:
-            return [
-                one
-                for one, item in self.there[kind].items()
-                if one in self.forms[kind]
-                and item["summary_fields"]["object_roles"].get(f"{role}_role", {}).get("id") in self.roles[name]
-            ]
+    def _allowed(self, team: str, kind: str, role: str) -> list[str]:
+        return [
+            one
+            for one, item in self.there[kind].items()
+            if one in self.forms[kind]
+            and item["summary_fields"]["object_roles"].get(f"{role}_role", {}).get("id") in self.roles[team]
+        ]
 
-        launched, flows = allowed("job_template", "execute"), allowed("workflow", "execute")
+    def _has(self, team: str) -> set[tuple[str, str, str]]:
+        """Give the rights of a team that the role grants and takes back."""
+        return {
+            (role, field, one)
+            for role in teams.ROLES
+            for field, kind in teams.FIELDS.items()
+            for one in self._allowed(team, kind, role)
+        }
+
+    def _granted(self, team: str) -> set[tuple[str, str, str]]:
+        """Give the rights that the team would have by its variable."""
+        everything = {kind: list(self.forms[kind]) for kind in teams.FIELDS.values()}
+        return {
+            (grant["role"], field, one)
+            for grant in teams.grants(team, self._team(team), everything, [])
+            for field in teams.FIELDS
+            for one in grant.get(field, ())
+        }
+
+    def _team(self, name: str) -> dict:
+        launched, flows = (self._allowed(name, kind, "execute") for kind in ("job_template", "workflow"))
         if launched or flows:
             # An empty list is none, and left out it is all.
             return {"role": "operator", "templates": launched, "workflows": flows}
-        approved = allowed("workflow", "approval")
+        approved = self._allowed(name, "workflow", "approval")
         return {"role": "approver", "workflows": approved} if approved else {"role": "viewer"}
 
 
