@@ -49,8 +49,8 @@ class ActionModule(Action):
             if options["cause"]:
                 written, told, after = [], _message(options["cause"]), ""
                 try:
-                    written, held_up = _written(cluster, rendered, plan)
-                    told = f"{told}. {held_up}"
+                    written, listed = _written(cluster, rendered, plan)
+                    told = f"{told}. {listed}"
                     after, noted = self._fail(cluster, rendered, plan, lock, told)
                 except Failure as error:
                     # Where the cluster is gone by now, what stopped the apply is what matters.
