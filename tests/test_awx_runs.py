@@ -789,8 +789,8 @@ def test_what_awx_fills_in_of_a_notification_is_no_change(awx, given):
         ({"inputs": {"user": "git"}}, "awx_credentials.Git.inputs has user: the type Source Control has username, password"),
         ({"inputs": {"username": 7}}, "awx_credentials.Git.inputs.username must be text (in quotes)"),
         ({"inputs": {"ssh_key_data": "hush"}}, "awx_credentials.Git.inputs.ssh_key_data must be a private key, from its line BEGIN to its line END"),
-        ({"type": "Vault", "inputs": {"vault_id": "x"}}, "awx_credentials.Git.inputs needs vault_password for the type Vault"),
-        ({"type": "ours", "inputs": {}}, "awx_credentials.Git.inputs needs key for the type ours"),
+        ({"type": "Vault", "inputs": {"vault_password": ""}}, "awx_credentials.Git.inputs.vault_password must not be empty for the type Vault: leave it out if AWX looks it up elsewhere"),
+        ({"type": "ours", "inputs": {"key": ""}}, "awx_credentials.Git.inputs.key must not be empty for the type ours"),
         ({"type": "Vault"}, "credential Git: AWX has one of that name of the type Source Control, and would keep it beside that of the type Vault"),
     ],
 )  # fmt: skip
@@ -808,6 +808,13 @@ def test_a_credential_that_awx_would_refuse_is_refused_before_anything_is_writte
     assert any(message in line for line in lines), lines
     assert "hush" not in str(lines)
     assert awx_role.refused(awx, TWO, GIVEN) == []
+
+
+def test_what_a_credential_requires_may_be_left_to_a_lookup_of_awx(awx):
+    given = merge(GIVEN, {"awx_credentials": {"elsewhere": {"type": "Vault", "inputs": {"vault_id": "x"}}}})
+    assert awx_role.refused(awx, TWO, given) == []
+    assert awx_role.run(awx, TWO, given)[0].lines == ["create credential elsewhere"]
+    assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
 def test_other_fields_of_a_type_in_use_are_refused(awx):

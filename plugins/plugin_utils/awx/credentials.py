@@ -92,8 +92,10 @@ def _inputs(known: Mapping[str, Any], given: Mapping[str, Any], kind: str) -> li
             found.append(f".{name} must be {word}")
         elif fields[name].get("format") == "ssh_private_key" and PRIVATE_KEY.sub("", value):
             found.append(f".{name} must be a private key, from its line BEGIN to its line END")
-    missing = [name for name in known.get("required") or [] if given.get(name) in (None, "")]
-    return found + ([f" needs {', '.join(missing)} for the type {kind}"] if missing else [])
+        # One that is left out may come from elsewhere: somebody has told AWX to look it up in a vault of its own.
+        elif value == "" and name in (known.get("required") or ()):
+            found.append(f".{name} must not be empty for the type {kind}: leave it out if AWX looks it up elsewhere")
+    return found
 
 
 def _types_in_use(wanted: Wanted, there: There) -> list[str]:
