@@ -150,12 +150,11 @@ class Wanted(Surroundings):
                 self.problems.add(f"awx_workflows.{path}", value, allowed)
             if not wrong:
                 self._workflow(name, entry, canary)
-        for node in self.found["node"]:
-            if "template" in node:
-                name, identifier = node["workflow"], node["identifier"]
-                entry = self.workflows[name]["nodes"][identifier]
-                # What a survey requires, the workflow may be told when it is launched.
-                self._prompts(f"awx_workflows.{name}.nodes.{identifier}", entry, node, required=False)
+        for name, entry in self.workflows.items():
+            for identifier, node in entry["nodes"].items():
+                if node.get("template"):
+                    # What a survey requires, the workflow may be told when it is launched.
+                    self._prompts(f"awx_workflows.{name}.nodes.{identifier}", node, required=False)
 
     def _evaluation(self) -> None:
         """Let a job template of the inventory's take the place of the person who says that an evaluation is done."""
@@ -191,13 +190,13 @@ class Wanted(Surroundings):
     def _kind_of(self, template: str) -> str:
         return "job_template" if template in self.templates else "workflow"
 
-    def _prompts(self, path: str, entry: Mapping[str, Any], item: Mapping[str, Any], *, required: bool) -> None:
-        """Look whether a template takes what a node or a schedule (``entry``; computed ``item``) says at its launch."""
-        kind = self._kind_of(entry["template"])
+    def _prompts(self, path: str, entry: Mapping[str, Any], *, required: bool) -> None:
+        """Look whether a template takes what a node or a schedule says at its launch."""
+        kind, extra_vars = self._kind_of(entry["template"]), entry.get("extra_vars") or {}
         for template in self.found[kind]:
             if template["name"] == entry["template"]:
                 for wrong in prompts.problems(
-                    template, f"awx_{kind}s", item["limit"], item["extra_data"], required=required
+                    template, f"awx_{kind}s", entry.get("limit"), extra_vars, required=required
                 ):
                     self.problems.add(path, _shown(entry), wrong)
 
@@ -223,7 +222,7 @@ class Wanted(Surroundings):
             item = {"name": name, "unified_job_template": entry["template"], "rrule": rule}
             item |= {"enabled": bool(entry.get("enabled", True)), "extra_data": entry.get("extra_vars") or {}}
             item |= {"limit": entry.get("limit") or "", "description": self._described()}
-            self._prompts(path, entry, item, required=True)
+            self._prompts(path, entry, required=True)
             self._add("schedule", item, (self._kind_of(entry["template"]), entry["template"]))
 
     def _teams(self) -> None:

@@ -49,8 +49,7 @@ def job_template(name: str, entry: Mapping[str, Any], clusters: Clusters) -> dic
         "playbook": entry["playbook"],
         "job_type": "check" if entry.get("check") else "run",
         "diff_mode": bool(entry.get("check")),
-        # AWX keeps no space around a text.
-        "limit": (entry.get("limit") or "").strip(),
+        "limit": entry.get("limit") or "",
         "forks": forks,
         "job_slice_count": entry.get("slices", 1),
         "timeout": timeout_seconds(entry.get("timeout", 0), clusters, 1 if _in_waves(entry) else forks),

@@ -79,7 +79,9 @@ def problems(
         wrong += [(f"{workflow}.ask", "limit", why)] if "limit" in (entry.get("ask") or ()) else []
     elif limited := [name for node in known.values() if jobs.get(name := node.get("template"), {}).get("limit")]:
         # AWX's page asks for it with an empty answer.
-        why = f"must be left out: an empty one at the launch would stand for all hosts, over the limit of {limited[0]}"
+        why = (
+            f"must be left out, or that of {limited[0]}: an empty one at the launch would stand for all hosts, over it"
+        )
         wrong += [(f"{workflow}.ask", "limit", why)] if "limit" in (entry.get("ask") or ()) else []
     if not wrong:
         try:
