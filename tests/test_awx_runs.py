@@ -631,6 +631,15 @@ def test_variables_are_the_same_in_awx(awx):
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
+@pytest.mark.parametrize("said", [{"smoke_model": ""}, {}])
+def test_a_variable_that_is_empty_is_another_than_none(awx, said):
+    before = {} if said else {"smoke_model": ""}
+    for extra_vars in (before, said):
+        given = merge(GIVEN, {"awx_job_templates": {"smoke": {"extra_vars": extra_vars}}})
+        awx_role.run(awx, TWO, given)
+    assert json.loads(awx.one("job_templates", name="smoke")["extra_vars"]) == said
+
+
 def test_a_survey_in_lines_is_the_same_in_awx(awx):
     question = {"question_name": "x", "variable": "x", "required": False, "type": "multiselect"}
     question |= {"choices": "a\n\nb\n", "default": "a\nb\n"}

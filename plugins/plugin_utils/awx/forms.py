@@ -209,17 +209,20 @@ def differing(wanted: Mapping[str, Any], form: Mapping[str, Any], secret: Mappin
         # A node's or a schedule's answer to a question for a password is not shown.
         if not could_be(has, value):
             found.append(field)
-    found += [field for field, value in secret.items() if not could_be(form.get(field), value)]
+    found += [field for field, value in secret.items() if not could_be(_said(form.get(field)), _said(value))]
     return found + (["secrets"] if wanted.get("update_secrets") else [])
 
 
 def could_be(has: Any, value: Any) -> bool:
     """Tell whether AWX may have a value, as far as it shows it."""
     if isinstance(has, Mapping) and isinstance(value, Mapping):
-        # AWX leaves out a secret that is empty.
-        has, value = ({key: one for key, one in said.items() if one != ""} for said in (has, value))
         return has.keys() == value.keys() and all(could_be(has[key], value[key]) for key in value)
     return has in (ENCRYPTED, value)
+
+
+def _said(inputs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Leave out what is empty, as AWX does with a secret."""
+    return {key: one for key, one in (inputs or {}).items() if one != ""}
 
 
 def _sorted(lists: Mapping[str, list]) -> dict[str, list]:
