@@ -427,6 +427,7 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ),
         ({"awx_workflows": {"deploy": {"nodes": {"a": {"template": "plan"}}}}}, "must differ from the job template of that name"),
         ({"awx_workflows": {"fleet": {"limit": "a"}}}, "awx_workflows.fleet.limit is 'a': must be left out: it would take the place of the limits of the nodes"),
+        ({"awx_workflows": {"evaluate": {"ask": ["limits"]}}}, "awx_workflows.evaluate.ask is 'limits': must be one of what can be asked, did you mean limit?"),
         ({"awx_workflows": {"fleet": {"ask": ["limit"]}}}, "awx_workflows.fleet.ask is 'limit': must be left out"),
         ({"awx_job_templates": {"plan": {"slices": 2}}}, "awx_job_templates.plan.slices is 2: must be 1 with check"),
         ({"awx_job_templates": {"smoke": {"limit": "a"}}}, "awx_workflows.deploy with approval.ask is 'limit': must be left out, or that of smoke: an empty one at the launch would stand for all hosts, over it"),

@@ -145,6 +145,8 @@ class Wanted(Surroundings):
         self._evaluation()
         known = {*self.templates, *self.workflows}
         for name, entry in self.workflows.items():
+            for word in entry.get("ask") or []:
+                self._one_of(f"awx_workflows.{name}.ask", word, ["limit", "variables"], "what can be asked")
             wrong = workflows.problems(name, entry, known, self.templates)
             for path, value, allowed in wrong:
                 self.problems.add(f"awx_workflows.{path}", value, allowed)
