@@ -587,6 +587,12 @@ def test_what_an_export_has_no_words_for_is_left_out_with_what_refers_to_it_and_
     assert (plan.lines, made) == ([], [])
 
 
+def test_approvals_that_may_take_any_time_are_exported_as_such(awx):
+    awx_role.run(awx, TWO, {**GIVEN, "awx_approval_timeout": 0})
+    plan, made = awx_role.run(awx, TWO, awx_role.export(awx, TWO, "ml"))
+    assert (plan.lines, made) == ([], [])
+
+
 def test_what_awx_renders_is_exported_so_that_ansible_does_not(awx):
     fields = {"fields": [{"id": "key", "label": "Key", "type": "string"}]}
     injectors = {"env": {"KEY": "{{ key }}"}}

@@ -77,7 +77,8 @@ class Export:
             for form in self.forms["schedule"].values()
         }
         found["awx_teams"] = {name: self._team(name) for name in self.forms["team"]}
-        return {name: value for name, value in found.items() if value or name == "awx_labels"}
+        # No seconds for an approval are any time, and not the role's.
+        return {name: value for name, value in found.items() if value or value == 0 or name == "awx_labels"}
 
     def _leave_out(self) -> None:
         """Leave out what the variables have no words for, with all that refers to it: the role would refuse it, or make it otherwise."""
