@@ -878,6 +878,13 @@ def test_a_credential_of_a_type_that_is_not_taken_there_is_refused(awx, given, m
     assert awx_role.refused(awx, TWO, merge(allowed, given)) == [message]
 
 
+def test_both_credentials_of_a_cluster_for_one_job_are_refused(awx):
+    given = {**merge(GIVEN, {"awx_job_templates": {"diff": {"credentials": ["a deployer"]}}}), "awx_credentials": {}}
+    assert awx_role.refused(awx, TWO, given) == [
+        "job template diff: AWX gives a job one credential of the type modelyard cluster a, not a reader and a deployer"
+    ]
+
+
 def test_an_organization_gets_a_galaxy_credential_of_its_own():
     hub = {"type": "Ansible Galaxy/Automation Hub API Token", "inputs": {"url": "https://hub"}}
     given = {**GIVEN, "awx_projects": {}, "awx_inventories": {}, "awx_schedules": {}, "awx_teams": {}}

@@ -39,9 +39,7 @@ def problems(awx: Awx, wanted: Wanted, there: There) -> list[str]:
     """
     found = _types_in_use(wanted, there)
     own = [item for item in wanted.found["credential"] if "cluster" not in item]
-    if not own:
-        return found
-    known = {item["name"]: item for item in awx.list("credential_types/", managed="true")}
+    known = {item["name"]: item for item in awx.list("credential_types/", managed="true")} if own else {}
     known |= there["credential_type"]
     known |= {item["name"]: item for item in wanted.found["credential_type"]}
     types = {name: item["inputs"] for name, item in known.items()}
