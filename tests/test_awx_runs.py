@@ -104,8 +104,8 @@ def test_check_mode_in_an_empty_awx_tells_everything_and_writes_nothing():
         before = awx.state()
         plan, made = awx_role.run(awx, TWO, GIVEN, check=True)
         assert (made, awx.writes(), awx.state()) == ([], [], before)
-        # One list for what organizations share, and none below one that is not there.
-        assert len(awx.requests) == 4
+        # One list for what organizations share, one for all names that are looked up alone, and none below one that is not there.
+        assert len(awx.requests) == 7
     assert "create job template deploy" in plan.lines
     assert "create workflow node deploy with approval / approve" in plan.lines
     assert plan.lines[-1] == (
@@ -618,9 +618,10 @@ def test_a_project_whose_branch_has_moved_on_is_read_before_its_templates_are_wr
     given = merge(GIVEN, {"awx_job_templates": {"gate": {"timeout": 77}}})
     plan, made = awx_role.run(awx, TWO, given)
     assert plan.lines == ["update project modelyard: no playbooks/gate.yml yet", "update job template gate: timeout"]
-    assert [name for name, _ in made] == ["project modelyard", "job_template gate"]
+    assert [name for name, _ in made] == ["project modelyard", "project_update modelyard", "job_template gate"]
     # One that is fetched for the first time is waited for.
-    project.update(status="pending", playbook_files=[])
+    project["playbook_files"] = []
+    awx.update("projects", project)
     assert awx_role.run(awx, TWO, given)[0].lines == ["update project modelyard: no playbooks/diff.yml yet"]
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
@@ -641,7 +642,7 @@ def test_a_survey_in_lines_is_the_same_in_awx(awx):
 
 
 def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure(awx):
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader = awx_role.reader(awx)
     source = awx.one("inventory_sources", name="from Git")
     update = next(one for one in awx.updates.values() if one["of"] == ("inventory_sources", source["id"]))
     # An import has no tasks, and so no events of any that failed.
@@ -653,7 +654,7 @@ def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure
 
 
 def test_why_a_project_failed_is_told_once_awx_has_its_output(awx):
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader = awx_role.reader(awx)
     project = awx.one("projects", name="ours")
     update = max(
         (one for one in awx.updates.values() if one["of"] == ("projects", project["id"])), key=lambda one: one["id"]
@@ -664,7 +665,7 @@ def test_why_a_project_failed_is_told_once_awx_has_its_output(awx):
 
 
 def test_of_a_source_it_is_told_why_its_project_failed_or_why_it_did_not_run(awx):
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader = awx_role.reader(awx)
     source = awx.one("inventory_sources", name="from Git")
     project, update = (
         next(one for one in awx.updates.values() if one["of"] == of)
@@ -681,7 +682,7 @@ def test_of_a_source_it_is_told_why_its_project_failed_or_why_it_did_not_run(awx
 
 
 def test_who_is_no_administrator_is_refused(awx):
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader = awx_role.reader(awx)
     reader.check_administrator()
     awx.one("users", username="admin")["is_superuser"] = False
     with pytest.raises(Failure, match=r"the user of awx_connection, admin, is no system administrator"):
@@ -711,7 +712,7 @@ def test_lists_of_more_than_a_page_are_read_whole(awx):
         awx.add("schedules", name="nightly", unified_job_template=project, rrule=rule)
     for role in awx.roles.values():
         role["teams"] = [*role["teams"], ops] if ops not in role["teams"] else role["teams"]
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader = awx_role.reader(awx)
     there = state.read(reader, "ml")
     assert len(there["label"]) == len(awx.all("labels", organization=organization)) > 450
     # Of one name, so that AWX's own order does not tell them apart.
@@ -854,6 +855,33 @@ def test_a_credential_of_a_type_that_is_not_taken_there_is_refused(awx, given, m
     allowed = merge(merge(GIVEN, {"awx_credentials": known}), several)
     assert awx_role.refused(awx, TWO, allowed) == []
     assert awx_role.refused(awx, TWO, merge(allowed, given)) == [message]
+
+
+def test_the_name_of_what_is_awxs_own_is_refused(awx):
+    ours = {
+        "awx_credential_types": {"Machine": {"inputs": {"fields": [{"id": "key", "label": "Key"}]}}},
+        "awx_execution_environment": {"name": "Control Plane Execution Environment", "image": "r/ee:1"},
+        "awx_credentials": {"Ansible Galaxy": {"type": "Source Control", "inputs": {"username": "git"}}},
+    }
+    own = "AWX has one of that name of its own, which it lets nobody change: give yours another one"
+    assert awx_role.refused(awx, TWO, {**GIVEN, **ours}) == [
+        "credential Ansible Galaxy: AWX itself has one of that name, and the modules of awx.awx look it up by its name alone: "
+        "rename one of the two",
+        f"execution environment Control Plane Execution Environment: {own} in awx_execution_environment.name",
+        f"credential type Machine: {own} (in awx_clusters it is the name of the host)",
+    ]
+
+
+def test_a_project_that_awx_does_not_begin_to_fetch_is_waited_for_some_time_only(awx):
+    project = awx.one("projects", name="ours")
+    awx.polls = 1000
+    awx.update("projects", project)["job_explanation"] = "there is not enough available capacity"
+    awx.polls = 1
+    (line,) = updates.unread(awx_role.reader(awx), [{"name": "ours"}], "ml", 0.1)
+    assert line == (
+        "AWX has not fetched the project ours (awx_projects): its update has not ended (status pending: there is not enough available "
+        "capacity). Look in AWX what it waits for; when it has ended, run this again"
+    )
 
 
 def test_an_organization_gets_a_galaxy_credential_of_its_own():

@@ -65,7 +65,7 @@ class ActionModule(Action):
             raise Refused(lines)
         there = state.read(awx, values["organization"])
         lines = shared(there, wanted.found, values["organization"]) + lost(there, wanted.found)
-        if lines := lines + credentials.problems(awx, wanted, there):
+        if lines := lines + credentials.problems(wanted, there):
             raise Refused(lines)
         compared = comparison.compare(wanted, there, Forms(awx, there))
         self._tell(compared, values["prune"])

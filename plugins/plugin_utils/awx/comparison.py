@@ -10,6 +10,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx import nodes, r
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms, There, differing, named
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key, word
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import KINDS, mark
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.updates import GOING
 
 # What is removed, and in which order: what refers to something goes before it. AWX removes no label, and a grant with its team; nodes are
 # a part of their workflow. An
@@ -117,7 +118,8 @@ def _add(
         left |= {field for field, value in item.items() if value == "" and field not in fields}
     call = {field: value for field, value in item.items() if field not in left}
     if kind in ("project", "inventory_source"):
-        call["unread"] = _unread(kind, has) or bool(absent)
+        # One that AWX fetches at the moment is only waited for.
+        call["unread"] = _unread(kind, has) or bool(absent and has and has["status"] not in GOING)
     found.calls[kind].append(call)
 
 
