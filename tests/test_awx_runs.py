@@ -233,6 +233,26 @@ def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
 
 
+def test_what_somebody_else_has_a_schedule_or_a_node_say_at_its_launch_is_gone(awx):
+    given = merge(GIVEN, {"awx_job_templates": {"plan": {"ask": ["limit", "verbosity", "credential"]}}})
+    awx_role.run(awx, TWO, given)
+    nodes, theirs = "workflow_job_template_nodes", {"job_type": "check", "verbosity": 0}
+    theirs |= {"inventory": awx.one("inventories", name="clusters")["id"]}
+    awx.one("schedules", name="nightly").update(theirs)
+    awx.one(nodes, identifier="report").update(job_tags="x", limit="")
+    awx.links[nodes, awx.one(nodes, identifier="plan")["id"], "credentials"] = [
+        awx.one("credentials", name="Git")["id"]
+    ]
+    left = "# not said here: inventory, job_type, verbosity of the schedule diff / nightly"
+    assert left in awx_role.exported(awx, TWO, "ml").splitlines()
+    plan, _ = awx_role.run(awx, TWO, given)
+    assert {f"replace {FLOW} plan: credentials", f"replace {FLOW} report: job_tags, limit"} < set(plan.lines)
+    assert "replace schedule diff / nightly: inventory, job_type, verbosity" in plan.lines
+    assert {awx.one("schedules", name="nightly")[field] for field in theirs} == {None}
+    assert {awx.one(nodes, identifier="report")[field] for field in ("job_tags", "limit")} == {None}
+    assert awx_role.run(awx, TWO, given)[0].lines == []
+
+
 def test_what_awx_keeps_in_another_form_than_it_was_sent_is_no_change(awx):
     secret = {"question_name": "Key?", "variable": "key", "type": "password", "required": False}
     given = merge(

@@ -90,10 +90,9 @@ def _add(
     name = key(kind, item)
     fields: list[str] = []
     absent: list[str] = []
-    if kind == "schedule" and has and has["limit"] is not None and not item["limit"]:
-        # The module sends no null, and an empty limit stands for all hosts, over the template's own.
+    if kind == "schedule" and has and (answers := _unwanted(item, has, forms)):
         found.calls[REMADE].append({field: item[field] for field in ("name", "unified_job_template")})
-        line = f"replace schedule {name}: limit"
+        line = f"replace schedule {name}: {', '.join(answers)}"
     elif has is None:
         line = f"create {word(kind)} {name}"
     else:
@@ -132,6 +131,13 @@ def _not_emptied(kind: str, item: Mapping[str, Any], has: Mapping[str, Any], fie
         # An empty limit is one, too: it stands for all hosts, over the limits of the nodes.
         stay.append("limit")
     return stay
+
+
+def _unwanted(item: Mapping[str, Any], has: Mapping[str, Any], forms: Forms) -> list[str]:
+    """Name what a schedule says at its launch, and is not to say: the module sends no null."""
+    # An empty limit stands for all hosts, over the template's own.
+    limit = has["limit"] is not None and not item["limit"]
+    return forms.form("schedule", has)["answers"] + ["limit"] * limit
 
 
 def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:

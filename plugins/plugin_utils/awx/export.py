@@ -108,6 +108,15 @@ class Export:
                 and set(form["credentials"]) <= set(self.forms["credential"])
             ),
         )
+        self.missing += [
+            f"{', '.join(form['answers'])} of the {what} {name}"
+            for what, found in (
+                ("schedule", self.forms["schedule"]),
+                ("workflow node", {name: one[1] for name, one in self.nodes.items()}),
+            )
+            for name, form in found.items()
+            if form["answers"]
+        ]
         known = {None, *self.forms["job_template"], *self.forms["workflow"]}
         self._keep(
             "workflow",
