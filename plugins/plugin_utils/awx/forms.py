@@ -67,7 +67,7 @@ ANSWERS = (
 )
 LISTS = {"credentials": "credential", "labels": "labels", "instance_groups": "instance_groups"}
 # What of our form is no field of the object.
-NOT_FIELDS = ("needs", "update_secrets", "cluster", "url", "token", "defaults")
+NOT_FIELDS = ("needs", "secret", "update_secrets", "cluster", "url", "token", "defaults")
 
 
 class Forms:
