@@ -266,6 +266,7 @@ FRESH = [
     ("instance_groups", {"name": "controlplane"}),
     ("instance_groups", {"name": "default"}),
     ("execution_environments", {"name": "AWX EE (24.6.1)", "image": "awx-ee:24.6.1"}),
+    ("execution_environments", {"name": "Control Plane Execution Environment", "image": "awx-ee:24.6.1"}),
 ]
 # Its credential types: kind, plain fields, secret ones.
 TYPES = {
@@ -276,8 +277,10 @@ TYPES = {
     "Ansible Galaxy/Automation Hub API Token": ("galaxy", "url auth_url", "token"),
     "OpenShift or Kubernetes API Bearer Token": ("kubernetes", "host", "bearer_token ssl_ca_cert"),
     "Amazon Web Services": ("cloud", "username", "password security_token"),
-    "GitHub Personal Access Token": ("github_token", "", "token"),
+    "GitHub Personal Access Token": ("token", "", "token"),
 }
+# Of these, what is true or false.
+BOOLEAN_INPUTS = {"Container Registry": "verify_ssl", "OpenShift or Kubernetes API Bearer Token": "verify_ssl"}
 # Of these, what a credential must have.
 REQUIRED_INPUTS = {
     "Vault": ["vault_password"],

@@ -8,7 +8,7 @@ import yaml
 from ansible._internal._templating._utils import Omit
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, comparison, credentials, state
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, comparison, credentials, state, updates
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import Clusters
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
@@ -35,11 +35,9 @@ def run(
     inputs = Inputs(specs.load(["awx"]), variables, lambda value: value)
     assert inputs.problems("awx") == []
     values = inputs.values("awx")
-    wanted = Wanted(values, clusters)
-    assert wanted.problems.lines == [], wanted.problems.lines
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
-    there = state.read(reader, values["organization"])
-    compared = comparison.compare(wanted, there, Forms(reader, there))
+    wanted, there, lines = _read(awx, clusters, values)
+    assert lines == []
+    compared = comparison.compare(wanted, there, Forms(reader(awx), there))
     removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
     plan = {"organization": values["organization"], "calls": compared.calls, "removed": removed}
     made = [] if check else _tasks(awx, {**variables, "awx_plan": plan}, watch)
@@ -48,21 +46,26 @@ def run(
 
 def refused(awx, clusters: Clusters, variables: dict) -> list[str]:
     """What a run would refuse since AWX has something else, in the words of the run."""
-    values = Inputs(specs.load(["awx"]), variables, lambda value: value).values("awx")
-    wanted, reader = (
-        Wanted(values, clusters),
-        api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True}),
-    )
-    there, name = state.read(reader, values["organization"]), values["organization"]
-    lines = namesakes(reader, wanted.found, name) + shared(there, wanted.found, name) + lost(there, wanted.found)
-    return [*wanted.problems.lines, *lines, *credentials.problems(reader, wanted, there)]
+    return _read(awx, clusters, Inputs(specs.load(["awx"]), variables, lambda value: value).values("awx"))[2]
+
+
+def reader(awx) -> api.Awx:
+    """What a run reads the stand-in with."""
+    return api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+
+
+def _read(awx, clusters: Clusters, values: dict) -> tuple[Wanted, dict, list[str]]:
+    """What is wanted, what is there, and what a run would refuse."""
+    wanted, name = Wanted(values, clusters), values["organization"]
+    there = state.read(reader(awx), name)
+    lines = namesakes(reader(awx), wanted.found, name) + shared(there, wanted.found, name) + lost(there, wanted.found)
+    return wanted, there, [*wanted.problems.lines, *lines, *credentials.problems(wanted, there)]
 
 
 def exported(awx, clusters: Clusters, organization: str) -> str:
     """The text that the role exports."""
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
-    there = state.read(reader, organization)
-    return Export(there, Forms(reader, there), organization, clusters).text()
+    there = state.read(reader(awx), organization)
+    return Export(there, Forms(reader(awx), there), organization, clusters).text()
 
 
 def export(awx, clusters: Clusters, organization: str) -> dict:
@@ -77,7 +80,10 @@ def _tasks(awx, variables: dict, watch: Callable[[], None]) -> list[tuple[str, d
         for task in yaml.safe_load((TASKS / imported["ansible.builtin.import_tasks"]).read_text()):
             module = next(word for word in task if "." in word)
             if not module.startswith("awx.awx."):
-                # It stops a run whose modules failed; here that is an assertion.
+                if module.endswith(".awx_unread") and "timeout" in task[module]:
+                    objects = _templated(task[module]["objects"], variables)
+                    assert updates.unread(reader(awx), objects, variables["awx_organization"], 10) == []
+                # The others stop a run whose modules failed; here that is an assertion.
                 continue
             loop_var, results = task["loop_control"]["loop_var"], []
             for item in _templated(task["loop"], variables | _trusted(task.get("vars", {}))):

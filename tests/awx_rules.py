@@ -253,7 +253,9 @@ def check_kind(api, new, kind):
 
 
 def check_environment(api, new, given, old):
-    """Refuse another organization than at first, and a credential that is of no registry."""
+    """Refuse another organization than at first, a credential that is of no registry, and most of one that is AWX's own."""
+    if old and old["managed"] and any(given[name] != old[name] for name in given if name != "pull"):
+        raise Refused({"detail": "Only the 'pull' field can be edited for managed execution environments."}, 403)
     if old and given.get("organization") and given["organization"] != old["organization"]:
         raise Refused({"organization": ["Cannot change the organization of an execution environment"]})
     check_kind(api, new, "registry")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from urllib.parse import urlencode
 
-from awx_kinds import FRESH, KINDS, REQUIRED_INPUTS, TYPES, UNIFIED
+from awx_kinds import BOOLEAN_INPUTS, FRESH, KINDS, REQUIRED_INPUTS, TYPES, UNIFIED
 from awx_rules import NOTIFICATION_SECRETS, REQUIRED, SECRET, Refused, coerced, secret_fields
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,17 +83,24 @@ class State:
                     {"id": one, "label": one, "secret": one in secret.split()}
                     | ({"format": "ssh_private_key"} if one == "ssh_key_data" else {})
                     for one in f"{plain} {secret}".split()
+                ]
+                + [
+                    {"id": one, "label": one, "type": "boolean", "default": True}
+                    for one in BOOLEAN_INPUTS.get(name, "").split()
                 ],
                 "required": REQUIRED_INPUTS.get(name, []),
             }
             made = self.add("credential_types", name=name, kind="cloud", inputs=inputs)
             made.update(kind=kind, managed=True)
+        self.one("execution_environments", name="Control Plane Execution Environment")["managed"] = True
         default = self.one("organizations", name="Default")["id"]
         kind = self.one("credential_types", kind="galaxy")["id"]
         inputs = {"url": "https://galaxy.example/"}
         galaxy = self.add(
             "credentials", name="Ansible Galaxy", organization=default, credential_type=kind, inputs=inputs
         )
+        # AWX's own, of no organization.
+        galaxy.update(organization=None, managed=True)
         self.links["organizations", default, "galaxy_credentials"] = [galaxy["id"]]
 
     # What tests ask and do.

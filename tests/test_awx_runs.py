@@ -104,8 +104,8 @@ def test_check_mode_in_an_empty_awx_tells_everything_and_writes_nothing():
         before = awx.state()
         plan, made = awx_role.run(awx, TWO, GIVEN, check=True)
         assert (made, awx.writes(), awx.state()) == ([], [], before)
-        # One list for what organizations share, and none below one that is not there.
-        assert len(awx.requests) == 4
+        # One list for what organizations share, one for all names that are looked up alone, and none below one that is not there.
+        assert len(awx.requests) == 7
     assert "create job template deploy" in plan.lines
     assert "create workflow node deploy with approval / approve" in plan.lines
     assert plan.lines[-1] == (
@@ -231,6 +231,26 @@ def test_a_limit_that_a_schedule_has_no_longer_is_gone_in_awx_too(awx):
     # An empty one would stand for all hosts, over the template's own.
     assert awx.one("schedules", name="nightly")["limit"] is None
     assert awx_role.run(awx, TWO, GIVEN)[0].lines == []
+
+
+def test_what_somebody_else_has_a_schedule_or_a_node_say_at_its_launch_is_gone(awx):
+    given = merge(GIVEN, {"awx_job_templates": {"plan": {"ask": ["limit", "verbosity", "credential"]}}})
+    awx_role.run(awx, TWO, given)
+    nodes, theirs = "workflow_job_template_nodes", {"job_type": "check", "verbosity": 0}
+    theirs |= {"inventory": awx.one("inventories", name="clusters")["id"]}
+    awx.one("schedules", name="nightly").update(theirs)
+    awx.one(nodes, identifier="report").update(job_tags="x", limit="")
+    awx.links[nodes, awx.one(nodes, identifier="plan")["id"], "credentials"] = [
+        awx.one("credentials", name="Git")["id"]
+    ]
+    left = "# not said here: inventory, job_type, verbosity of the schedule diff / nightly"
+    assert left in awx_role.exported(awx, TWO, "ml").splitlines()
+    plan, _ = awx_role.run(awx, TWO, given)
+    assert {f"replace {FLOW} plan: credentials", f"replace {FLOW} report: job_tags, limit"} < set(plan.lines)
+    assert "replace schedule diff / nightly: inventory, job_type, verbosity" in plan.lines
+    assert {awx.one("schedules", name="nightly")[field] for field in theirs} == {None}
+    assert {awx.one(nodes, identifier="report")[field] for field in ("job_tags", "limit")} == {None}
+    assert awx_role.run(awx, TWO, given)[0].lines == []
 
 
 def test_what_awx_keeps_in_another_form_than_it_was_sent_is_no_change(awx):
@@ -624,9 +644,10 @@ def test_a_project_whose_branch_has_moved_on_is_read_before_its_templates_are_wr
     given = merge(GIVEN, {"awx_job_templates": {"gate": {"timeout": 77}}})
     plan, made = awx_role.run(awx, TWO, given)
     assert plan.lines == ["update project modelyard: no playbooks/gate.yml yet", "update job template gate: timeout"]
-    assert [name for name, _ in made] == ["project modelyard", "job_template gate"]
+    assert [name for name, _ in made] == ["project modelyard", "project_update modelyard", "job_template gate"]
     # One that is fetched for the first time is waited for.
-    project.update(status="pending", playbook_files=[])
+    project["playbook_files"] = []
+    awx.update("projects", project)
     assert awx_role.run(awx, TWO, given)[0].lines == ["update project modelyard: no playbooks/diff.yml yet"]
     assert awx_role.run(awx, TWO, given)[0].lines == []
 
@@ -656,7 +677,7 @@ def test_a_survey_in_lines_is_the_same_in_awx(awx):
 
 
 def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure(awx):
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader = awx_role.reader(awx)
     source = awx.one("inventory_sources", name="from Git")
     update = next(one for one in awx.updates.values() if one["of"] == ("inventory_sources", source["id"]))
     # An import has no tasks, and so no events of any that failed.
@@ -668,7 +689,7 @@ def test_why_an_update_failed_is_told_as_text_and_one_that_goes_on_is_no_failure
 
 
 def test_why_a_project_failed_is_told_once_awx_has_its_output(awx):
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader = awx_role.reader(awx)
     project = awx.one("projects", name="ours")
     update = max(
         (one for one in awx.updates.values() if one["of"] == ("projects", project["id"])), key=lambda one: one["id"]
@@ -679,7 +700,7 @@ def test_why_a_project_failed_is_told_once_awx_has_its_output(awx):
 
 
 def test_of_a_source_it_is_told_why_its_project_failed_or_why_it_did_not_run(awx):
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader = awx_role.reader(awx)
     source = awx.one("inventory_sources", name="from Git")
     project, update = (
         next(one for one in awx.updates.values() if one["of"] == of)
@@ -696,7 +717,7 @@ def test_of_a_source_it_is_told_why_its_project_failed_or_why_it_did_not_run(awx
 
 
 def test_who_is_no_administrator_is_refused(awx):
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader = awx_role.reader(awx)
     reader.check_administrator()
     awx.one("users", username="admin")["is_superuser"] = False
     with pytest.raises(Failure, match=r"the user of awx_connection, admin, is no system administrator"):
@@ -726,7 +747,7 @@ def test_lists_of_more_than_a_page_are_read_whole(awx):
         awx.add("schedules", name="nightly", unified_job_template=project, rrule=rule)
     for role in awx.roles.values():
         role["teams"] = [*role["teams"], ops] if ops not in role["teams"] else role["teams"]
-    reader = api.Awx({"host": awx.url, "oauth_token": awx.token, "validate_certs": True})
+    reader = awx_role.reader(awx)
     there = state.read(reader, "ml")
     assert len(there["label"]) == len(awx.all("labels", organization=organization)) > 450
     # Of one name, so that AWX's own order does not tell them apart.
@@ -883,6 +904,33 @@ def test_both_credentials_of_a_cluster_for_one_job_are_refused(awx):
     assert awx_role.refused(awx, TWO, given) == [
         "job template diff: AWX gives a job one credential of the type modelyard cluster a, not a reader and a deployer"
     ]
+
+
+def test_the_name_of_what_is_awxs_own_is_refused(awx):
+    ours = {
+        "awx_credential_types": {"Machine": {"inputs": {"fields": [{"id": "key", "label": "Key"}]}}},
+        "awx_execution_environment": {"name": "Control Plane Execution Environment", "image": "r/ee:1"},
+        "awx_credentials": {"Ansible Galaxy": {"type": "Source Control", "inputs": {"username": "git"}}},
+    }
+    own = "AWX has one of that name of its own, which it lets nobody change: give yours another one"
+    assert awx_role.refused(awx, TWO, {**GIVEN, **ours}) == [
+        "credential Ansible Galaxy: AWX itself has one of that name, and the modules of awx.awx look it up by its name alone: "
+        "rename one of the two",
+        f"execution environment Control Plane Execution Environment: {own} in awx_execution_environment.name",
+        f"credential type Machine: {own} (in awx_clusters it is the name of the host)",
+    ]
+
+
+def test_a_project_that_awx_does_not_begin_to_fetch_is_waited_for_some_time_only(awx):
+    project = awx.one("projects", name="ours")
+    awx.polls = 1000
+    awx.update("projects", project)["job_explanation"] = "there is not enough available capacity"
+    awx.polls = 1
+    (line,) = updates.unread(awx_role.reader(awx), [{"name": "ours"}], "ml", 0.1)
+    assert line == (
+        "AWX has not fetched the project ours (awx_projects): its update has not ended (status pending: there is not enough available "
+        "capacity). Look in AWX what it waits for; when it has ended, run this again"
+    )
 
 
 def test_an_organization_gets_a_galaxy_credential_of_its_own():

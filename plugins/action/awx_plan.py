@@ -14,7 +14,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx import api, clu
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.export import Export
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import lost, namesakes, shared
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key, word
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, elsewhere, key, word
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems import Failure, Refused
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables import Inputs, written
@@ -57,7 +57,11 @@ class ActionModule(Action):
         wanted = Wanted(values, found)
         if wanted.problems.lines:
             raise Refused(wanted.problems.lines)
-        for line in self._doubts(values["clusters"], task_vars):
+        known = {*task_vars["groups"], *(host for hosts in task_vars["groups"].values() for host in hosts)}
+        for line in [
+            *self._doubts(values["clusters"], task_vars),
+            *elsewhere(wanted.found, values["inventory"], known),
+        ]:
             self._display.warning(line)
         awx = api.Awx(given)
         awx.check_administrator()
@@ -65,12 +69,15 @@ class ActionModule(Action):
             raise Refused(lines)
         there = state.read(awx, values["organization"])
         lines = shared(there, wanted.found, values["organization"]) + lost(there, wanted.found)
-        if lines := lines + credentials.problems(awx, wanted, there):
+        if lines := lines + credentials.problems(wanted, there):
             raise Refused(lines)
         compared = comparison.compare(wanted, there, Forms(awx, there))
         self._tell(compared, values["prune"])
         removed = {kind: items if values["prune"] else [] for kind, items in compared.dropped.items()}
+        secret = any(item.get("secret") for kind in ("node", "schedule") for item in compared.calls[kind])
         return {
+            # Else -v shows the answers to questions for a password. What there is to do has been told.
+            **({"_ansible_no_log": True} if secret else {}),
             # A run's changes are those of the modules.
             "changed": self._task.check_mode and bool(compared.lines or any(removed.values())),
             "organization": values["organization"],

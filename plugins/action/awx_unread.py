@@ -8,20 +8,11 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.problems imp
 
 
 class ActionModule(Action):
-    """Fail, with why AWX could not read projects or sources."""
+    """Fail if AWX has not read projects or sources, with why."""
 
     def perform(self, options: dict, task_vars: dict) -> dict:
         """See Action."""
         awx = api.Awx(api.connection(options["awx"]))
-        raise Failure("\n".join(self._told(awx, one, options["organization"]) for one in options["objects"]))
-
-    def _told(self, awx: api.Awx, one: dict, organization: str) -> str:
-        name = one["name"]
-        if one.get("inventory"):
-            of = {"inventory__name": one["inventory"], "inventory__organization__name": organization}
-            reason = updates.why(awx, "inventory_sources/", name=name, **of)
-            what = f"has not read the source {name} of the inventory {one['inventory']} (awx_inventories)"
-        else:
-            reason = updates.why(awx, "projects/", name=name, organization__name=organization)
-            what = f"has not fetched the project {name} (awx_projects)"
-        return f"AWX {what}: {reason}"
+        if lines := updates.unread(awx, options["objects"], options["organization"], options["timeout"]):
+            raise Failure("\n".join(lines))
+        return {"changed": False}

@@ -373,6 +373,7 @@ def test_what_is_guarded_is_launched_only_by_a_team_that_names_it():
         ({"awx_schedules": {"s": {"template": "facts", "at": "02:00", "extra_vars": {"x": 1}}}}, "has x, which its template does not take: the survey of awx_job_templates.facts has no variable"),
         ({"awx_schedules": {"s": {"template": "fleet", "at": "02:00", "limit": "a"}}}, "has a limit, which its template does not ask for (ask of awx_workflows.fleet)"),
         ({"awx_schedules": {"s": {"template": "switch", "at": "02:00"}}}, "needs switch_variant in extra_vars, which the survey of awx_job_templates.switch requires"),
+        ({"awx_workflows": {"w": {"nodes": {"switch": {"template": "switch"}}}}}, "needs switch_variant in extra_vars, which the survey of awx_job_templates.switch requires"),
         *[
             ({"awx_schedules": {"s": {"template": template, "at": "02:00", "extra_vars": answer}}}, f"must have {message}, as the survey of awx_job_templates.{template} asks")
             for template, answer, message in (
@@ -443,6 +444,14 @@ def test_what_is_wrong_is_told_by_the_name_of_its_variable(given, message):
     assert any(message in line for line in wanted(**given).problems.lines), wanted(**given).problems.lines
 
 
+def test_what_a_survey_requires_may_come_from_the_workflow_or_the_nodes_before():
+    question = {"question_name": "Which?", "variable": "switch_variant", "type": "text", "required": False}
+    first = {"switch": {"template": "switch"}}
+    later = {"plan": {"template": "plan", "success": ["switch"]}, **first}
+    for flow in ({"nodes": first, "survey": [question]}, {"nodes": first, "ask": ["variables"]}, {"nodes": later}):
+        assert wanted(awx_workflows={"w": flow}).problems.lines == []
+
+
 def test_what_is_wrong_with_a_schedule_is_told_without_its_variables():
     question = {"question_name": "Key?", "variable": "key", "type": "password", "required": True, "min": 9}
     template = {"diff": {"ask": [], "survey": [question]}}
@@ -451,6 +460,20 @@ def test_what_is_wrong_with_a_schedule_is_told_without_its_variables():
         lines = wanted(awx_job_templates=template, awx_schedules={"s": entry}).problems.lines
         assert any("awx_schedules.s" in line for line in lines)
         assert "hush" not in str(lines)
+
+
+def test_a_limit_that_names_no_host_is_doubted():
+    found = wanted(
+        awx_job_templates={"diff": {"limit": "a,b*,~x.*"}, "plan": {"limit": "clusters:!gone"}},
+        awx_schedules={"s": {"template": "smoke", "at": "02:00", "limit": "b-1, old:a"}},
+        awx_workflows={"w": {"nodes": {"n": {"template": "smoke", "limit": "old"}}}},
+    ).found
+    assert objects.elsewhere(found, "clusters", {"clusters", "all", "a", "b-1"}) == [
+        "job template plan has the limit clusters:!gone: the inventory has no host or group gone",
+        "workflow node w / n has the limit old: the inventory has no host or group old",
+        "schedule smoke / s has the limit b-1, old:a: the inventory has no host or group old",
+    ]
+    assert objects.elsewhere(found, "another", {"all"}) == []
 
 
 def test_the_example_is_one_that_the_role_takes():

@@ -10,6 +10,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx import nodes, r
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import Forms, There, differing, named
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, key, word
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import KINDS, mark
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.updates import GOING
 
 # What is removed, and in which order: what refers to something goes before it. AWX removes no label, and a grant with its team; nodes are
 # a part of their workflow. An
@@ -89,10 +90,9 @@ def _add(
     name = key(kind, item)
     fields: list[str] = []
     absent: list[str] = []
-    if kind == "schedule" and has and has["limit"] is not None and not item["limit"]:
-        # The module sends no null, and an empty limit stands for all hosts, over the template's own.
+    if kind == "schedule" and has and (answers := _unwanted(item, has, forms)):
         found.calls[REMADE].append({field: item[field] for field in ("name", "unified_job_template")})
-        line = f"replace schedule {name}: limit"
+        line = f"replace schedule {name}: {', '.join(answers)}"
     elif has is None:
         line = f"create {word(kind)} {name}"
     else:
@@ -117,7 +117,8 @@ def _add(
         left |= {field for field, value in item.items() if value == "" and field not in fields}
     call = {field: value for field, value in item.items() if field not in left}
     if kind in ("project", "inventory_source"):
-        call["unread"] = _unread(kind, has) or bool(absent)
+        # One that AWX fetches at the moment is only waited for.
+        call["unread"] = _unread(kind, has) or bool(absent and has and has["status"] not in GOING)
     found.calls[kind].append(call)
 
 
@@ -130,6 +131,13 @@ def _not_emptied(kind: str, item: Mapping[str, Any], has: Mapping[str, Any], fie
         # An empty limit is one, too: it stands for all hosts, over the limits of the nodes.
         stay.append("limit")
     return stay
+
+
+def _unwanted(item: Mapping[str, Any], has: Mapping[str, Any], forms: Forms) -> list[str]:
+    """Name what a schedule says at its launch, and is not to say: the module sends no null."""
+    # An empty limit stands for all hosts, over the template's own.
+    limit = has["limit"] is not None and not item["limit"]
+    return forms.form("schedule", has)["answers"] + ["limit"] * limit
 
 
 def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:

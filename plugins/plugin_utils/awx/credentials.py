@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import There, named
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import Wanted, word
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.state import MANAGED
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import nearest
 
 # As AWX wants a private key. Of another text it quotes the beginning, which no module masks.
@@ -23,23 +23,19 @@ TAKEN = {
 OF_JOBS = ("ssh", "vault", "cloud", "net", "kubernetes")
 
 
-def problems(awx: Awx, wanted: Wanted, there: There) -> list[str]:
+def problems(wanted: Wanted, there: There) -> list[str]:
     """Hold credentials against the types that AWX has, and types against the credentials that use them.
 
     Args:
-        awx: where AWX's own types are read.
         wanted: what AWX is to have.
         there: from ``state.read``.
 
     Returns:
         a line for each problem, without a secret.
-
-    Raises:
-        Failure: AWX does not answer, or refuses.
     """
     found = _types_in_use(wanted, there)
     own = [item for item in wanted.found["credential"] if "cluster" not in item]
-    known = {item["name"]: item for item in awx.list("credential_types/", managed="true")} if own else {}
+    known = {item["name"]: item for item in there[MANAGED].values() if item["type"] == "credential_type"}
     known |= there["credential_type"]
     known |= {item["name"]: item for item in wanted.found["credential_type"]}
     types = {name: item["inputs"] for name, item in known.items()}

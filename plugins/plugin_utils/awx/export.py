@@ -13,6 +13,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx.clusters import
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import ENCRYPTED, Forms, There
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.namesakes import MARK
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import word
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.state import MANAGED
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.surroundings import CLUSTER_TYPE, ITS_GROUPS, mark
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.workflows import LINKS
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -41,7 +42,7 @@ class Export:
         self.forms = {
             kind: {name: forms.form(kind, item) for name, item in items.items()}
             for kind, items in there.items()
-            if kind not in ("node", "grant")
+            if kind not in ("node", "grant", MANAGED)
         }
         self.nodes = {name: forms.nodes(item) for name, item in there["node"].items()}
         self.roles = {name: forms.grants(team) for name, team in there["team"].items()}
@@ -108,6 +109,15 @@ class Export:
                 and set(form["credentials"]) <= set(self.forms["credential"])
             ),
         )
+        self.missing += [
+            f"{', '.join(form['answers'])} of the {what} {name}"
+            for what, found in (
+                ("schedule", self.forms["schedule"]),
+                ("workflow node", {name: one[1] for name, one in self.nodes.items()}),
+            )
+            for name, form in found.items()
+            if form["answers"]
+        ]
         known = {None, *self.forms["job_template"], *self.forms["workflow"]}
         self._keep(
             "workflow",

@@ -50,10 +50,24 @@ SAME: dict[str, tuple[str, ...]] = {
     "team": ("name", "description"),
     "credential": ("name", "description", "inputs"),
 }
-
-
+# What a node or a schedule can answer of its template's prompts, and no variable says: it would run elsewhere or otherwise. Of lists, the
+# word of the prompt.
+ANSWERS = (
+    *(
+        "inventory",
+        "scm_branch",
+        "job_type",
+        "job_tags",
+        "skip_tags",
+        "diff_mode",
+        "verbosity",
+        "execution_environment",
+    ),
+    *("forks", "job_slice_count", "timeout"),
+)
+LISTS = {"credentials": "credential", "labels": "labels", "instance_groups": "instance_groups"}
 # What of our form is no field of the object.
-NOT_FIELDS = ("needs", "update_secrets", "cluster", "url", "token", "defaults")
+NOT_FIELDS = ("needs", "secret", "update_secrets", "cluster", "url", "token", "defaults")
 
 
 class Forms:
@@ -100,6 +114,8 @@ class Forms:
             approval = self.awx.get(f"workflow_approval_templates/{about['id']}/")
             runs = {"approval": {"name": approval["name"], "timeout": approval["timeout"]}}
         runs |= {"limit": item.get("limit") or "", "extra_data": item.get("extra_data") or {}}
+        # An empty limit is an answer, too: all hosts.
+        runs["answers"] = self._answers(item, "workflow_job_template_nodes") + ["limit"] * (item.get("limit") == "")
         return [form | links, form | runs]
 
     def grants(self, team: Mapping[str, Any]) -> set[int]:
@@ -164,7 +180,16 @@ class Forms:
         }
 
     def _schedule(self, item: Mapping[str, Any]) -> dict:
-        return {"limit": item["limit"] or "", "extra_data": item["extra_data"]}
+        form = {"limit": item["limit"] or "", "extra_data": item["extra_data"]}
+        return form | {"answers": self._answers(item, "schedules")}
+
+    def _answers(self, item: Mapping[str, Any], path: str) -> list[str]:
+        """Name the prompts that a node or a schedule answers beside its limit and variables. Where none is asked for, AWX takes no list."""
+        template = item.get("summary_fields", {}).get("unified_job_template") or {}
+        asks = self.there["job_template"].get(template.get("name"), {})
+        found = [field for field in ANSWERS if item.get(field) is not None]
+        asked = [field for field, ask in LISTS.items() if asks.get(f"ask_{ask}_on_launch")]
+        return found + [field for field in asked if self._names(item, path, field)]
 
 
 def _variables(text: str) -> dict:

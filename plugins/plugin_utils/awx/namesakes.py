@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.forms import There, named
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.objects import UNIFIED, key, word
+from ansible_collections.modelyard.core.plugins.plugin_utils.awx.state import MANAGED
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.check import nearest
 
 MARK = re.compile(r"\(managed by modelyard for (.+?)\)")
@@ -46,7 +47,7 @@ def namesakes(awx: Awx, wanted: Mapping[str, list[dict]], organization: str) -> 
                     f"inventory {item['name']}: AWX is still removing the one of that name: run this again when it has"
                 )
             elif item["name"] in names and owner != organization:
-                whose = f"the organization {owner}" if owner else "a user"
+                whose = f"the organization {owner}" if owner else "AWX itself" if item.get("managed") else "a user"
                 found.append(
                     f"{kind.replace('_', ' ')} {item['name']}: {whose} has one of that name, and the modules of awx.awx look it up "
                     "by its name alone: rename one of the two"
@@ -92,10 +93,12 @@ def shared(there: There, wanted: Mapping[str, list[dict]], organization: str) ->
     found = []
     for kind, hint in hints.items():
         for item in wanted[kind]:
+            what = f"{kind.replace('_', ' ')} {item['name']}"
+            if f"{kind} {item['name']}" in there[MANAGED]:
+                found.append(f"{what}: AWX has one of that name of its own, which it lets nobody change: {hint}")
             has = there[kind].get(item["name"])
             if has is None:
                 continue
-            what = f"{kind.replace('_', ' ')} {item['name']}"
             if kind == "execution_environment" and not has.get("organization"):
                 found.append(f"{what}: it is of no organization, and AWX gives it none later: {hint}")
                 continue

@@ -98,6 +98,7 @@ def _unchangeable(wanted: list[dict], has: list[dict]) -> list[str]:
     to, form = wanted[0] | wanted[1], has[0] | has[1]
     found = ["template"] if "approval" in to and form.get("template") else []
     found += ["approval"] if "template" in to and "approval" in form else []
+    found += form["answers"]
     return found + [
         field for field in ("limit", "extra_data", "all_parents_must_converge") if form[field] and not to[field]
     ]

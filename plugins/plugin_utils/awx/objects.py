@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.inputs.variables im
 UNIFIED = ("project", "inventory_source", "job_template", "workflow")
 NOTIFY = ("started", "success", "error")
 
+
+# Of a limit, names that are no patterns and no addresses; with a colon there are ports and IPv6, too.
+SEPARATOR, PLAIN = re.compile("[,:]"), re.compile("[A-Za-z_][A-Za-z0-9_.-]*")
 
 WORDS = {"workflow": "workflow job template", "node": "workflow node"}
 
@@ -41,6 +45,27 @@ def key(kind: str, item: Mapping[str, Any]) -> str:
 def _shown(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Give of a schedule or a node what may be told: among its variables may be an answer to a question for a password."""
     return {name: value for name, value in entry.items() if name != "extra_vars"}
+
+
+def elsewhere(wanted: Mapping[str, list[dict]], inventory: str, known: set[str]) -> list[str]:
+    """Say which limits name no host or group: AWX takes them, and the job finds no host.
+
+    Args:
+        wanted: ``Wanted.found``.
+        inventory: name of AWX's inventory that has the same hosts and groups.
+        known: these.
+    """
+    others = {item["name"] for item in wanted["job_template"] if item["inventory"] != inventory}
+    found = []
+    for kind in ("job_template", "workflow", "node", "schedule"):
+        for item in wanted[kind]:
+            limit = item.get("limit") or ""
+            names = [name.strip().lstrip("!&") for name in SEPARATOR.split(limit)]
+            lost = [name for name in names if PLAIN.fullmatch(name) and name not in known]
+            if lost and not others & {item.get("name"), item.get("template"), item.get("unified_job_template")}:
+                about = f"{word(kind)} {key(kind, item)} has the limit {limit}"
+                found.append(f"{about}: the inventory has no host or group {', '.join(lost)}")
+    return found
 
 
 class Wanted(Surroundings):
@@ -152,11 +177,33 @@ class Wanted(Surroundings):
                 self.problems.add(f"awx_workflows.{path}", value, allowed)
             if not wrong:
                 self._workflow(name, entry, canary)
-        for name, entry in self.workflows.items():
-            for identifier, node in entry["nodes"].items():
-                if node.get("template"):
-                    # What a survey requires, the workflow may be told when it is launched.
-                    self._prompts(f"awx_workflows.{name}.nodes.{identifier}", node, required=False)
+        for node in self.found["node"]:
+            name, identifier = node["workflow"], node["identifier"]
+            # Not of a name with space around it, which AWX removes: that is a problem of its own.
+            entry = self.workflows.get(name, {}).get("nodes", {}).get(identifier)
+            if entry and "template" in node:
+                # What a survey requires, the workflow may be told when it is launched, or the nodes before may hand on.
+                self._prompts(f"awx_workflows.{name}.nodes.{identifier}", entry, node, required=False)
+        for flow in self.found["workflow"]:
+            self._first_nodes(flow)
+
+    def _first_nodes(self, flow: Mapping[str, Any]) -> None:
+        """Look whether the nodes that nothing comes before have what their templates require: only the workflow's survey could give it."""
+        name = flow["name"]
+        nodes = self.workflows[name]["nodes"]
+        after = {to for node in nodes.values() for link in workflows.LINKS for to in node.get(link) or []}
+        asked = {one["variable"] for one in flow.get("survey_spec", {}).get("spec", [])}
+        for identifier, node in nodes.items():
+            if identifier in after or not node.get("template") or flow["ask"]["variables"]:
+                continue
+            for template in self._template(node["template"]):
+                missing = [
+                    one for one in prompts.unanswered(template, node.get("extra_vars") or {}) if one not in asked
+                ]
+                if missing:
+                    kind = self._kind_of(node["template"])
+                    allowed = f"needs {', '.join(missing)} in extra_vars, which the survey of awx_{kind}s.{node['template']} requires"
+                    self.problems.add(f"awx_workflows.{name}.nodes.{identifier}", _shown(node), allowed)
 
     def _evaluation(self) -> None:
         """Let a job template of the inventory's take the place of the person who says that an evaluation is done."""
@@ -192,15 +239,17 @@ class Wanted(Surroundings):
     def _kind_of(self, template: str) -> str:
         return "job_template" if template in self.templates else "workflow"
 
-    def _prompts(self, path: str, entry: Mapping[str, Any], *, required: bool) -> None:
-        """Look whether a template takes what a node or a schedule says at its launch."""
-        kind, extra_vars = self._kind_of(entry["template"]), entry.get("extra_vars") or {}
-        for template in self.found[kind]:
-            if template["name"] == entry["template"]:
-                for wrong in prompts.problems(
-                    template, f"awx_{kind}s", entry.get("limit"), extra_vars, required=required
-                ):
-                    self.problems.add(path, _shown(entry), wrong)
+    def _prompts(self, path: str, entry: Mapping[str, Any], item: dict[str, Any], *, required: bool) -> None:
+        """Look whether a template takes what a node or a schedule (``entry``; computed ``item``) says at its launch, and if that is secret."""
+        variable = f"awx_{self._kind_of(entry['template'])}s"
+        for template in self._template(entry["template"]):
+            item["secret"] = prompts.secret(template, item["extra_data"])
+            for wrong in prompts.problems(template, variable, item["limit"], item["extra_data"], required=required):
+                self.problems.add(path, _shown(entry), wrong)
+
+    def _template(self, name: str) -> list[dict]:
+        """Find a job template or workflow; one that is wrong is not there."""
+        return [item for item in self.found[self._kind_of(name)] if item["name"] == name]
 
     # --- When, and who ---
 
@@ -224,7 +273,7 @@ class Wanted(Surroundings):
             item = {"name": name, "unified_job_template": entry["template"], "rrule": rule}
             item |= {"enabled": bool(entry.get("enabled", True)), "extra_data": entry.get("extra_vars") or {}}
             item |= {"limit": entry.get("limit") or "", "description": self._described()}
-            self._prompts(path, entry, required=True)
+            self._prompts(path, entry, item, required=True)
             self._add("schedule", item, (self._kind_of(entry["template"]), entry["template"]))
 
     def _teams(self) -> None:

@@ -42,6 +42,22 @@ def problems(
     return found
 
 
+def unanswered(template: Mapping[str, Any], extra_vars: Mapping[str, Any]) -> list[str]:
+    """Name the variables that a survey requires, and that have neither an answer nor a default: AWX starts a node's job without them."""
+    questions = template.get("survey_spec", {}).get("spec", [])
+    return [
+        one["variable"]
+        for one in questions
+        if one["required"] and one.get("default", "") == "" and one["variable"] not in extra_vars
+    ]
+
+
+def secret(template: Mapping[str, Any], extra_vars: Mapping[str, Any]) -> bool:
+    """Tell whether a question for a password is answered; arguments as for :func:`problems`."""
+    questions = template.get("survey_spec", {}).get("spec", [])
+    return any(one["type"] == "password" and one["variable"] in extra_vars for one in questions)
+
+
 def _wrong(question: Mapping[str, Any], value: Any) -> str:
     """Say what the answer to a question must be, or nothing."""
     if question["type"] in OF_CHOICES:

@@ -23,6 +23,7 @@ SHARED = {
     "execution_environment": "execution_environments",
     "instance_group": "instance_groups",
 }
+MANAGED = "managed"
 
 
 def read(awx: Awx, organization: str) -> dict[str, dict[str, dict]]:
@@ -34,14 +35,19 @@ def read(awx: Awx, organization: str) -> dict[str, dict[str, dict]]:
 
     Returns:
         kind to the key of each object to what AWX says of it, with what names it among those of its kind: ``workflow`` of a node,
-        ``inventory`` of a source and ``unified_job_template`` of a schedule are names. Grants are not read.
+        ``inventory`` of a source and ``unified_job_template`` of a schedule are names. Grants are not read. Under ``MANAGED`` is what
+        all organizations share and AWX keeps itself, by its kind and name.
 
     Raises:
         Failure: AWX does not answer, or refuses.
     """
-    found: dict[str, dict[str, dict]] = {kind: {} for kind in KINDS}
+    found: dict[str, dict[str, dict]] = {kind: {} for kind in (*KINDS, MANAGED)}
     for kind, path in SHARED.items():
-        found[kind] = {item["name"]: item for item in awx.list(f"{path}/") if not item.get("managed")}
+        for item in awx.list(f"{path}/"):
+            if item.get("managed"):
+                found[MANAGED][f"{kind} {item['name']}"] = item
+            else:
+                found[kind][item["name"]] = item
     for item in awx.list("organizations/", name=organization):
         found["organization"][item["name"]] = item
         for kind, path in OWNED.items():

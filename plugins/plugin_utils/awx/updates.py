@@ -1,11 +1,11 @@
-"""Why AWX could not read a project or the source of an inventory, from what it keeps of the attempt; never starts one."""
+"""What AWX has not read of projects and sources of inventories, and why, from what it keeps of the attempt; never starts one."""
 
 from __future__ import annotations
 
 import base64
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
@@ -15,11 +15,48 @@ SHOWN_CHARACTERS = 1000
 # An update that has not ended.
 FAILED = "it failed, and no job that needs it can start."
 GOING = ("new", "pending", "waiting", "running")
+LOOK_SECONDS = 1
 # AWX has all that an update said only some time after its end.
 OUTPUT_SECONDS = 30
 # What AWX says of an update for which it could not fetch the project.
 PREVIOUS = re.compile(r'^Previous Task Failed: .*"job_type": "project_update".*"job_id": "(\d+)"')
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def unread(awx: Awx, objects: Iterable[Mapping[str, Any]], organization: str, seconds: float = 0) -> list[str]:
+    """Tell which projects or sources AWX has not read.
+
+    Args:
+        awx: where they are.
+        objects: the projects by ``name``, or the sources by ``name`` and ``inventory``.
+        organization: its name.
+        seconds: how long to wait for updates that go on.
+
+    Returns:
+        a line for each, with the reason.
+
+    Raises:
+        Failure: AWX does not answer, or refuses.
+    """
+    until, found = time.monotonic() + seconds, []
+    for one in objects:
+        path, query, about = _place(one, organization)
+        while (has := awx.list(path, **query)) and has[0]["status"] in GOING and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+        if not has or has[0]["status"] != "successful":
+            found.append(f"AWX has not {about}: {why(awx, path, **query)}")
+    return found
+
+
+def _place(one: Mapping[str, Any], organization: str) -> tuple[str, dict[str, str], str]:
+    """Say in which list an object is, what finds it there, and in words what was to be done with it."""
+    name = one["name"]
+    if one.get("inventory"):
+        query = {"inventory__name": one["inventory"], "inventory__organization__name": organization}
+        about = f"read the source {name} of the inventory {one['inventory']} (awx_inventories)"
+        return "inventory_sources/", {"name": name, **query}, about
+    about = f"fetched the project {name} (awx_projects)"
+    return "projects/", {"name": name, "organization__name": organization}, about
 
 
 def why(awx: Awx, path: str, **query: Any) -> str:
@@ -37,7 +74,10 @@ def why(awx: Awx, path: str, **query: Any) -> str:
     """
     found = awx.list(path, **query)
     if found and found[0]["status"] in GOING:
-        return f"its update has not ended (status {found[0]['status']}). Look in AWX what it waits for; when it has ended, run this again"
+        current = found[0]["related"].get("current_update")
+        explanation = awx.get(current).get("job_explanation") if current else ""
+        status = f"{found[0]['status']}: {explanation}" if explanation else found[0]["status"]
+        return f"its update has not ended (status {status}). Look in AWX what it waits for; when it has ended, run this again"
     update = found[0]["related"].get("last_update") if found else None
     if not update:
         return f"{FAILED} AWX keeps nothing of it"
