@@ -219,10 +219,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
             fields = {name: {"required": value is REQUIRED} for name, value in KINDS[kind].fields.items()}
             return 200, {"name": kind, "actions": {"GET": fields, "POST": fields}}
         self.refuse_other_than("GET", "HEAD")
+        page = awx.page(kind, list(awx.every(kind).values()), path, query)
         for number in awx.every(kind):
             for update in awx.running(kind, number):
                 awx.poll(update)
-        return 200, awx.page(kind, list(awx.every(kind).values()), path, query)
+        return 200, page
 
     def detail(self, kind, one, body):
         awx = self.server

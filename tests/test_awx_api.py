@@ -485,6 +485,9 @@ def test_a_project_whose_sync_fails_says_why_only_in_its_output():
         ("POST", "workflow_job_templates/FLOW/survey_spec/", {"name": "", "description": "", "spec": []}, 400, "any items"),
         ("POST", "workflow_job_template_nodes/", {"identifier": "x", "workflow_job_template": "FLOW", "unified_job_template": "PROJECT", "limit": "a"}, 400, "not configured to prompt"),
         ("DELETE", "credential_types/TYPE/", {}, 403, "managed"),
+        ("PATCH", "execution_environments/OWN/", {"image": "x"}, 403, "Only the 'pull' field"),
+        ("DELETE", "credentials/GALAXY/", {}, 403, "managed"),
+        ("POST", "credentials/", {"name": "x", "organization": "ORG", "credential_type": "REGISTRY", "inputs": {"host": "x", "verify_ssl": "yes"}}, 400, "boolean"),
         ("POST", "instance_groups/", {"name": "pods", "credential": "GALAXY"}, 400, "is_container_group"),
         ("POST", "instance_groups/", {"name": "pods", "credential": "GALAXY", "is_container_group": True}, 400, "Only Kubernetes"),
         ("PATCH", "instance_groups/GROUP/", {"is_container_group": True}, 400, "may not be changed"),
@@ -500,6 +503,8 @@ def test_what_awx_refuses_is_refused(awx, method, path, body, status, words):
         "FLOW": awx.one("workflow_job_templates", name="roll out")["id"],
         "TYPE": awx.one("credential_types", name="Machine")["id"],
         "EE": awx.one("execution_environments", name="AWX EE (24.6.1)")["id"],
+        "OWN": awx.one("execution_environments", name="Control Plane Execution Environment")["id"],
+        "REGISTRY": awx.one("credential_types", name="Container Registry")["id"],
         "GALAXY": awx.one("credentials", name="Ansible Galaxy")["id"],
         "GROUP": awx.one("instance_groups", name="default")["id"],
     }
