@@ -1,4 +1,4 @@
-"""What a run would do to objects, in words: one change, and the plan of all."""
+"""What a run would do to objects, in words: one change, and the plan of all. It knows no cluster."""
 
 from __future__ import annotations
 

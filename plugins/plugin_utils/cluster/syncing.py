@@ -1,4 +1,4 @@
-"""Who delivers this cluster's objects beside a run: Argo CD's Applications, of which some sync by themselves."""
+"""Who delivers this cluster's objects beside a run: Argo CD's Applications, of which some sync by themselves. It never writes."""
 
 from __future__ import annotations
 
