@@ -205,6 +205,7 @@ def test_a_deploy_after_an_approval_needs_one_for_its_cluster():
         assert runs(found, name)["extra_data"] == {"apply_approval_required": True}
     # So a cluster that does not answer holds up no other one.
     assert one(found, "node", "fleet / plan")["always"] == ["approve"]
+    assert one(found, "node", "fleet / rest")["always"] == ["smoke rest"]
 
 
 def failed(nodes: dict, failing: set[str]) -> bool:
