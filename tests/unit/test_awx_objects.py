@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx import (
     schedules,
     surroundings,
     templates,
+    updates,
     workflows,
 )
 from ansible_collections.modelyard.core.plugins.plugin_utils.inputs import specs
@@ -579,3 +581,10 @@ def test_the_example_of_clusters_reads_what_a_credential_gives_to_a_job(host):
 )  # fmt: skip
 def test_what_awx_itself_sets_in_a_job_is_no_misspelt_variable(name, checked):
     assert (name in ROLE["awx"].variables or not awx_plan.AWX_OWN.fullmatch(name)) == checked
+
+
+def test_a_project_whose_first_update_is_about_to_begin_is_waited_for(monkeypatch):
+    statuses = iter(["never updated", "pending", "successful"])
+    awx = SimpleNamespace(list=lambda path, **query: [{"status": next(statuses)}])
+    monkeypatch.setattr(updates, "LOOK_SECONDS", 0)
+    assert updates.unread(awx, [{"name": "modelyard"}], "ml", 9) == []

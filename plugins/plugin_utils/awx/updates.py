@@ -41,7 +41,9 @@ def unread(awx: Awx, objects: Iterable[Mapping[str, Any]], organization: str, se
     until, found = time.monotonic() + seconds, []
     for one in objects:
         path, query, about = _place(one, organization)
-        while (has := awx.list(path, **query)) and has[0]["status"] in GOING and time.monotonic() < until:
+        # Of one that was made a moment ago, the first update may be about to begin.
+        begins = (*GOING, "never updated")
+        while (has := awx.list(path, **query)) and has[0]["status"] in begins and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
         if not has or has[0]["status"] != "successful":
             found.append(f"AWX has not {about}: {why(awx, path, **query)}")
