@@ -187,7 +187,8 @@ class Forms:
         """Name the prompts that a node or a schedule answers beside its limit and variables. Where none is asked for, AWX takes no list."""
         template = item.get("summary_fields", {}).get("unified_job_template") or {}
         asks = self.there["job_template"].get(template.get("name"), {})
-        found = [field for field in ANSWERS if item.get(field) is not None]
+        # An empty text says nothing: no template of ours has tags or a branch that it would beat.
+        found = [field for field in ANSWERS if item.get(field) not in (None, "")]
         asked = [field for field, ask in LISTS.items() if asks.get(f"ask_{ask}_on_launch")]
         return found + [field for field in asked if self._names(item, path, field)]
 
