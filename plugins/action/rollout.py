@@ -47,16 +47,8 @@ class ActionModule(Action):
         record, noted = plan["record"] if held else 0, plan["kinds"]
         try:
             if options["cause"]:
-                written, told, after = [], _message(options["cause"]), ""
-                try:
-                    written, listed = _written(cluster, rendered, plan)
-                    told = f"{told}. {listed}"
-                    after, noted = self._fail(cluster, rendered, plan, lock, told)
-                except Failure as error:
-                    # Where the cluster is gone by now, what stopped the apply is what matters.
-                    told = f"{told}. What came of it can't be told: {error}"
-                after = after or "What is written stays, and the next run goes on from there."
-                return {"changed": bool(written), "told": f"{told}. {after}"}
+                result, noted = self._stopped(cluster, rendered, plan, lock, _message(options["cause"]))
+                return result
             pruned = [] if check else [item for item in plan["prune"] if remove(cluster, item, item.get("cascade"))]
             if held and not delivery.is_gitops(rendered):
                 for part in rendered["parts"]:
@@ -79,6 +71,21 @@ class ActionModule(Action):
         self._close(rendered, plan, result, options["connection"])
         self.hand_on(deploy=_handed(result))
         return result
+
+    def _stopped(
+        self, cluster: Cluster, rendered: dict, plan: dict, lock: Lock | None, told: str
+    ) -> tuple[dict, list[dict]]:
+        """Say of an apply that has stopped what came of it; gives the task's result, and the kinds that this run has applied."""
+        written, after, noted = [], "", plan["kinds"]
+        try:
+            written, listed = _written(cluster, rendered, plan)
+            told = f"{told}. {listed}"
+            after, noted = self._fail(cluster, rendered, plan, lock, told)
+        except Failure as error:
+            # Where the cluster is gone by now, what stopped the apply is what matters.
+            told = f"{told}. What came of it can't be told: {error}"
+        after = after or "What is written stays, and the next run goes on from there."
+        return {"changed": bool(written), "told": f"{told}. {after}"}, noted
 
     def _finish(self, cluster: Cluster, rendered: dict, record: int, result: str, reason: str = "") -> None:
         if problem := releases.finish(cluster, rendered, record, result, reason):

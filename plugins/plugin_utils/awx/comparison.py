@@ -90,13 +90,14 @@ def _add(
     name = key(kind, item)
     fields: list[str] = []
     absent: list[str] = []
-    if kind == "schedule" and has and (answers := _unwanted(item, has, forms)):
+    form = {} if has is None else forms.form(kind, has)
+    if kind == "schedule" and has and (answers := _unwanted(item, has, form)):
         found.calls[REMADE].append({field: item[field] for field in ("name", "unified_job_template")})
         line = f"replace schedule {name}: {', '.join(answers)}"
     elif has is None:
         line = f"create {word(kind)} {name}"
     else:
-        fields = differing(item, forms.form(kind, has), wanted.secrets.get((kind, name), {}))
+        fields = differing(item, form, wanted.secrets.get((kind, name), {}))
         stay = _not_emptied(kind, item, has, fields)
         found.by_hand += [f"{word(kind)} {name}: {', '.join(stay)}"] if stay else []
         fields = [one for one in fields if one not in stay]
@@ -133,11 +134,11 @@ def _not_emptied(kind: str, item: Mapping[str, Any], has: Mapping[str, Any], fie
     return stay
 
 
-def _unwanted(item: Mapping[str, Any], has: Mapping[str, Any], forms: Forms) -> list[str]:
+def _unwanted(item: Mapping[str, Any], has: Mapping[str, Any], form: Mapping[str, Any]) -> list[str]:
     """Name what a schedule says at its launch, and is not to say: the module sends no null."""
     # An empty limit stands for all hosts, over the template's own.
     limit = has["limit"] is not None and not item["limit"]
-    return forms.form("schedule", has)["answers"] + ["limit"] * limit
+    return form["answers"] + ["limit"] * limit
 
 
 def _unread(kind: str, has: Mapping[str, Any] | None) -> bool:

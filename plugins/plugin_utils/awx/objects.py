@@ -189,12 +189,14 @@ class Wanted(Surroundings):
 
     def _first_nodes(self, flow: Mapping[str, Any]) -> None:
         """Look whether the nodes that nothing comes before have what their templates require: only the workflow's survey could give it."""
+        if flow["ask"]["variables"]:
+            return
         name = flow["name"]
         nodes = self.workflows[name]["nodes"]
         after = {to for node in nodes.values() for link in workflows.LINKS for to in node.get(link) or []}
         asked = {one["variable"] for one in flow.get("survey_spec", {}).get("spec", [])}
         for identifier, node in nodes.items():
-            if identifier in after or not node.get("template") or flow["ask"]["variables"]:
+            if identifier in after or not node.get("template"):
                 continue
             for template in self._template(node["template"]):
                 missing = [

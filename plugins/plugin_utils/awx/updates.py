@@ -12,9 +12,11 @@ from ansible_collections.modelyard.core.plugins.plugin_utils.awx.api import Awx
 
 # The end of it says what went wrong.
 SHOWN_CHARACTERS = 1000
-# An update that has not ended.
 FAILED = "it failed, and no job that needs it can start."
+# An update that has not ended.
 GOING = ("new", "pending", "waiting", "running")
+# Of what was made a moment ago, the first update may be about to begin.
+AWAITED = ("never updated", *GOING)
 LOOK_SECONDS = 1
 # AWX has all that an update said only some time after its end.
 OUTPUT_SECONDS = 30
@@ -41,9 +43,7 @@ def unread(awx: Awx, objects: Iterable[Mapping[str, Any]], organization: str, se
     until, found = time.monotonic() + seconds, []
     for one in objects:
         path, query, about = _place(one, organization)
-        # Of one that was made a moment ago, the first update may be about to begin.
-        begins = (*GOING, "never updated")
-        while (has := awx.list(path, **query)) and has[0]["status"] in begins and time.monotonic() < until:
+        while (has := awx.list(path, **query)) and has[0]["status"] in AWAITED and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
         if not has or has[0]["status"] != "successful":
             found.append(f"AWX has not {about}: {why(awx, path, **query)}")
